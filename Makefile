@@ -1,0 +1,49 @@
+# Two commands do everything: `make run` and `make test`. Each first builds or repairs .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+include .env
+export
+
+run: .venv/run.stamp                ## the whole pipeline: base against tuned, and the path of the report
+	@$(BIN)/python flows/finetune.py
+
+test: .venv/test.stamp              ## unit, stage and flow tests
+	@$(BIN)/python -m pytest -q
+
+check: .venv/test.stamp             ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict src
+
+evidence: .venv/run.stamp           ## the pipeline on two more seeds, from the pool on (about 20 minutes)
+	@$(BIN)/python benchmarks/seeds.py 1 2
+
+references: .venv/test.stamp        ## near-optimal costs of every routing instance, by PyVRP (about 10 minutes)
+	$(BIN)/python benchmarks/references.py
+
+lock: .venv/test.stamp              ## resolve requirements*.in; a CPU wheel's +cpu is no part of a version
+	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip compile -q --no-header requirements-dev.in -o requirements-dev.lock
+	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip compile -q --no-header requirements.in -c requirements-dev.lock -o requirements.lock
+	sed -i 's/+cpu$$//' requirements.lock requirements-dev.lock
+
+clean:                              ## what `make` and Prefect built; data, models and metrics stay
+	rm -rf .venv .work .prefect .pytest_cache .mypy_cache .ruff_cache
+
+# .venv/installing exists while packages are being installed: found at the start, it tells of an interrupted install,
+# which is thrown away, since half-unpacked packages can look complete.
+.venv/run.stamp: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(0 if sys.version_info >= (3, 11) else \
+	  f"make: {sys.executable} is Python {v}; 3.11 or newer is needed: make run PYTHON=/path/to/python3.11")'
+	@if [ -e .venv/installing ]; then echo "an install was interrupted: starting it again"; rm -rf .venv; fi
+	@mkdir -p .venv && touch .venv/installing
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r $<
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-build-isolation --no-deps -e .
+	@rm .venv/installing && touch $@
+
+.venv/test.stamp: .venv/run.stamp requirements-dev.lock
+	@touch .venv/installing
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-dev.lock
+	@rm .venv/installing && touch $@
+
+.PHONY: run test check evidence references lock clean

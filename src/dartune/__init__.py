@@ -1,0 +1,1 @@
+"""Fine-tune language models to design algorithms."""
