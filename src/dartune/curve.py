@@ -1,0 +1,70 @@
+"""The curve of a training run: a line of progress on the terminal, and the logged values as CSV."""
+
+import csv
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+WALL_CLOCK = ("runtime", "per_second", "total_flos")  # they differ from run to run: not in files that DVC hashes
+
+
+def quiet() -> None:
+    """Turn the libraries' progress bars off: in a log each of their updates is a line."""
+    import datasets
+    from transformers.utils import logging
+
+    datasets.disable_progress_bars()
+    logging.disable_progress_bar()
+
+
+class Progress(TrainerCallback):  # type: ignore[misc]
+    """Prints stage, step, loss and the time left whenever the trainer logs."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.start, self.first = time.monotonic(), state.global_step
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        values = {key: value for key, value in (logs or {}).items() if key in SHOWN}
+        done = state.global_step - self.first
+        left = (time.monotonic() - self.start) / max(done, 1) * (state.max_steps - state.global_step)
+        shown = ", ".join(f"{SHOWN[key]} {float(value):.3f}" for key, value in values.items())
+        step = f"step {state.global_step} of {state.max_steps}"
+        if values:
+            print(f"{self.stage}: {step}, {shown}, {left:.0f} s left", file=sys.stderr, flush=True)
+
+
+SHOWN = {
+    "loss": "loss",
+    "eval_loss": "held-out loss",
+    "rewards/accuracies": "accuracy",
+    "rewards/margins": "margin",
+    "logps/chosen": "log-probability of chosen",
+}
+
+
+def curve(history: list[dict[str, float]], prefix: str = "") -> list[dict[str, float]]:
+    """The trainer's log entries of training (or, with prefix "eval_", of evaluation), without wall-clock values."""
+    wanted = f"{prefix}loss"
+    return [
+        {key.removeprefix(prefix): round(float(value), 6) for key, value in entry.items() if is_lasting(key)}
+        for entry in history
+        if wanted in entry
+    ]
+
+
+def is_lasting(key: str) -> bool:
+    return not any(word in key for word in WALL_CLOCK)
+
+
+def write_csv(rows: list[dict[str, float]], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]) if rows else ["step"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,103 @@
+"""A journal of finished batches, so that a killed stage goes on where it stopped.
+
+Batches lie in .work/<stage>/<fingerprint>/, outside DVC's outputs, which DVC deletes before a stage runs. The
+fingerprint covers everything that decides the result: another seed, model or source file starts an empty journal.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dartune.mistake import Mistake
+
+WORK = Path(".work")
+
+
+def fingerprint(files: Iterable[Path], **settings: Any) -> str:
+    """Hash of the contents of files (folders: all files in them) and of the settings."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for file in files:
+        for path in sorted(file.rglob("*")) if file.is_dir() else [file]:
+            if path.is_file() and path.suffix != ".pyc":
+                digest.update(str(path.relative_to(file)).encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def folder(stage: str, key: str) -> Path:
+    """The journal's folder; journals of the same stage with another fingerprint are of no use any more."""
+    path = WORK / stage.replace(" ", "/") / key
+    for other in path.parent.glob("*"):
+        if other != path:
+            shutil.rmtree(other, ignore_errors=True)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def run(stage: str, key: str, n_rows: int, size: int, batch: Callable[[range], pa.Table], output: Path) -> pa.Table:
+    """Make a table of n_rows in batches of `size` rows, each kept when done, and publish it at output at once.
+
+    stage: folder below .work (a blank parts stage and task), also the prefix of progress lines. batch: makes the rows
+    of one range.
+    """
+    journal, start, fresh = folder(stage, key), time.monotonic(), 0
+    tables = []
+    for first in range(0, n_rows, size):
+        rows = range(first, min(first + size, n_rows))
+        file = journal / f"{first:08d}.parquet"
+        if not file.exists():
+            write(batch(rows), file)
+            fresh += len(rows)
+            progress(stage, rows.stop, n_rows, fresh, time.monotonic() - start)
+        tables.append(pq.read_table(file))
+    table = pa.concat_tables(tables)
+    write(table, output)
+    shutil.rmtree(journal)
+    return table
+
+
+def write(table: pa.Table, file: Path) -> None:
+    """Write Parquet under another name and rename it: the file's existence means that it is whole."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    pq.write_table(table, partial)
+    os.replace(partial, file)
+
+
+def read(file: Path) -> pa.Table:
+    """A Parquet file of an earlier stage, or a Mistake when it is missing or cut."""
+    try:
+        return pq.read_table(file)
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = str(error).splitlines()[0]
+        raise Mistake(f"{file}: not a whole Parquet file ({reason}); delete it and run the stage again") from error
+
+
+def progress(stage: str, done: int, total: int, fresh: int, seconds: float) -> None:
+    """One line of progress with the rate and the time left."""
+    rate = fresh / max(seconds, 1e-9)
+    left = (total - done) / max(rate, 1e-9)
+    print(f"{stage}: {done} of {total}, {rate:.0f}/s, {left:.0f} s left", file=sys.stderr, flush=True)
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Metrics: small, sorted as given, the same bytes for the same numbers."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def last_checkpoint(work: Path) -> str | None:
+    """The newest whole checkpoint of a trainer; one that was cut while being written is removed."""
+    checkpoints = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    whole = [path for path in checkpoints if (path / "trainer_state.json").exists()]  # the trainer writes it last
+    for path in set(checkpoints) - set(whole):
+        shutil.rmtree(path)
+    return str(whole[-1]) if whole else None

@@ -1,0 +1,65 @@
+"""params.yaml: one section a stage. The keyword-only arguments of the stage's function are the schema of its section.
+
+Read with ruamel, a YAML 1.2 reader, because DVC writes floats such as 3e-05 that YAML 1.1 takes for strings.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+from dartune.mistake import Mistake, nearest
+
+FILE = Path("params.yaml")
+
+
+def read(file: Path = FILE) -> dict[str, Any]:
+    """The whole file as plain values."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        content = YAML(typ="safe").load(file.read_text())
+    except FileNotFoundError as error:
+        raise Mistake(f"{file}: there is no such file; run from the root of the project") from error
+    except YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}" if where else ""
+        raise Mistake(f"{file}:{line} does not parse: {getattr(error, 'problem', error)}") from error
+    if not isinstance(content, dict):
+        raise Mistake(f"{file}: expected a section for each stage, found {type(content).__name__}")
+    return content
+
+
+def section(name: str, function: Callable[..., Any], file: Path = FILE) -> dict[str, Any]:
+    """The section of a stage, checked against the keyword-only arguments of its function."""
+    content = read(file)
+    if not isinstance(content.get(name), dict):
+        raise Mistake(f"{file}: section {name!r} is missing{nearest(name, content)}")
+    return check(name, content[name], function, file)
+
+
+def check(name: str, values: Mapping[str, Any], function: Callable[..., Any], file: Path = FILE) -> dict[str, Any]:
+    """The values with their types, or a Mistake that names the first key that is unknown, missing or ill-typed."""
+    fields = schema(function)
+    for key in values:
+        if key not in fields:
+            raise Mistake(f"{file}: {name}.{key} is not a parameter{nearest(key, fields)}")
+    for key in fields:
+        if key not in values:
+            raise Mistake(f"{file}: {name}.{key} is missing; {function.__module__}.{function.__name__} needs it")
+    model = create_model(name, __config__=ConfigDict(strict=True, protected_namespaces=()), **fields)
+    try:
+        return {key: getattr(model(**values), key) for key in fields}
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise Mistake(f"{file}: {name}.{key} is {first['input']!r}: {first['msg'].lower()}") from error
+
+
+def schema(function: Callable[..., Any]) -> dict[str, Any]:
+    """Keyword-only arguments as pydantic fields. None has a default: every value stands in params.yaml."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: (p.annotation, ...) for p in parameters if p.kind is p.KEYWORD_ONLY}

@@ -1,0 +1,15 @@
+"""How a program's answers become priorities. Runs beside the program, so nothing here is trusted: see referee.py."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+FUNCTION = "priority"
+N_ARGUMENTS = 3
+
+
+def decide(program: Callable[..., Any], instance: dict[str, np.ndarray]) -> list[float]:
+    """The priority of every candidate, in the candidates' order."""
+    n, w = int(instance["n"]), int(instance["w"])
+    return [float(program(tuple(vector), n, w)) for vector in instance["vectors"].tolist()]

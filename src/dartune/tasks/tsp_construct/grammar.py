@@ -1,0 +1,133 @@
+"""Programs for the embedded base model to learn from: mostly mediocre, in seven structural families."""
+
+from random import Random
+
+from dartune.grammar import FACTORS, FRACTIONS, combine, indent, terms_in_order, weighted
+
+HEAD = [
+    "import numpy as np",
+    "",
+    "",
+    "def select_next_node(current_node, destination_node, unvisited_nodes, distance_matrix):",
+]
+N_NEAR = ("2", "3", "4", "5", "6", "8", "10", "15")
+
+
+def draw(rng: Random) -> str:
+    """One program, as the model is to write it."""
+    families = {few: 3, whole: 4, loop: 4, lookahead: 3, stages: 3, branch: 2, sort: 1}
+    (family,) = rng.choices(list(families), list(families.values()))
+    return "\n".join(HEAD + indent(family(rng))) + "\n"
+
+
+def whole(rng: Random) -> list[str]:
+    """An arg-min of a vector over all unvisited nodes."""
+    return vector(rng, "unvisited_nodes")
+
+
+def few(rng: Random) -> list[str]:
+    """The same over the k nearest."""
+    return [f"near = unvisited_nodes[:{rng.choice(N_NEAR)}]", *vector(rng, "near")]
+
+
+def stages(rng: Random) -> list[str]:
+    """One rule early on the tour, another later."""
+    early = rng.choice([whole, few, simple])(rng)
+    late = rng.choice([whole, few, simple])(rng)
+    return [f"if len(unvisited_nodes) > {rng.choice((5, 10, 15, 20, 30, 40))}:", *indent(early), *late]
+
+
+def branch(rng: Random) -> list[str]:
+    """A test on the nearest node decides between two rules."""
+    test = weighted(
+        rng,
+        {
+            f"a < {rng.choice(FACTORS)} * b": 2,
+            f"a > {rng.choice(FACTORS)} * b": 2,
+            f"a < {rng.choice(FRACTIONS)}": 1,
+            f"b > {rng.choice(FRACTIONS)}": 1,
+        },
+    )
+    node = weighted(rng, {"unvisited_nodes[0]": 3, "unvisited_nodes[-1]": 1})
+    return [
+        f"a = distance_matrix[current_node, {node}]",
+        f"b = distance_matrix[destination_node, {node}]",
+        f"if {test}:",
+        *indent(simple(rng)),
+        *rng.choice([whole, few])(rng),
+    ]
+
+
+def simple(rng: Random) -> list[str]:
+    return [f"return unvisited_nodes[{weighted(rng, {'0': 3, '-1': 2, 'len(unvisited_nodes) // 2': 1})}]"]
+
+
+def sort(rng: Random) -> list[str]:
+    """A position in the order of a vector."""
+    *lines, _ = vector(rng, "unvisited_nodes")
+    position = weighted(rng, {"0": 2, "-1": 2, "len(order) // 2": 1, "len(order) // 3": 1})
+    return [*lines, "order = np.argsort(s)", f"return unvisited_nodes[order[{position}]]"]
+
+
+def vector(rng: Random, nodes: str) -> list[str]:
+    """Terms as vectors over nodes, their combination, and the node of its extreme."""
+    terms = {
+        "a": f"a = distance_matrix[current_node, {nodes}]",
+        "b": f"b = distance_matrix[destination_node, {nodes}]",
+        "c": f"c = distance_matrix[{nodes}][:, unvisited_nodes].mean(axis=1)",
+        "d": f"d = distance_matrix[{nodes}][:, unvisited_nodes].max(axis=1)",
+        "e": f"e = distance_matrix[{nodes}].mean(axis=1)",
+        "f": f"f = np.sort(distance_matrix[{nodes}][:, unvisited_nodes], axis=1)[:, :{rng.choice(N_NEAR)}].sum(axis=1)",
+    }
+    names = terms_in_order(rng, {"a": 5, "b": 4, "c": 1.5, "d": 0.7, "e": 1, "f": 1.5})
+    extreme = weighted(rng, {"argmin": 2, "argmax": 1})
+    return [
+        *(terms[name] for name in sorted(names)),
+        *combine(rng, names, "np.maximum", "np.minimum"),
+        f"return {nodes}[np.{extreme}(s)]",
+    ]
+
+
+def loop(rng: Random) -> list[str]:
+    """The best node by a score computed node by node."""
+    terms = {
+        "a": "a = distance_matrix[current_node, node]",
+        "b": "b = distance_matrix[destination_node, node]",
+        "e": "e = distance_matrix[node].mean()",
+        "c": "c = distance_matrix[node, unvisited_nodes].mean()",
+    }
+    names = terms_in_order(rng, {"a": 5, "b": 4, "e": 1, "c": 2})
+    return search(rng, [terms[name] for name in sorted(names)], names)
+
+
+def lookahead(rng: Random) -> list[str]:
+    """A loop whose score asks where the tour could go from the node."""
+    terms = {
+        "a": ["a = distance_matrix[current_node, node]"],
+        "b": ["b = distance_matrix[destination_node, node]"],
+        "g": [
+            "rest = unvisited_nodes[unvisited_nodes != node]",
+            f"g = distance_matrix[node, rest].{weighted(rng, {'min': 4, 'mean': 1, 'max': 1})}()",
+        ],
+        "h": [
+            "rest = unvisited_nodes[unvisited_nodes != node]",
+            f"h = np.sort(distance_matrix[node, rest])[:{rng.choice(N_NEAR)}].mean()",
+        ],
+    }
+    names = [rng.choice("gh"), *terms_in_order(rng, {"a": 5, "b": 2})]
+    names = rng.sample(names, len(names))
+    return search(rng, [line for name in sorted(names) for line in terms[name]], names)
+
+
+def search(rng: Random, lines: list[str], names: list[str]) -> list[str]:
+    """A loop that keeps the node of the smallest (or largest) s."""
+    worst, better = ("1e9", "<") if rng.random() < 0.67 else ("-1e9", ">")
+    part = weighted(rng, {"": 3, f"[:{rng.choice(N_NEAR)}]": 2, f"[-{rng.choice(N_NEAR)}:]": 0.5})
+    body = [
+        *lines,
+        *combine(rng, names, "max", "min"),
+        f"if s {better} best:",
+        *indent(["best = s", "choice = node"]),
+    ]
+    start = [f"best = {worst}", "choice = unvisited_nodes[0]"]
+    return [*start, f"for node in unvisited_nodes{part}:", *indent(body), "return choice"]
