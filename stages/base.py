@@ -1,4 +1,4 @@
-"""base: the base model's folder. Usage: base.py OUTPUT METRICS"""
+"""base: the base model, trained or pointed to. Usage: base.py OUTPUT METRICS"""
 
 import sys
 from pathlib import Path
@@ -10,8 +10,7 @@ from dartune.mistake import one_line
 
 @one_line
 def main(output: str, metrics: str) -> None:
-    tasks = params.read()["tasks"]
-    make_base(tasks, Path(output), Path(metrics), **params.section("base", make_base))
+    make_base(Path(output), Path(metrics), **params.section("base", make_base))
 
 
 if __name__ == "__main__":

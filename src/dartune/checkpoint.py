@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,20 @@ import pyarrow.parquet as pq
 
 from dartune.mistake import Mistake
 
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when huggingface_hub is imported, which is later
+
 CORPUS = "corpus.parquet"  # fingerprints of the programs that the embedded model was trained on
 SOURCE = "source.json"  # {"model": name or path, "revision": commit or None}: where the base model's weights are
+
+
+def quiet() -> None:
+    """Turn off the libraries' progress bars, each of whose updates is a line in a log, and talk of their next release."""
+    import datasets
+    from transformers.utils import logging
+
+    datasets.disable_progress_bars()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 def point_to(folder: Path, model: str, revision: str | None) -> None:
@@ -59,8 +73,12 @@ def open_model(base: Path, tuned: Path | None = None) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    quiet()
     on_gpu = torch.cuda.is_available()
-    options = {"dtype": torch.bfloat16 if on_gpu else torch.float32, "device_map": "cuda" if on_gpu else "cpu"}
+    options = {
+        "dtype": torch.bfloat16 if on_gpu else torch.float32,
+        "device_map": "cuda" if on_gpu else "cpu",
+    }
     is_adapter = tuned is not None and (tuned / "adapter_config.json").exists()
     if tuned is not None and not is_adapter:
         return AutoModelForCausalLM.from_pretrained(str(tuned), **options)

@@ -8,16 +8,11 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-WALL_CLOCK = ("runtime", "per_second", "total_flos")  # they differ from run to run: not in files that DVC hashes
-
-
-def quiet() -> None:
-    """Turn the libraries' progress bars off: in a log each of their updates is a line."""
-    import datasets
-    from transformers.utils import logging
-
-    datasets.disable_progress_bars()
-    logging.disable_progress_bar()
+WALL_CLOCK = (
+    "runtime",
+    "per_second",
+    "total_flos",
+)  # they differ from run to run: not in files that DVC hashes
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]

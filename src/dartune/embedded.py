@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from dartune.checkpoint import CORPUS, point_to, render, text_fingerprint
+from dartune.checkpoint import CORPUS, point_to, quiet, render, text_fingerprint
 from dartune.journal import fingerprint, folder, last_checkpoint, write, write_json
-from dartune.task import Task
+from dartune.task import TASKS, Task, names
 
 EMBEDDED = "embedded"
 BOS, EOS, PAD, PROGRAM = "<s>", "</s>", "<pad>", "<program>"
@@ -34,7 +34,6 @@ PIECES = r"\n *| ?[A-Za-z_]+|\d| ?[^\sA-Za-z0-9_]| +"
 
 
 def make_base(
-    tasks: list[str],
     output: Path,
     metrics: Path,
     *,
@@ -51,22 +50,34 @@ def make_base(
 ) -> None:
     """Write the base model's folder: the embedded model, trained now, or a pointer to `model`.
 
-    n_programs: drawn per task. vocabulary: at most so many pieces. width: of a layer, in heads of 32.
+    The embedded model learns every task that has a grammar, whichever run, so that running fewer does not train it
+    anew. n_programs: drawn per task. vocabulary: at most so many pieces. width: of a layer, in heads of 32.
     """
     if model != EMBEDDED:
         point_to(output, model, revision)
         write_json(metrics, {"model": model, "revision": revision})
         return
-    texts = {task: corpus(task, n_programs, seed) for task in tasks}
+    texts = {task: corpus(task, n_programs, seed) for task in names() if has_grammar(task)}
     tokenizer = train_tokenizer([text for programs in texts.values() for text in programs], vocabulary)
     network = new_network(tokenizer, width, n_layers, seed)
-    training = {"seed": seed, "n_epochs": n_epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    key = fingerprint([Path(__file__)], texts=texts, vocabulary=len(tokenizer), width=width, n_layers=n_layers, **training)
+    training: dict[str, Any] = {
+        "seed": seed,
+        "n_epochs": n_epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+    }
+    key = fingerprint(
+        [Path(__file__)], texts=texts, vocabulary=len(tokenizer), width=width, n_layers=n_layers, **training
+    )
     loss = train_network(network, tokenizer, texts, key=key, **training)
     save(network, tokenizer, texts, output)
     n_parameters = sum(p.numel() for p in network.parameters())
     counts = {task: len(programs) for task, programs in texts.items()}
     write_json(metrics, {"model": model, "validation_loss": loss, "n_parameters": n_parameters, "n_programs": counts})
+
+
+def has_grammar(task: str) -> bool:
+    return (TASKS / task / "grammar.py").exists()
 
 
 def corpus(task: str, n_programs: int, seed: int) -> list[str]:
@@ -140,7 +151,7 @@ def train_network(
     from transformers import PrinterCallback, set_seed
     from trl import SFTConfig, SFTTrainer
 
-    from dartune.curve import Progress, quiet
+    from dartune.curve import Progress
 
     quiet()
     torch.set_num_threads(1)

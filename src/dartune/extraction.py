@@ -28,7 +28,7 @@ def extract(completion: str, function: str, n_arguments: int, template: str) -> 
 
 
 def candidates(completion: str, function: str) -> Iterator[str]:
-    """Texts that may be the program: fenced blocks, those that name the function first, or else from the first code on."""
+    """Texts that may be the program: fenced blocks, one with the function first, else all from the first code on."""
     blocks = [match[1] for match in FENCE.finditer(completion)]
     if blocks:
         yield from sorted(blocks, key=lambda block: f"def {function}" not in block)
@@ -80,7 +80,8 @@ def program(lines: list[str], tree: ast.Module, function: str, n_arguments: int)
 
 
 def first_line(node: ast.stmt) -> int:
-    return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
 def is_example(node: ast.stmt) -> bool:

@@ -31,12 +31,19 @@ def write_pool(
     """
     prompt, model_revision = Task(task).prompt, revision(base)
     sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
-    key = journal.fingerprint([], prompt=prompt, model=model_revision, seed=seed, batch_size=batch_size, sampling=sampling)
+    key = journal.fingerprint(
+        [], prompt=prompt, model=model_revision, seed=seed, batch_size=batch_size, sampling=sampling
+    )
     model, tokenizer = open_model(base), open_tokenizer(base)
 
     def batch(rows: range) -> pa.Table:
         completions = complete(
-            model, tokenizer, prompt, len(rows), seed=start_seed("pool", task, seed, rows.start), sampling=sampling
+            model,
+            tokenizer,
+            prompt,
+            len(rows),
+            seed=start_seed("pool", task, seed, rows.start),
+            sampling=sampling,
         )
         return pa.Table.from_pylist(
             [

@@ -111,7 +111,7 @@ class Worker:
 
     def _send(self, body: bytes) -> None:
         assert self._process.stdin is not None
-        write_frame(self._process.stdin, body)  # type: ignore[arg-type]
+        write_frame(self._process.stdin, body)
 
 
 def parse(header: dict[str, Any], answer: bytes) -> list[Any]:

@@ -33,8 +33,15 @@ def write_sample(
     programs that share a score signature (or only their text), one takes part.
     """
     read(scored)
-    rule = {"n_pairs": n_pairs, "n_subsets": n_subsets, "gap": gap, "tau": tau, "one_per": one_per, "seed": seed}
-    check_size(task, scored, n_subsets, gap, one_per)
+    rule = {
+        "n_pairs": n_pairs,
+        "n_subsets": n_subsets,
+        "gap": gap,
+        "tau": tau,
+        "one_per": one_per,
+        "seed": seed,
+    }
+    check_size(task, scored, n_subsets, one_per)
     pairs = draw(strategy, scored, **rule)
     check_order(pairs)
     write(pairs, output)
@@ -43,21 +50,26 @@ def write_sample(
 
 def draw(strategy: str, scored: Path, **rule: object) -> pa.Table:
     """The strategy's pairs. DuckDB refuses a parameter that the SQL file does not know."""
+    file = check_strategy(strategy)
+    with duckdb.connect() as connection:
+        return connection.sql(file.read_text(), params={"scored": str(scored), **rule}).to_arrow_table()
+
+
+def check_strategy(strategy: str) -> Path:
+    """The strategy's file, or a Mistake with the nearest known name."""
     file = SQL / f"{strategy}.sql"
     if not file.exists():
-        raise Mistake(f"sample.strategy: no {strategy!r}{nearest(strategy, [f.stem for f in SQL.glob('*.sql')])}")
-    with duckdb.connect() as connection:
-        return connection.execute(file.read_text(), {"scored": str(scored), **rule}).to_arrow_table()
+        known = sorted(path.stem for path in SQL.glob("*.sql"))
+        raise Mistake(f"sample.strategy: there is no strategy {strategy!r}{nearest(strategy, known)}")
+    return file
 
 
-def check_size(task: str, scored: Path, n_subsets: int, gap: int, one_per: str) -> None:
+def check_size(task: str, scored: Path, n_subsets: int, one_per: str) -> None:
     """Refuse a pool that cannot fill M subsets with two programs each."""
     column = {"score_signature": "costs::varchar", "text": "program"}[one_per]
     with duckdb.connect() as connection:
         query = f"select count(*), count(*) filter (status = 'ok'), count(distinct {column}) filter (status = 'ok')"
         n, n_ok, n_distinct = connection.execute(f"{query} from read_parquet($1)", [str(scored)]).fetchall()[0]
-    if gap >= n_subsets:
-        raise Mistake(f"sample: gap {gap} leaves no pair of {n_subsets} subsets; it must be smaller")
     if n_ok == 0:
         raise Mistake(f"sample: none of {n} programs of {task} is ok; metrics/score/{task}.json counts the reasons")
     if n_distinct < 2 * n_subsets:

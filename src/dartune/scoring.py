@@ -27,7 +27,14 @@ VERDICT = pa.schema(
 
 
 def write_scored(
-    task: str, pool: Path, base: Path, output: Path, metrics: Path, *, timeout_s: PositiveFloat, memory_mib: PositiveInt
+    task: str,
+    pool: Path,
+    base: Path,
+    output: Path,
+    metrics: Path,
+    *,
+    timeout_s: PositiveFloat,
+    memory_mib: PositiveInt,
 ) -> None:
     """Write the pool's rows with program, status, reason, score, costs (per training instance) and behaviour.
 

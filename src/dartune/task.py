@@ -37,6 +37,16 @@ class Task:
         return self._read("template.py")
 
     @property
+    def signature(self) -> str:
+        """The line of the template that defines the function."""
+        return next(line for line in self.template.splitlines() if line.startswith("def "))
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of all splits."""
+        return tuple(self.part("instances").SPLITS)
+
+    @property
     def shifted(self) -> tuple[str, ...]:
         """Names of the size-shifted splits."""
         return tuple(self.part("instances").SHIFTED)
@@ -49,21 +59,24 @@ class Task:
     def referee(self) -> Any:
         return self.part("referee")
 
+    @cached_property
+    def _references(self) -> dict[str, float]:
+        costs = json.loads(self._read("references.json"))
+        return {split: sum(values) / len(values) for split, values in costs.items()}
+
     @property
     def grammar(self) -> Any:
         return self.part("grammar")
 
     def instances(self, split: str) -> list[dict[str, Any]]:
         """The instances of a split, as the task's instances.py draws them from the split's own seed."""
-        part = self.part("instances")
-        if split not in part.SPLITS:
-            raise Mistake(f"{self.name}: there is no split {split!r}{nearest(split, part.SPLITS)}")
-        return list(part.draw(split))
+        if split not in self.splits:
+            raise Mistake(f"{self.name}: there is no split {split!r}{nearest(split, self.splits)}")
+        return list(self.part("instances").draw(split))
 
     def reference(self, split: str) -> float:
         """Best known (or near-optimal) mean objective of a split: the zero of the gap."""
-        costs = json.loads(self._read("references.json"))[split]
-        return float(sum(costs) / len(costs))
+        return self._references[split]
 
     def score(self, costs: list[float]) -> float:
         """Mean objective over the instances, turned so that higher is better."""
@@ -87,4 +100,5 @@ class Task:
         return (TASKS / self.name / file).read_text()
 
     def part(self, module: str) -> Any:
+        """A module of the task's folder."""
         return import_module(f"dartune.tasks.{self.name}.{module}")

@@ -21,8 +21,10 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -32,7 +34,7 @@ MAX_ANSWER_BYTES = 16 << 20
 FRAME = struct.Struct("<Q")
 
 
-def read_frame(stream: BinaryIO) -> bytes | None:
+def read_frame(stream: IO[bytes]) -> bytes | None:
     """The next length-prefixed message, None at the end of the stream or when it is cut."""
     header = stream.read(FRAME.size)
     if len(header) < FRAME.size:
@@ -41,7 +43,7 @@ def read_frame(stream: BinaryIO) -> bytes | None:
     return body if len(body) == FRAME.unpack(header)[0] else None
 
 
-def write_frame(stream: BinaryIO, body: bytes) -> None:
+def write_frame(stream: IO[bytes], body: bytes) -> None:
     stream.write(FRAME.pack(len(body)) + body)
     stream.flush()
 
@@ -77,7 +79,7 @@ def serve(task: str) -> None:
 def run_child(
     rule: Any, instances: list[dict[str, np.ndarray]], program: str, timeout_s: float, memory_mib: int
 ) -> tuple[dict[str, Any], bytes]:
-    """Fork, let the child run the program, and say how it ended: {"cpu_s", "signal", "exit", "late"} and its bytes."""
+    """Fork, let the child run the program, and say how it ended: {"cpu_s", "is_late", "signal"} and its bytes."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -113,10 +115,8 @@ def collect(descriptor: int, deadline: float) -> tuple[bytes, bool]:
 def kill_group(pid: int) -> None:
     """The child is dead or past its end: kill it and whatever it left in its group."""
     for kill in (os.killpg, os.kill):  # the group does not exist before the child has called setsid
-        try:
+        with suppress(ProcessLookupError):
             kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def be_child(
@@ -147,7 +147,7 @@ def confine(write_end: int, timeout_s: float, memory_mib: int) -> None:
     os.closerange(4, 1024)
     os.environ.clear()
     # numpy's libraries have mapped much address space already: the limit is on what the program adds.
-    mapped = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     cpu_s = int(timeout_s) + 1
     limits = {
         resource.RLIMIT_CPU: cpu_s,
@@ -183,14 +183,14 @@ def load(program: str, name: str, n_arguments: int) -> Callable[..., Any]:
         raise Refused("import", str(error)) from error
     except SyntaxError as error:
         raise Refused("syntax", str(error)) from error
-    function = namespace.get(name)
+    function: Any = namespace.get(name)
     if not callable(function):
         raise Refused("no_program", f"no function {name}")
     try:
         inspect.signature(function).bind(*[None] * n_arguments)
     except TypeError as error:
         raise Refused("signature", f"{name} cannot be called with {n_arguments} arguments: {error}") from error
-    return function
+    return cast(Callable[..., Any], function)
 
 
 if __name__ == "__main__":

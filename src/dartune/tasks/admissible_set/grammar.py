@@ -1,5 +1,6 @@
 """Programs for the embedded base model to learn from: mostly mediocre, in six families that may be added up."""
 
+from collections.abc import Mapping
 from random import Random
 
 from dartune.grammar import FACTORS, FRACTIONS, indent, weighted
@@ -30,7 +31,7 @@ def finish(rng: Random) -> str:
     )
 
 
-def step(rng: Random, amounts: dict[str, float]) -> str:
+def step(rng: Random, amounts: Mapping[str, float]) -> str:
     """One change of s."""
     sign = rng.choice("+-")
     amount = weighted(rng, amounts)
@@ -66,7 +67,17 @@ def groups(rng: Random) -> list[str]:
         f"a + b + c > {rng.randint(1, 4)}": 2,
         "a == b == c": 1,
     }
-    amounts = {"a": 2, "b": 2, "c": 2, "1.0": 2, "i": 2, "a * b": 1, "b * c": 1, "(a + b + c)": 1, "(a - c)": 1}
+    amounts = {
+        "a": 2,
+        "b": 2,
+        "c": 2,
+        "1.0": 2,
+        "i": 2,
+        "a * b": 1,
+        "b * c": 1,
+        "(a + b + c)": 1,
+        "(a - c)": 1,
+    }
     body = ["a = el[i]", "b = el[i + 1]", "c = el[i + 2]"]
     for _ in range(rng.choices((1, 2, 3), (3, 3, 1))[0]):
         body += [f"if {weighted(rng, tests)}:", *indent([step(rng, amounts)])]
@@ -118,7 +129,7 @@ def pairs(rng: Random) -> list[str]:
     offset = rng.choice(("3", "6", "9"))
     amounts = {
         f"el[i] * el[i - {offset}]": 1,
-        f"abs(x - y)": 2,
+        "abs(x - y)": 2,
         "x * y": 2,
         "x": 1,
         "(x == y)": 1.5,

@@ -69,9 +69,7 @@ def conflicts(n: int, w: int) -> tuple[list[list[int]], Any, list[list[list[int]
         own = weights[element]
         return bits(np.all(own <= weights, axis=1) | np.all(own >= weights, axis=1))
 
-    third = [
-        [[bits(np.isin(column, completions(a, b))) for b in range(7)] for a in range(7)] for column in codes.T
-    ]
+    third = [[[bits(np.isin(column, completions(a, b))) for b in range(7)] for a in range(7)] for column in codes.T]
     return codes.tolist(), comparable, third
 
 

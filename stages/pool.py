@@ -1,0 +1,17 @@
+"""pool: what the base model writes to the task's prompt. Usage: pool.py TASK BASE OUTPUT"""
+
+import sys
+from pathlib import Path
+
+from dartune import params
+from dartune.mistake import one_line
+from dartune.pool import write_pool
+
+
+@one_line
+def main(task: str, base: str, output: str) -> None:
+    write_pool(task, Path(base), Path(output), **params.section("pool", write_pool))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

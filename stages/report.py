@@ -1,0 +1,26 @@
+"""report: tables and one page of HTML. Usage: report.py TASKS METRICS EVALUATION PLOTS OUTPUT SUMMARY"""
+
+import sys
+from pathlib import Path
+
+from dartune.report import write_report
+
+from dartune import params
+from dartune.mistake import one_line
+
+
+@one_line
+def main(tasks: str, metrics: str, evaluation: str, plots: str, output: str, summary: str) -> None:
+    write_report(
+        Path(tasks),
+        Path(metrics),
+        Path(evaluation),
+        Path(plots),
+        Path(output),
+        Path(summary),
+        **params.section("report", write_report),
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

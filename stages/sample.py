@@ -1,0 +1,17 @@
+"""sample: the pairs that a strategy draws from the scored pool. Usage: sample.py TASK SCORED OUTPUT METRICS"""
+
+import sys
+from pathlib import Path
+
+from dartune import params
+from dartune.mistake import one_line
+from dartune.sampling import write_sample
+
+
+@one_line
+def main(task: str, scored: str, output: str, metrics: str) -> None:
+    write_sample(task, Path(scored), Path(output), Path(metrics), **params.section("sample", write_sample))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
