@@ -1,18 +1,17 @@
-"""report: tables and one page of HTML. Usage: report.py TASKS METRICS EVALUATION PLOTS OUTPUT SUMMARY"""
+"""report: tables and one page of HTML. Usage: report.py METRICS EVALUATION PLOTS OUTPUT SUMMARY"""
 
 import sys
 from pathlib import Path
 
-from dartune.report import write_report
-
 from dartune import params
 from dartune.mistake import one_line
+from dartune.report import write_report
 
 
 @one_line
-def main(tasks: str, metrics: str, evaluation: str, plots: str, output: str, summary: str) -> None:
+def main(metrics: str, evaluation: str, plots: str, output: str, summary: str) -> None:
     write_report(
-        Path(tasks),
+        params.read()["tasks"],
         Path(metrics),
         Path(evaluation),
         Path(plots),

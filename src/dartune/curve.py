@@ -20,6 +20,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
+        self.start, self.first = time.monotonic(), 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.start, self.first = time.monotonic(), state.global_step

@@ -2,15 +2,35 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from typing_extensions import TypedDict
 
 from dartune import journal
 from dartune.checkpoint import open_model, open_tokenizer
 from dartune.mistake import Mistake
 
 SAVE_STEPS = 10  # a killed training loses fewer steps than this
+LOG_STEPS = 5  # a divisor of it, or an average would span a checkpoint and a resumed run would log another one
+
+# TRL 1.16 looks at the name of a loss only when it computes the first one, long after the pool was paid for.
+Loss = Literal[
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
+    "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
+]  # fmt: skip
+Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
+
+
+class Lora(TypedDict):
+    """Arguments of PEFT's LoraConfig. target_modules: "all-linear" or names of layers."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]
+    r: PositiveInt
+    lora_alpha: PositiveInt
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)]
+    target_modules: str | list[str]
 
 
 def write_tuned(
@@ -23,16 +43,16 @@ def write_tuned(
     *,
     seed: NonNegativeInt,
     beta: PositiveFloat,
-    loss_type: list[str],
+    loss_type: list[Loss],
     loss_weights: list[float],
     learning_rate: PositiveFloat,
-    lr_scheduler_type: str,
+    lr_scheduler_type: Schedule,
     warmup_steps: Annotated[float, Field(ge=0)],
     num_train_epochs: PositiveFloat,
     per_device_train_batch_size: PositiveInt,
     gradient_accumulation_steps: PositiveInt,
     max_length: PositiveInt,
-    lora: dict[str, Any] | None,
+    lora: Lora | None,
 ) -> None:
     """Write the tuned model's folder (an adapter, or weights), its metrics and its curve.
 
@@ -76,7 +96,7 @@ def new_trainer(
     base: Path,
     work: Path,
     options: dict[str, Any],
-    lora: dict[str, Any] | None,
+    lora: Lora | None,
 ) -> Any:
     """TRL's trainer over these pairs: the held-out ones are for evaluation, the rest for training."""
     import torch
@@ -96,7 +116,7 @@ def new_trainer(
             bf16=on_gpu,
             activation_checkpointing=on_gpu,
             dataloader_pin_memory=on_gpu,
-            logging_steps=5,
+            logging_steps=LOG_STEPS,
             save_steps=SAVE_STEPS,
             save_total_limit=1,
             disable_tqdm=True,

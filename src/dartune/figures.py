@@ -1,0 +1,167 @@
+"""Drawings of the report: SVG to stand inside a page of HTML. The same numbers give the same bytes.
+
+Colours leave as CSS variables of the page, so that a drawing follows its light or dark colours.
+"""
+
+import re
+from collections.abc import Callable
+from io import StringIO
+from typing import Any
+
+import numpy as np
+
+from dartune.evidence import best_of
+
+INK, FAINT = "#101010", "#a0a0a0"
+BASE, TUNED, CHOSEN, REJECTED = "#0072b2", "#d55e00", "#009e73", "#aa4499"  # told apart by colour-blind eyes too
+PAINT = {
+    INK: "currentColor",
+    FAINT: "var(--faint)",
+    BASE: "var(--base)",
+    TUNED: "var(--tuned)",
+    CHOSEN: "var(--chosen)",
+    REJECTED: "var(--rejected)",
+}
+MODELS = {"base": BASE, "tuned": TUNED}
+MAX_POINTS = 400  # per line: more cannot be seen, and make a large page
+Qualities = dict[str, np.ndarray]  # by model, (n,)
+
+
+def distributions(name: str, splits: dict[str, Qualities]) -> str:
+    """Share of the samples that are at least as good as x, per split. What is missing to 100 % at the left failed."""
+    return drawing(name, "Distribution of quality", len(splits), lambda axes: share_panels(axes, splits))
+
+
+def best_of_curves(name: str, splits: dict[str, Qualities]) -> str:
+    """Expected best quality of k samples for k = 1 .. n, per split."""
+    return drawing(name, "Best of k samples", len(splits), lambda axes: best_panels(axes, splits))
+
+
+def training_curves(name: str, curve: list[dict[str, float]], held_out: dict[str, float]) -> str:
+    """Loss, accuracy, margin and log-probabilities over the steps; an open circle is the held-out pairs' value."""
+    return drawing(name, "Training curves", 4, lambda axes: curve_panels(axes, curve, held_out))
+
+
+def drawing(name: str, label: str, n_columns: int, draw: Callable[[Any], None]) -> str:
+    """The SVG of a row of panels. name: unique on the page, for ids of one drawing would meet those of another."""
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    with style.context(["default", look(name)]):  # whatever the reader's own matplotlibrc says
+        width, height = 10.8 if n_columns > 1 else 6.0, 2.7  # inches; as wide as the page
+        figure = Figure(figsize=(width, height))
+        edges = {"left": 0.55 / width, "right": 1 - 0.1 / width, "bottom": 0.5 / height, "top": 1 - 0.25 / height}
+        axes = figure.subplots(1, n_columns, squeeze=False, gridspec_kw=edges | {"wspace": 0.08 * n_columns})
+        draw(axes[0])
+        stream = StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+    return inline(stream.getvalue(), label)
+
+
+def look(name: str) -> dict[str, Any]:
+    inks = ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor")
+    return {
+        **dict.fromkeys(inks, INK),
+        **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), FAINT),
+        "svg.hashsalt": name,
+        "svg.fonttype": "none",  # text in the page's own font
+        "font.size": 9,
+        "axes.titlesize": 9.5,
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "grid.linewidth": 0.4,
+        "lines.linewidth": 1.6,
+        "legend.frameon": False,
+        "legend.fontsize": 8.5,
+    }
+
+
+def inline(svg: str, label: str) -> str:
+    """The <svg> element without prolog and needless ids, painted with the page's colours."""
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg[svg.index("<svg") :])
+    for colour, variable in PAINT.items():
+        svg = svg.replace(colour, variable)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+
+def share_panels(axes: Any, splits: dict[str, Qualities]) -> None:
+    for axis, (split, qualities) in zip(axes, splits.items(), strict=True):
+        low, high = limits(qualities)
+        for model, colour in MODELS.items():
+            x, y = share_at_least(qualities[model], low)
+            label = f"{model}: {100 * (qualities[model] > 0).mean():.1f} % valid"
+            axis.step(x, 100 * y, where="pre", color=colour, label=label)
+        axis.set(title=split, xlabel="quality x (1 = reference)", xlim=(low, high), ylim=(0, 103))
+        reference_line(axis.axvline, high)
+        axis.legend(loc="lower left")
+    axes[0].set_ylabel("samples with quality ≥ x, %")
+
+
+def limits(qualities: Qualities) -> tuple[float, float]:
+    """The span of both models' valid qualities, with a margin; (0, 1) where nothing is valid."""
+    valid = np.concatenate([q[q > 0] for q in qualities.values()])
+    if not len(valid):
+        return 0.0, 1.0
+    margin = max(0.04 * float(np.ptp(valid)), 0.01)
+    return float(valid.min()) - margin, float(valid.max()) + margin
+
+
+def share_at_least(qualities: np.ndarray, left: float) -> tuple[np.ndarray, np.ndarray]:
+    """(x, share of all samples with quality >= x) at the valid qualities, from left; the share ends at 0."""
+    valid = np.sort(qualities[qualities > 0])
+    x = thin(np.unique(valid))
+    share = (len(valid) - np.searchsorted(valid, x, side="left")) / len(qualities)
+    last = x[-1] if len(x) else 1.0
+    return np.array([left, *x, last]), np.array([len(valid) / len(qualities), *share, 0.0])
+
+
+def thin(values: np.ndarray) -> np.ndarray:
+    """At most MAX_POINTS of the values, the first and the last among them."""
+    chosen = np.unique(np.linspace(0, len(values) - 1, min(len(values), MAX_POINTS)).round().astype(int))
+    return values[chosen] if len(values) else values
+
+
+def reference_line(line: Callable[..., Any], high: float) -> None:
+    if high >= 0.97:
+        line(1, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
+
+
+def best_panels(axes: Any, splits: dict[str, Qualities]) -> None:
+    for axis, (split, qualities) in zip(axes, splits.items(), strict=True):
+        for model, colour in MODELS.items():
+            ks = numbers_of_samples(len(qualities[model]))
+            axis.plot(ks, [float(best_of(k, qualities[model])) for k in ks], color=colour, label=model)
+        axis.set(title=split, xlabel="k, samples drawn", xscale="log")
+        axis.xaxis.set_major_formatter("{x:.0f}")
+        axis.minorticks_off()
+        reference_line(axis.axhline, axis.get_ylim()[1])
+        axis.legend(loc="lower right")
+    axes[0].set_ylabel("expected best quality of k")
+
+
+def numbers_of_samples(n: int) -> list[int]:
+    """1 .. n in about 25 steps of equal ratio."""
+    return sorted({int(k) for k in np.geomspace(1, n, 25).round()})
+
+
+def curve_panels(axes: Any, curve: list[dict[str, float]], held_out: dict[str, float]) -> None:
+    panels = (
+        ("loss", "nats", {"loss": INK}),
+        ("accuracy", "share of pairs", {"rewards/accuracies": INK}),
+        ("margin of the rewards", "nats × beta", {"rewards/margins": INK}),
+        ("log-probability", "nats per program", {"logps/chosen": CHOSEN, "logps/rejected": REJECTED}),
+    )
+    points = thin(np.arange(len(curve)))
+    for axis, (title, unit, lines) in zip(axes, panels, strict=True):
+        for key, colour in lines.items():
+            style = {"color": colour, "marker": "." if len(points) < 30 else ""}
+            label = key.removeprefix("logps/")
+            axis.plot([curve[i]["step"] for i in points], [curve[i][key] for i in points], label=label, **style)
+            if key in held_out:
+                axis.plot(curve[-1]["step"], held_out[key], "o", color=colour, fillstyle="none", clip_on=False)
+        axis.set(title=title, xlabel="step", ylabel=unit)
+    axes[3].legend(loc="best")

@@ -1,0 +1,365 @@
+"""The report: a page of HTML, a table for the terminal, and the few numbers that `dvc metrics diff` compares."""
+
+import csv
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import PositiveInt
+
+from dartune import journal
+from dartune.figures import best_of_curves, distributions, training_curves
+from dartune.mistake import Mistake
+
+MODELS = ("base", "tuned")
+MAX_LENGTH_DRIFT = 0.25  # of the base model's mean length
+MAX_PROGRAM = 6000  # characters shown of a program
+CURVE = ("step", "loss", "rewards/accuracies", "rewards/margins", "rewards/chosen", "logps/chosen", "logps/rejected")
+ROW = ["model", "sample", "split", "program", "status", "reason", "behaviour", "quality", "gap"]
+FIGURES = {  # key: (label, unit, the direction that is better; 0 where there is none)
+    "validity": ("valid", "share", 1),
+    "mean": ("mean quality", "quality", 1),
+    "median": ("median quality", "quality", 1),
+    "top_10": ("mean of the top 10", "quality", 1),
+    "best_of_10": ("expected best of 10", "quality", 1),
+    "best_of_100": ("expected best of 100", "quality", 1),
+    "better_than_template": ("better than the template", "share", 1),
+    "equal_to_template": ("equal to the template", "share", 0),
+    "distinct_behaviours": ("distinct behaviours", "share", 0),
+    "gap_percent_best": ("gap of the best", "gap", -1),
+    "gap_percent_top_10": ("mean gap of the top 10", "gap", -1),
+    "gap_percent_median": ("median gap", "gap", -1),
+    "mean_tokens": ("mean length, tokens", "tokens", 0),
+}
+UNITS = {"share": (100, ".1f", " %"), "quality": (1, ".3f", ""), "gap": (1, ".2f", " %"), "tokens": (1, ".1f", "")}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the stages left of one task.
+
+    splits: evaluate's figures by split, the held-out split first. rows: evaluate's rows by split and model. curve: the
+    logged steps of training, none when it was very short.
+    """
+
+    score: dict[str, Any]
+    sample: dict[str, Any]
+    train: dict[str, Any]
+    splits: dict[str, Any]
+    rows: dict[str, dict[str, list[dict[str, Any]]]]
+    curve: list[dict[str, float]]
+
+    @property
+    def held_out(self) -> str:
+        return next(iter(self.splits))
+
+    def qualities(self, split: str) -> dict[str, np.ndarray]:
+        return {model: np.array([row["quality"] for row in self.rows[split][model]]) for model in MODELS}
+
+
+def write_report(
+    tasks: list[str],
+    metrics: Path,
+    evaluation: Path,
+    plots: Path,
+    output: Path,
+    summary: Path,
+    *,
+    n_best: PositiveInt,
+    max_validity_drop: float,
+    max_distinct_drop: float,
+    max_template_rise: float,
+) -> None:
+    """Write index.html and summary.txt into output, and summary: all from what the earlier stages measured.
+
+    n_best: programs of each model shown side by side. max_validity_drop, max_distinct_drop, max_template_rise: shares
+    of all samples by which the tuned model may be off the base model without a warning.
+    """
+    limits = {
+        "validity": max_validity_drop,
+        "distinct_behaviours": max_distinct_drop,
+        "equal_to_template": max_template_rise,
+    }
+    results = {task: read_result(task, metrics, evaluation, plots) for task in tasks}
+    warnings = {task: warnings_of(result, limits) for task, result in results.items()}
+    html = page(results, warnings, n_best)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "summary.txt").write_text(terminal_table(results, warnings))
+    journal.write_json(summary, {task: headline(result, len(warnings[task])) for task, result in results.items()})
+    (output / "index.html").write_text(html)
+
+
+def read_result(task: str, metrics: Path, evaluation: Path, plots: Path) -> Result:
+    score, sample, train = (
+        read_json(metrics / stage / f"{task}.json", stage) for stage in ("score", "sample", "train")
+    )
+    file = metrics / "evaluate" / f"{task}.json"
+    splits = read_json(file, "evaluate")
+    if not all(isinstance(split, dict) and {*MODELS, "difference"} <= set(split) for split in splits.values()):
+        raise Mistake(f"report: {file} lacks the figures of a model; run stage evaluate again")
+    rows = read_rows(evaluation / f"{task}.parquet", list(splits))
+    return Result(score, sample, train, splits, rows, read_curve(plots / f"{task}.csv"))
+
+
+def read_json(file: Path, stage: str) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise Mistake(f"report: {file} is missing; stage {stage} makes it") from error
+    except ValueError as error:
+        raise Mistake(f"report: {file} is not whole ({error}); run stage {stage} again") from error
+    if not isinstance(content, dict) or not content:
+        raise Mistake(f"report: {file} holds no figures; run stage {stage} again")
+    return content
+
+
+def read_rows(file: Path, splits: list[str]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    if not file.exists():
+        raise Mistake(f"report: {file} is missing; stage evaluate makes it")
+    table = journal.read(file)
+    if missing := [name for name in ROW if name not in table.column_names]:
+        raise Mistake(f"report: {file} has no column {missing[0]!r}; run stage evaluate again")
+    rows: dict[str, dict[str, list[dict[str, Any]]]] = {split: {model: [] for model in MODELS} for split in splits}
+    for row in table.select(ROW).to_pylist():
+        if row["split"] in rows:
+            rows[row["split"]][row["model"]].append(row)
+    for split, models in rows.items():
+        if not all(models.values()):
+            raise Mistake(f"report: {file} has not both models' programs on {split}; run stage evaluate again")
+    return rows
+
+
+def read_curve(file: Path) -> list[dict[str, float]]:
+    """The logged steps; a file of the column step alone says that training was too short to log one."""
+    try:
+        with file.open(newline="") as stream:
+            reader = csv.DictReader(stream)
+            header = reader.fieldnames or []
+            if missing := [name for name in CURVE if name not in header and header != ["step"]]:
+                raise Mistake(f"report: {file} has no column {missing[0]!r}; run stage train again")
+            return [{key: float(row[key]) for key in CURVE} for row in reader]
+    except FileNotFoundError as error:
+        raise Mistake(f"report: {file} is missing; stage train makes it") from error
+    except (TypeError, ValueError) as error:
+        raise Mistake(f"report: {file} is not whole: a value is missing; run stage train again") from error
+
+
+def headline(result: Result, n_warnings: int) -> dict[str, Any]:
+    """The numbers of a task that two commits are compared by, most of them of the held-out split."""
+    held_out = result.splits[result.held_out]
+    models = {name: {model: held_out[model][name] for model in MODELS} for name in ("mean", "validity", "top_10")}
+    differences = {split: measured["difference"]["mean"] for split, measured in result.splits.items()}
+    return {**models, "mean_difference": differences, "n_warnings": n_warnings}
+
+
+def warnings_of(result: Result, limits: dict[str, float]) -> list[str]:
+    """Signs in words that the tuning went wrong (METHOD's failure signatures), or that its gain is not proven."""
+    found = [
+        moved(result, "validity", -1, limits, "validity fell:"),
+        moved(result, "distinct_behaviours", -1, limits, "mode collapse: distinct behaviours"),
+        moved(result, "equal_to_template", 1, limits, "mode collapse: equal to the template"),
+        chosen_fell(result.curve),
+        length_drift(result.splits[result.held_out]),
+        *unproven(result.splits),
+    ]
+    return [warning for warning in found if warning]
+
+
+def moved(result: Result, name: str, sign: int, limits: dict[str, float], words: str) -> str | None:
+    """A share of the samples that moved the wrong way by more than its limit: where, and the numbers of the first such split."""
+    changes = {split: sign * (f["tuned"][name] - f["base"][name]) for split, f in result.splits.items()}
+    over = [split for split, change in changes.items() if round(change, 9) > limits[name]]
+    if not over:
+        return None
+    base, tuned = (f"{100 * result.splits[over[0]][model][name]:.1f} %" for model in MODELS)
+    return f"{words} {base} -> {tuned} on {', '.join(over)} (limit {100 * limits[name]:g} points)"
+
+
+def chosen_fell(curve: list[dict[str, float]]) -> str | None:
+    """DPO's own trap: the margin grows because the rejected programs become less probable faster than the chosen ones.
+
+    rewards/chosen is beta times the log-probability gained since the base model; the mean of the last tenth counts.
+    """
+    last = curve[-max(len(curve) // 10, 1) :]
+    chosen, margin = (float(np.mean([row[f"rewards/{key}"] for row in last] or [0])) for key in ("chosen", "margins"))
+    if not (chosen < 0 < margin):
+        return None
+    return f"chosen programs became less probable (reward {chosen:+.3f}) while the margin rose ({margin:+.3f})"
+
+
+def length_drift(split: dict[str, Any]) -> str | None:
+    base, tuned = (split[model]["mean_tokens"] for model in MODELS)
+    if abs(tuned - base) <= MAX_LENGTH_DRIFT * base:
+        return None
+    return f"mean length drifted: {base:.1f} -> {tuned:.1f} tokens (limit {100 * MAX_LENGTH_DRIFT:g} % of base)"
+
+
+def unproven(splits: dict[str, Any]) -> list[str]:
+    """Means that did not clearly rise, with the numbers of the first such split."""
+    words = {"unclear": "change of mean quality is not clear of 0", "worse": "mean quality clearly fell"}
+    verdicts = {split: verdict(measured["difference"]["mean"]) for split, measured in splits.items()}
+    found = []
+    for kind, says in words.items():
+        if over := [split for split, is_kind in verdicts.items() if is_kind == kind]:
+            change = interval_text(splits[over[0]]["difference"]["mean"])
+            found.append(f"{says} on {', '.join(over)}: {change}")
+    return found
+
+
+def verdict(difference: dict[str, float]) -> str:
+    """Whether the interval is clear of 0, and on which side; every figure with an interval is better when higher."""
+    return "better" if difference["low"] > 0 else "worse" if difference["high"] < 0 else "unclear"
+
+
+def interval_text(difference: dict[str, float]) -> str:
+    return "{estimate:+z.3f} [{low:+z.3f}, {high:+z.3f}]".format(**difference)
+
+
+def terminal_table(results: dict[str, Result], warnings: dict[str, list[str]]) -> str:
+    """Base against tuned in at most 110 columns, then the warnings."""
+    head = f"{'':<24}{'valid %':>9}{'mean':>8}{'median':>8}{'top 10':>8}{'> template %':>14}   mean difference"
+    lines = [head + " [95 % interval]"]
+    for task, result in results.items():
+        n = result.splits[result.held_out]["tuned"]["n_samples"]
+        lines += ["", f"{task} ({n} programs of each model)"]
+        lines += [line for split in result.splits.items() for line in terminal_rows(*split)]
+    lines += [
+        "",
+        "quality = score as a fraction of the reference, 1 is as good, a failed program counts 0; higher is better",
+    ]
+    found = [f"warning: {task}: {warning}" for task in results for warning in warnings[task]]
+    return "\n".join([*lines, "", *(found or ["no warnings"])]) + "\n"
+
+
+def terminal_rows(split: str, measured: dict[str, Any]) -> list[str]:
+    rows = []
+    for name, model in zip((split, ""), MODELS, strict=True):
+        values = measured[model]
+        shares = (100 * values[key] for key in ("validity", "better_than_template"))
+        valid, better = (f"{share:.1f}" for share in shares)
+        qualities = "".join(f"{values[key]:>8.3f}" for key in ("mean", "median", "top_10"))
+        rows.append(f"  {name:<17}{model:<5}{valid:>9}{qualities}{better:>14}")
+    difference = measured["difference"]["mean"]
+    rows[1] += f"   {interval_text(difference)} {verdict(difference)}"
+    return rows
+
+
+def page(results: dict[str, Result], warnings: dict[str, list[str]], n_best: int) -> str:
+    """One file of HTML that needs no other. Programs and reasons were written by a model: everything is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from pygments.formatters import HtmlFormatter
+
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters |= {"shown": shown, "plain": plain}
+    styles = [HtmlFormatter(style=name).get_style_defs(".program") for name in ("default", "github-dark")]
+    tasks = [chapter(task, result, warnings[task], n_best) for task, result in results.items()]
+    return environment.get_template("report.html.jinja").render(tasks=tasks, styles=styles)
+
+
+def chapter(task: str, result: Result, warnings: list[str], n_best: int) -> dict[str, Any]:
+    """What the page shows of a task."""
+    qualities = {split: result.qualities(split) for split in result.splits}
+    curve = training_curves(f"{task} training", result.curve, result.train["held_out"]) if result.curve else None
+    return {
+        "name": task,
+        "result": result,
+        "warnings": warnings,
+        "n_samples": result.splits[result.held_out]["tuned"]["n_samples"],
+        "tables": {split: table(measured) for split, measured in result.splits.items()},
+        "distributions": distributions(f"{task} distributions", qualities),
+        "best_of": best_of_curves(f"{task} best of k", qualities),
+        "training": curve,
+        "best": {model: best_programs(result, model, n_best) for model in MODELS},
+        "failures": failures(result),
+    }
+
+
+def table(measured: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows, by figure, of base against tuned on one split; the bars of the intervals share one scale."""
+    differences = measured["difference"]
+    scale = max(abs(bound) for d in differences.values() for bound in d.values()) or 1.0
+    rows = {}
+    for key, (label, unit, better) in FIGURES.items():
+        if not all(key in measured[model] for model in MODELS):
+            continue  # best of more programs than were sampled
+        base, tuned = (measured[model][key] for model in MODELS)
+        change = None if None in (base, tuned) else tuned - base
+        row = {"label": label, "unit": unit, "better": better, "base": base, "tuned": tuned, "change": change}
+        if interval := differences.get(key):
+            row |= interval | {"verdict": verdict(interval), "bar": {k: v / scale for k, v in interval.items()}}
+        rows[key] = row
+    return rows
+
+
+def shown(value: float | None, unit: str, signed: bool = False) -> str:
+    """A number in its unit, a dash where there is none. Signed: a difference, where shares and gaps are in points."""
+    if value is None:
+        return "–"
+    factor, form, suffix = UNITS[unit]
+    if signed:
+        return f"{factor * value:+z{form}}".replace("-", "−")
+    return f"{factor * value:z{form}}{suffix}"
+
+
+def plain(text: str) -> str:
+    """Text whose control and direction characters are spelled out, so that what is read is what runs."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\u{ord(c):04x}" for c in text)
+
+
+def best_programs(result: Result, model: str, n: int) -> list[dict[str, Any]]:
+    """The n best of a model's programs that act differently on the held-out split; of those alike, the shortest."""
+    rows = {name: [row for row in group if row["behaviour"]] for name, group in result.rows[result.held_out].items()}
+    alike = {name: Counter(row["behaviour"] for row in group) for name, group in rows.items()}
+    best: dict[str, dict[str, Any]] = {}
+    for row in sorted(rows[model], key=lambda row: (-row["quality"], len(row["program"]), row["sample"])):
+        best.setdefault(row["behaviour"], row)
+    return [
+        {
+            "html": highlighted(row["program"]),
+            "splits": {split: split_row(result, split, row) for split in result.splits},
+            "alike": {name: count[row["behaviour"]] for name, count in alike.items()},
+        }
+        for row in list(best.values())[:n]
+    ]
+
+
+def split_row(result: Result, split: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The same program's row on another split."""
+    return next(other for other in result.rows[split][row["model"]] if other["sample"] == row["sample"])
+
+
+def highlighted(program: str) -> str:
+    """HTML of a program; pygments escapes what the model wrote."""
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import PythonLexer
+
+    text = plain(program[:MAX_PROGRAM]) + ("\n# ... cut here" if len(program) > MAX_PROGRAM else "")
+    return str(highlight(text, PythonLexer(), HtmlFormatter(nowrap=True)))
+
+
+def failures(result: Result) -> list[dict[str, Any]]:
+    """Shares of each status in the pool and of both models on the held-out split, with the commonest reason."""
+    models = result.rows[result.held_out]
+    pool = {status: count / result.score["n_programs"] for status, count in result.score["status"].items()}
+    shares = {"pool": pool} | {model: status_shares(rows) for model, rows in models.items()}
+    names = {status for share in shares.values() for status in share}
+    order = sorted(names, key=lambda status: (status != "ok", -sum(s.get(status, 0) for s in shares.values()), status))
+    return [
+        {"status": status, "reason": commonest_reason(status, models)}
+        | {where: share.get(status, 0.0) for where, share in shares.items()}
+        for status in order
+    ]
+
+
+def status_shares(rows: list[dict[str, Any]]) -> dict[str, float]:
+    return {status: count / len(rows) for status, count in Counter(row["status"] for row in rows).items()}
+
+
+def commonest_reason(status: str, models: dict[str, list[dict[str, Any]]]) -> str:
+    reasons = Counter(row["reason"] for rows in models.values() for row in rows if row["status"] == status)
+    return min(reasons, key=lambda reason: (-reasons[reason], reason), default="")
