@@ -1,11 +1,12 @@
-"""The pipeline as a Prefect flow: one task run per DVC stage, in the order and with the staleness that DVC knows.
+"""The pipeline as a Prefect flow: one task run per DVC stage.
 
-Prefect shows, runs side by side, cancels and times out; DVC alone remembers what has been done.
+Prefect shows the run, starts stages side by side, times them out and cancels them; what the stages are, which of them
+are out of date and what they have made is DVC's to know.
 
-    python flows/finetune.py [--workers N] [--set train.beta=0.2] [--timeout-s S] [STAGE ...]
+    python flows/finetune.py [--workers N] [--set NAME=VALUE] [--timeout-s S] [STAGE ...]
 """
 
-from __future__ import annotations
+# ruff: noqa: E402 -- Prefect is imported late, see below
 
 import argparse
 import os
@@ -14,173 +15,78 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import chdir, contextmanager
+from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Annotated, Any, NamedTuple
 
+from leash import Leash
+from server import Server
+
 ROOT = Path(__file__).resolve().parent.parent
-LEASH = Path(__file__).with_name("leash.py")
+REPORT = ROOT / "report/index.html"
+SUMMARY = ROOT / "report/summary.txt"
 GRACE_S = 2.0  # between asking a stage to end and killing it
-POLL_S = 2.0  # how often a cancellation is looked for while stages run
+POLL_S = 2.0  # between two looks at whether the run was cancelled
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="flows/finetune.py", description="Run what is out of date.")
-    parser.add_argument("targets", nargs="*", metavar="STAGE", help="with what it needs; default: every stage")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="stages side by side; 1 for one GPU")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="changes params.yaml")
-    parser.add_argument("--timeout-s", type=float, metavar="S", help="the longest that a stage may take")
+    parser = argparse.ArgumentParser(prog="flows/finetune.py", description="Run the stages that are out of date.")
+    parser.add_argument("targets", nargs="*", metavar="STAGE", help="with what it needs; every stage by default")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="stages side by side: 1 on one GPU")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="write to params.yaml")
+    parser.add_argument("--timeout-s", type=float, metavar="S", help="the longest that one stage may take")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    from server import Server
-
     ARGUMENTS = arguments()
-    os.chdir(ROOT)  # where Prefect finds prefect.toml
+    os.chdir(ROOT)  # where Prefect looks for prefect.toml
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # the stages have the terminal
-    # Prefect takes 3 s to import and its server 7 s to start: the two overlap.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # leave the terminal to the stages
+    # The server takes 7 s to start, Prefect 3 s to import: together 7 s.
     SERVER = None if "PREFECT_API_URL" in os.environ else Server()
 
 import httpx
+from dvc.exceptions import DvcException
 from prefect import State, flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.exceptions import CancelledRun, FailedRun, ParameterTypeError
+from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
-from dartune.mistake import Mistake, nearest
-
-
-class Step(NamedTuple):
-    stage: str
-    needs: list[str]
-    stale: bool  # DVC has to look at it: it changed, or a stage before it may
-
-
-class Outcome(NamedTuple):
-    stage: str
-    state: State[Any]
-    seconds: float
+from dartune.mistake import Mistake
+from graph import Step, metric_changes, plan, sort_lock
+from overrides import adjust, refuse_unknown, values
 
 
 def say(line: str, stage: str = "") -> None:
-    """To the run's log and, where a person started the script, to the terminal."""
+    """To the run's log and, where the script was started by hand, to the terminal."""
     get_run_logger().info(line)
     if __name__ == "__main__":
-        sys.stdout.write(f"{stage} | {line}\n" if stage else f"{line}\n")
-        sys.stdout.flush()
+        print(f"{stage} | {line}" if stage else line, flush=True)
 
 
-# ------ the plan: what DVC knows
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
-def in_order(repo: Any, targets: list[str]) -> list[Any]:
-    """The targets and what they need, in the order in which `dvc repro` visits them."""
-    from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
-
-    return plan_repro(get_active_graph(repo.index.graph), collect_stages(repo, targets or ["dvc.yaml"]))
-
-
-def plan(targets: list[str]) -> list[Step]:
-    """The steps to the targets (to all stages, if none are named), each after those that it needs."""
-    from dvc.repo import Repo
-    from dvc.repo.reproduce import get_active_graph
-
-    with Repo(_wait_for_lock=True) as repo:
-        graph = get_active_graph(repo.index.graph)
-        changed = set(repo.status())
-        stale: set[Any] = set()
-        for stage in in_order(repo, targets):
-            if stage.addressing in changed or not stale.isdisjoint(graph.successors(stage)):
-                stale.add(stage)
-        return [
-            Step(stage.addressing, [need.addressing for need in graph.successors(stage)], stage in stale)
-            for stage in in_order(repo, targets)
-        ]
-
-
-def sort_lock() -> None:
-    """Gives dvc.lock the order, so the bytes, that a plain `dvc repro` writes: stages end in any order here."""
-    from dvc.repo import Repo
-    from dvc.utils.serialize import load_yaml, modify_yaml
-
-    if not Path("dvc.lock").exists():
-        return
-    with Repo(_wait_for_lock=True) as repo, repo.lock:
-        place = {stage.addressing: i for i, stage in enumerate(in_order(repo, []))}
-        found = list(load_yaml("dvc.lock")["stages"])
-        ordered = sorted(found, key=lambda stage: place.get(stage, len(place)))
-        if found != ordered:
-            with modify_yaml("dvc.lock") as lock:
-                lock["stages"] = {stage: lock["stages"][stage] for stage in ordered}
-
-
-# ------ parameters
-
-
-def names(section: dict[str, Any], above: str = "") -> Iterator[str]:
-    for name, value in section.items():
-        yield above + name
-        if isinstance(value, dict):
-            yield from names(value, f"{above}{name}.")
-
-
-def override(overrides: dict[str, Any]) -> None:
-    """Writes into params.yaml, as an editor would, and only over names that are there."""
-    from dvc.utils.serialize import load_yaml, modify_yaml
-
-    known = list(names(load_yaml("params.yaml")))
-    for name in overrides:
-        if name not in known:
-            raise Mistake(f"params.yaml: there is no {name!r}{nearest(name, known)}")
-    with modify_yaml("params.yaml") as params:
-        for name, value in overrides.items():
-            *sections, last = name.split(".")
-            section = params
-            for each in sections:
-                section = section[each]
-            section[last] = value
-
-
-def check() -> None:
-    """Has the package refuse wrong parameters now rather than hours later."""
-    if Path("src/dartune/cli.py").exists():
-        command = [sys.executable, "-m", "dartune.cli", "check"]
-        checked = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        if checked.returncode:
-            raise Mistake((checked.stderr.strip() or checked.stdout.strip() or f"{command} failed").splitlines()[-1])
-
-
-def adjust(overrides: dict[str, Any]) -> None:
-    before = Path("params.yaml").read_bytes() if overrides else b""
-    if overrides:
-        override(overrides)
-    try:
-        check()
-    except Mistake:
-        if overrides:
-            Path("params.yaml").write_bytes(before)
-        raise
-
-
-# ------ a stage
-
-LIVE: set[subprocess.Popen[str]] = set()
+RUNNING: set[Leash] = set()
 STOPPED = threading.Event()
-START = threading.Lock()  # no stage starts between STOPPED and the end of those in LIVE
+STARTING = threading.Lock()  # what is not in RUNNING when STOPPED is set never starts
 
 
 @contextmanager
 def leashes() -> Iterator[None]:
-    """No stage outlives the block. Signals are raised in the main thread only; Prefect's threads block on stages."""
+    """No stage outlives this block. Signals are raised in the main thread, while others wait for the stages."""
     STOPPED.clear()
     try:
         yield
@@ -189,41 +95,256 @@ def leashes() -> Iterator[None]:
 
 
 def stop() -> None:
-    with START:
+    with STARTING:
         STOPPED.set()
-        for process in LIVE:
-            let_go(process)
+        for leash in list(RUNNING):
+            leash.let_go()
 
 
-def let_go(process: subprocess.Popen[str]) -> None:
-    """The leash kills the stage when the pipe to it closes."""
-    assert process.stdin
-    process.stdin.close()
+def start(name: str) -> Leash | None:
+    dvc = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    with STARTING:
+        if STOPPED.is_set():
+            return None
+        leash = Leash(
+            dvc,
+            GRACE_S,
+            env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        RUNNING.add(leash)
+        return leash
+
+
+# DVC's own lines; all others are the stage's.
+DVC_SAYS = re.compile(
+    r"$|> |Running stage '|Stage '|Updating lock file|Generating lock file|ERROR: failed to reproduce"
+    r"|To track the changes|\tgit add |To enable auto staging|\tdvc config |Use `dvc push`"
+)
+
+
+def failed(name: str, lines: list[str]) -> State[Any]:
+    """Says what the stage said last, unless the failure is one that only DVC knows of, a missing output for one."""
+    own = [line for line in lines if not DVC_SAYS.match(line)]
+    dvc = [line for line in lines if line.startswith("ERROR: ") and "failed to run: " not in line]
+    return Failed(message=(dvc or own or [f"{name}: its command failed without a word"])[-1])
+
+
+def done(lines: list[str]) -> State[Any]:
+    if any("didn't change, skipping" in line for line in lines):
+        return Completed(name="Cached", message="what it depends on came out as before")
+    if any("is cached - skipping run" in line for line in lines):
+        return Completed(name="Restored", message="from an earlier run on the same inputs")
+    return Completed()
+
+
+def stream(name: str, leash: Leash) -> list[str]:
+    """All lines until every process of the stage is gone."""
+    lines = []
+    for line in leash.process.stdout or ():
+        lines.append(line.rstrip())
+        if not DVC_SAYS.match(line):
+            say(line.rstrip(), name)
+    return lines
 
 
 @contextmanager
-def leashed(stage: str) -> Iterator[subprocess.Popen[str] | None]:
-    dvc = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    with START:
-        if STOPPED.is_set():
-            process = None
-        else:
-            process = subprocess.Popen(
-                [sys.executable, str(LEASH), str(GRACE_S), *dvc],
-                env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
-            LIVE.add(process)
+def deadline(leash: Leash, timeout_s: float | None) -> Iterator[threading.Event]:
+    """Lets go of the stage when the time is over; the event says that it did."""
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        leash.let_go()
+
+    timer = threading.Timer(timeout_s or threading.TIMEOUT_MAX, end)
+    timer.daemon = True
+    timer.start()
     try:
-        yield process
+        yield over
     finally:
-        if process:
-            let_go(process)
-            process.wait()
-            LIVE.discard(process)
+        timer.cancel()
+        leash.let_go()
+
+
+# Never retried: what failed was wrong or was stopped, and `make run` starts again where it ended.
+@task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False, retries=0)
+def stage(name: str, stale: bool, timeout_s: float | None) -> State[Any]:
+    """One stage through `dvc repro`, or nothing at all if it is up to date."""
+    if not stale:
+        return Completed(name="Cached", message="up to date")
+    leash = start(name)
+    if leash is None:
+        return Cancelled(message="the run was stopped before it began")
+    with deadline(leash, timeout_s) as over:
+        lines = stream(name, leash)
+    code = leash.end()
+    RUNNING.discard(leash)
+    if code == 0:
+        return done(lines)
+    if over.is_set():
+        return Failed(
+            name="TimedOut",
+            message=f"{name}: not done after {timeout_s:g} s, stopped. Raise timeout_s if that is too few.",
+        )
+    return Cancelled(message="stopped with the run") if STOPPED.is_set() else failed(name, lines)
+
+
+class Outcome(NamedTuple):
+    stage: str
+    state: State[Any]
+    seconds: float
+
+
+def cancelled() -> bool:
+    """Whether someone cancelled the run. A server that is away for a moment stops no stage."""
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(flow_run.id).state
+    except httpx.HTTPError:
+        return False
+    return state is not None and (state.is_cancelled() or state.is_cancelling())
+
+
+def conduct(steps: list[Step], workers: int, timeout_s: float | None) -> list[Outcome]:
+    """Runs at most `workers` stages side by side, each as soon as what it needs has ended; in order of their end."""
+    futures: dict[str, PrefectFuture[Any]] = {}
+    began: dict[str, float] = {}
+    ends: Queue[tuple[str, float]] = Queue()
+    outcomes: list[Outcome] = []
+
+    def note_end(name: str, _: PrefectFuture[Any]) -> None:
+        ends.put((name, time.monotonic()))
+
+    while len(outcomes) < len(steps):
+        over = {outcome.stage for outcome in outcomes}
+        ready = [step for step in steps if step.stage not in futures and over.issuperset(step.needs)]
+        for name, needs, stale in ready[: workers - len(futures) + len(outcomes)]:
+            began[name] = time.monotonic()
+            futures[name] = stage.submit(
+                name, stale, timeout_s, return_state=False, wait_for=[futures[need] for need in needs]
+            )
+            futures[name].add_done_callback(partial(note_end, name))
+        try:
+            name, end = ends.get(timeout=POLL_S)
+            futures[name].wait()  # from here on it holds its state
+            outcomes.append(Outcome(name, futures[name].state, end - began[name]))
+        except Empty:
+            if not STOPPED.is_set() and cancelled():
+                stop()
+    return outcomes
+
+
+def rows(outcomes: list[Outcome]) -> list[list[str]]:
+    return [[outcome.stage, str(outcome.state.name), f"{outcome.seconds:.1f}"] for outcome in outcomes]
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def keep(outcomes: list[Outcome]) -> None:
+    """The run's artifacts. They are for looking at: whatever keeps them from being written fails no run."""
+    try:
+        create_markdown_artifact(markdown(["stage", "state", "seconds"], rows(outcomes)), key="stages")
+        header = ["file", "metric", "last commit", "now", "difference"]
+        create_markdown_artifact(markdown(header, metric_changes()), key="metrics")
+        if REPORT.exists():
+            create_markdown_artifact(f"[{REPORT}]({REPORT.as_uri()})", key="report")
+    except Exception as error:
+        get_run_logger().warning("artifacts: %s", error)
+
+
+def tell(outcomes: list[Outcome]) -> None:
+    width = max(len(outcome.stage) for outcome in outcomes)
+    for name, state, seconds in rows(outcomes):
+        say(f"{name:<{width}}  {state:<9}  {seconds:>8} s")
+
+
+def verdict(outcomes: list[Outcome]) -> State[Any]:
+    states = [outcome.state for outcome in outcomes]
+    messages = [state.message for state in states if state.is_failed() and state.message]
+    if messages:
+        return Failed(message="\n".join(dict.fromkeys(messages)))
+    if any(state.is_cancelled() for state in states):
+        return Cancelled(message="stopped: the next run goes on from here")
+    return Completed(name="Cached") if all(state.name == "Cached" for state in states) else Completed()
+
+
+@flow(name="finetune", persist_result=False, retries=0)
+def finetune(
+    targets: list[str] | None = None,
+    overrides: dict[str, Any] | None = None,
+    workers: Annotated[int, Field(ge=1)] = 2,
+    timeout_s: Annotated[float, Field(gt=0)] | None = None,
+) -> State[Any]:
+    """Runs every stage of dvc.yaml that is out of date.
+
+    Args:
+        targets: Names of stages, as `dvc stage list` shows them; run with all that they need. Empty for all stages.
+        overrides: Values written to params.yaml first and left there, by dotted name: {"train.beta": 0.2}.
+        workers: How many stages run side by side. Use 1 where they share one GPU.
+        timeout_s: The longest that one stage may take, in seconds. Empty for no limit.
+    """
+    with chdir(ROOT), leashes():
+        try:
+            adjust(overrides or {})
+            steps = plan(targets or [])
+        except (Mistake, DvcException) as error:
+            return Failed(message=one_line(error))
+        outcomes = conduct(steps, workers, timeout_s)
+        if any(step.stale for step in steps):
+            sort_lock()
+        tell(outcomes)
+        keep(outcomes)
+        return verdict(outcomes)
+
+
+def parameters(given: argparse.Namespace) -> dict[str, Any]:
+    """The flow's own, with misspelt names refused while the server is still on its way up."""
+    overrides = values(given.set)
+    refuse_unknown(overrides)
+    plan(given.targets)
+    return {"targets": given.targets, "overrides": overrides, "workers": given.workers, "timeout_s": given.timeout_s}
+
+
+@contextmanager
+def served(own: Server | None) -> Iterator[None]:
+    """Within a server: one that Prefect's settings name, else our own."""
+    if own is None or PREFECT_API_URL.value():
+        yield
+    else:
+        own.wait()
+        print(f"watch: {own.url}", flush=True)
+        with temporary_settings({PREFECT_API_URL: f"{own.url}/api"}):
+            yield
+
+
+def main() -> None:
+    try:
+        given = parameters(ARGUMENTS)
+    except (Mistake, DvcException) as error:
+        sys.exit(one_line(error))
+    try:
+        with served(SERVER):
+            finetune(**given)
+    except (FailedRun, CancelledRun) as end:
+        sys.exit(str(end))
+    except ParameterTypeError as error:
+        sys.exit(one_line(error))
+    except KeyboardInterrupt:
+        print("stopped: the next run goes on from here", file=sys.stderr)
+        sys.exit(130)
+    if SUMMARY.exists():
+        print(SUMMARY.read_text().rstrip())
+    if REPORT.exists():
+        print(f"report: {REPORT}")
+
+
+if __name__ == "__main__":
+    main()

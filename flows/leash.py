@@ -1,7 +1,8 @@
-"""Runs a command, and kills all that it started when stdin closes: `leash.py GRACE_S COMMAND ...`.
+"""A command that ends, with all that it started, when we let go of it or are gone ourselves.
 
-The flow holds the other end of stdin. The kernel closes it however the flow ends, kill -9 included, and whichever of
-its threads had started the command; parent-death signals know neither threads nor grandchildren.
+This file run as a script stands between us and the command: it holds the reading end of a pipe and kills when the pipe
+closes. The kernel closes it however we end, kill -9 included, and whichever thread of ours had started the command;
+parent-death signals know neither threads nor grandchildren.
 """
 
 import ctypes
@@ -10,10 +11,30 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import psutil
 
 PR_SET_CHILD_SUBREAPER = 36
+
+
+class Leash:
+    """The command runs in a session of its own: a Ctrl-C in the terminal does not reach it."""
+
+    def __init__(self, command: list[str], grace_s: float, **options: Any) -> None:
+        script = [sys.executable, str(Path(__file__).resolve()), str(grace_s)]
+        options |= {"stdin": subprocess.PIPE, "start_new_session": True}
+        self.process = subprocess.Popen(script + command, **options)
+
+    def let_go(self) -> None:
+        """Returns at once; the command gets `grace_s` to end by itself."""
+        assert self.process.stdin
+        self.process.stdin.close()
+
+    def end(self) -> int:
+        self.let_go()
+        return self.process.wait()
 
 
 def adopt_orphans() -> None:
@@ -40,13 +61,14 @@ def kill_all(command: subprocess.Popen[bytes], grace_s: float) -> None:
 
 
 def main() -> int:
+    """The command's exit status; 1 if it was killed."""
     adopt_orphans()
     command = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL)
-    while command.poll() is None:
+    while (status := command.poll()) is None:
         if select.select([sys.stdin], [], [], 0.05)[0]:  # nothing is ever written: readable means closed
             break
-    kill_all(command, float(sys.argv[1]))  # also after a good end: what a stage leaves running holds its pipes open
-    return command.wait()
+    kill_all(command, float(sys.argv[1]))  # also after a good end: who is left would hold the output open
+    return 1 if status is None else status
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """A Prefect server for the length of one run, for whoever has none running.
 
-Prefect's own temporary server shows no UI, dies of the Ctrl-C before the run's end is written down, and outlives a
-flow that is killed.
+Prefect's own temporary server has no UI to watch a run in, dies of the Ctrl-C before the run's end is written down, and
+outlives a flow that is killed.
 """
 
+import atexit
 import os
 import socket
 import subprocess
@@ -12,46 +13,54 @@ import time
 import urllib.request
 from pathlib import Path
 
+from leash import Leash
+
 LOG = Path(".prefect/server.log")
 START_S = 120.0
+GRACE_S = 10.0  # the last states of a run are still being written when it ends
+
+
+def free_port() -> int:
+    with socket.socket() as any_port:
+        any_port.bind(("127.0.0.1", 0))
+        return int(any_port.getsockname()[1])
 
 
 class Server:
+    """On its way up: `wait` before use."""
+
     def __init__(self) -> None:
-        """Returns at once; `wait` when the server is needed, some 7 s later."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        app = [
+            "--factory",
+            "prefect.server.api.server:create_app",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ]
         LOG.parent.mkdir(exist_ok=True)
         with LOG.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("leash.py"), "10", sys.executable, *self.command()],
+            self.leash = Leash(
+                [sys.executable, "-m", "uvicorn", *app, "--log-level", "error"],
+                GRACE_S,
                 env=os.environ | {"PREFECT_API_URL": f"{self.url}/api", "PREFECT__SERVER_FINAL": "1"},
-                stdin=subprocess.PIPE,
                 stdout=log,
-                stderr=log,
-                start_new_session=True,  # out of reach of the terminal's Ctrl-C
+                stderr=subprocess.STDOUT,
             )
-
-    def command(self) -> list[str]:
-        app = ["--factory", "prefect.server.api.server:create_app"]
-        return ["-m", "uvicorn", *app, "--host", "127.0.0.1", "--port", str(self.port), "--log-level", "error"]
+        # Prefect sends what is left of logs and states at exit: registered before Prefect's own, this runs after them.
+        atexit.register(self.leash.end)
 
     def wait(self) -> None:
         end = time.monotonic() + START_S
         while not self.healthy():
-            if self.process.poll() is not None or time.monotonic() > end:
-                self.stop()
-                sys.exit(f"prefect: no temporary server within {START_S:g} s; its last words are in {LOG}")
+            if self.leash.process.poll() is not None or time.monotonic() > end:
+                sys.exit(f"prefect: the temporary server did not start within {START_S:g} s; see {LOG}")
             time.sleep(0.05)
 
     def healthy(self) -> bool:
         try:
-            return urllib.request.urlopen(f"{self.url}/api/health", timeout=5).status == 200
+            return bool(urllib.request.urlopen(f"{self.url}/api/health", timeout=5).status == 200)
         except OSError:
             return False
-
-    def stop(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()

@@ -19,7 +19,7 @@ SOURCE = "source.json"  # {"model": name or path, "revision": commit or None}: w
 
 
 def quiet() -> None:
-    """Turn off the libraries' progress bars, each of whose updates is a line in a log, and talk of their next release."""
+    """Turn off the libraries' progress bars, of which a log gets a line per update, and talk of their releases."""
     import datasets
     from transformers.utils import logging
 

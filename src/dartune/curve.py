@@ -44,14 +44,18 @@ SHOWN = {
 }
 
 
-def curve(history: list[dict[str, float]], prefix: str = "") -> list[dict[str, float]]:
-    """The trainer's log entries of training (or, with prefix "eval_", of evaluation), without wall-clock values."""
-    wanted = f"{prefix}loss"
+def curve(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The trainer's log entries of training steps, without wall-clock values."""
     return [
-        {key.removeprefix(prefix): round(float(value), 6) for key, value in entry.items() if is_lasting(key)}
+        {key: round(float(entry[key]), 6) for key in sorted(entry, key=order) if is_lasting(key)}
         for entry in history
-        if wanted in entry
+        if "loss" in entry
     ]
+
+
+def order(key: str) -> tuple[bool, str]:
+    """step first, then by name: a resumed trainer has its history from a file, which sorts it."""
+    return key != "step", key
 
 
 def is_lasting(key: str) -> bool:

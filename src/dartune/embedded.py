@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dartune.checkpoint import CORPUS, point_to, quiet, render, text_fingerprint
 from dartune.journal import fingerprint, folder, last_checkpoint, write, write_json
-from dartune.task import TASKS, Task, names
+from dartune.task import Task
 
 EMBEDDED = "embedded"
 BOS, EOS, PAD, PROGRAM = "<s>", "</s>", "<pad>", "<program>"
@@ -39,6 +39,7 @@ def make_base(
     *,
     model: str,
     revision: str | None,
+    tasks: list[str],
     seed: NonNegativeInt,
     n_programs: PositiveInt,
     n_epochs: PositiveFloat,
@@ -50,14 +51,13 @@ def make_base(
 ) -> None:
     """Write the base model's folder: the embedded model, trained now, or a pointer to `model`.
 
-    The embedded model learns every task that has a grammar, whichever run, so that running fewer does not train it
-    anew. n_programs: drawn per task. vocabulary: at most so many pieces. width: of a layer, in heads of 32.
+    tasks: those whose grammars the embedded model learns; running fewer does not train it anew. n_programs: drawn per task. vocabulary: at most so many pieces. width: of a layer, in heads of 32.
     """
     if model != EMBEDDED:
         point_to(output, model, revision)
         write_json(metrics, {"model": model, "revision": revision})
         return
-    texts = {task: corpus(task, n_programs, seed) for task in names() if has_grammar(task)}
+    texts = {task: corpus(task, n_programs, seed) for task in tasks}
     tokenizer = train_tokenizer([text for programs in texts.values() for text in programs], vocabulary)
     network = new_network(tokenizer, width, n_layers, seed)
     training: dict[str, Any] = {
@@ -74,10 +74,6 @@ def make_base(
     n_parameters = sum(p.numel() for p in network.parameters())
     counts = {task: len(programs) for task, programs in texts.items()}
     write_json(metrics, {"model": model, "validation_loss": loss, "n_parameters": n_parameters, "n_programs": counts})
-
-
-def has_grammar(task: str) -> bool:
-    return (TASKS / task / "grammar.py").exists()
 
 
 def corpus(task: str, n_programs: int, seed: int) -> list[str]:

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
+from dartune import worker
 from dartune.task import Task
 from dartune.verdict import STATUSES, Refused, Verdict
 from dartune.worker import pack, read_frame, write_frame
@@ -36,15 +37,15 @@ class Referee:
         self._workers = [Worker(task.name, self.instances) for _ in range(len(os.sched_getaffinity(0)))]
 
     def __enter__(self) -> "Referee":
-        for worker in self._workers:
-            self._idle.put(worker)
+        for each in self._workers:
+            self._idle.put(each)
         self._threads = ThreadPoolExecutor(len(self._workers))
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._threads.shutdown(cancel_futures=True)
-        for worker in self._workers:
-            worker.stop()
+        for each in self._workers:
+            each.stop()
 
     def judge(self, programs: Iterable[str]) -> list[Verdict]:
         """One verdict per program, in order. Programs with the same syntax tree run once."""
@@ -55,11 +56,11 @@ class Referee:
         return [self._seen[tree] for tree in trees]
 
     def _judge_one(self, program: str) -> Verdict:
-        worker = self._idle.get()
+        idle = self._idle.get()
         try:
-            header, answer = worker.run(program, **self.limits)
+            header, answer = idle.run(program, **self.limits)
         finally:
-            self._idle.put(worker)
+            self._idle.put(idle)
         try:
             return self._settle(parse(header, answer), header["cpu_s"])
         except Refused as refused:
@@ -85,7 +86,7 @@ class Worker:
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "dartune.worker", self._task],
+            [sys.executable, "-I", worker.__file__, self._task],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=self._folder.name,
@@ -96,12 +97,13 @@ class Worker:
 
     def run(self, program: str, **limits: Any) -> tuple[dict[str, Any], bytes]:
         """The worker's header about the child, and the bytes that the child wrote."""
+        if self._process.poll() is not None:  # killed from outside, between two programs
+            self._start()
         self._send(json.dumps({"program": program, **limits}).encode())
         assert self._process.stdout is not None
         header, answer = read_frame(self._process.stdout), read_frame(self._process.stdout)
-        if header is None or answer is None:
+        if header is None or answer is None:  # killed by this program
             self.stop()
-            self._start()
             return {"cpu_s": 0.0, "is_late": False, "signal": 0}, b""
         return json.loads(header), answer
 

@@ -34,6 +34,7 @@ FIGURES = {  # key: (label, unit, the direction that is better; 0 where there is
     "gap_percent_median": ("median gap", "gap", -1),
     "mean_tokens": ("mean length, tokens", "tokens", 0),
 }
+LEGEND = "quality: score as a fraction of the reference (1 = as good), failures 0; > template: scores better than it"
 UNITS = {"share": (100, ".1f", " %"), "quality": (1, ".3f", ""), "gap": (1, ".2f", " %"), "tokens": (1, ".1f", "")}
 
 
@@ -119,7 +120,10 @@ def read_json(file: Path, stage: str) -> dict[str, Any]:
 def read_rows(file: Path, splits: list[str]) -> dict[str, dict[str, list[dict[str, Any]]]]:
     if not file.exists():
         raise Mistake(f"report: {file} is missing; stage evaluate makes it")
-    table = journal.read(file)
+    try:
+        table = journal.read(file)
+    except Mistake as mistake:
+        raise Mistake(f"report: {mistake}: stage evaluate") from mistake
     if missing := [name for name in ROW if name not in table.column_names]:
         raise Mistake(f"report: {file} has no column {missing[0]!r}; run stage evaluate again")
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {split: {model: [] for model in MODELS} for split in splits}
@@ -169,7 +173,7 @@ def warnings_of(result: Result, limits: dict[str, float]) -> list[str]:
 
 
 def moved(result: Result, name: str, sign: int, limits: dict[str, float], words: str) -> str | None:
-    """A share of the samples that moved the wrong way by more than its limit: where, and the numbers of the first such split."""
+    """A share of the samples that moved the wrong way by more than its limit, with the numbers of the first such split."""
     changes = {split: sign * (f["tuned"][name] - f["base"][name]) for split, f in result.splits.items()}
     over = [split for split, change in changes.items() if round(change, 9) > limits[name]]
     if not over:
@@ -215,7 +219,7 @@ def verdict(difference: dict[str, float]) -> str:
 
 
 def interval_text(difference: dict[str, float]) -> str:
-    return "{estimate:+z.3f} [{low:+z.3f}, {high:+z.3f}]".format(**difference)
+    return f"{difference['estimate']:+z.3f} [{difference['low']:+z.3f}, {difference['high']:+z.3f}]"
 
 
 def terminal_table(results: dict[str, Result], warnings: dict[str, list[str]]) -> str:
@@ -226,10 +230,7 @@ def terminal_table(results: dict[str, Result], warnings: dict[str, list[str]]) -
         n = result.splits[result.held_out]["tuned"]["n_samples"]
         lines += ["", f"{task} ({n} programs of each model)"]
         lines += [line for split in result.splits.items() for line in terminal_rows(*split)]
-    lines += [
-        "",
-        "quality = score as a fraction of the reference, 1 is as good, a failed program counts 0; higher is better",
-    ]
+    lines += ["", LEGEND]
     found = [f"warning: {task}: {warning}" for task in results for warning in warnings[task]]
     return "\n".join([*lines, "", *(found or ["no warnings"])]) + "\n"
 

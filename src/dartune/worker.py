@@ -1,9 +1,9 @@
 """The process that runs programs: one warm process a worker, which forks a child for every program.
 
-Started by referee.py as `python -I -m dartune.worker TASK`. It reads the instances once, then one request a program
-on standard input, and answers each on standard output: a header of JSON and what the child wrote, unread. The child
-has its own session and empty folder, no descriptor but its result pipe, no environment, and limits on CPU time,
-memory, files and output. It returns decisions as JSON; what they are worth is decided by the referee, elsewhere.
+Started by referee.py as `python -I worker.py TASK`, from the same tree of code. It reads the instances once, then one
+request a program on standard input, and answers each on standard output: a header of JSON and what the child wrote,
+unread. The child has its own session and empty folder, no descriptor but its result pipe, no environment, and limits
+on CPU time, memory, files and output. It returns decisions as JSON; what they are worth is decided by the referee.
 
 Covered: endless loops, unbounded memory, forks that stay behind in the child's group, floods on standard output,
 sys.exit, os._exit, forged results of other programs. Not covered yet: system calls are not filtered, so a program
@@ -27,6 +27,9 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # -I leaves out PYTHONPATH
 
 from dartune.verdict import Refused
 
