@@ -261,7 +261,7 @@ def keep(outcomes: list[Outcome]) -> None:
 
 
 def tell(outcomes: list[Outcome]) -> None:
-    width = max(len(outcome.stage) for outcome in outcomes)
+    width = max((len(outcome.stage) for outcome in outcomes), default=0)
     for name, state, seconds in rows(outcomes):
         say(f"{name:<{width}}  {state:<9}  {seconds:>8} s")
 

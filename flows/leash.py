@@ -44,7 +44,7 @@ def adopt_orphans() -> None:
 
 
 def descendants() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    return list(psutil.Process().children(recursive=True))
 
 
 def kill_all(command: subprocess.Popen[bytes], grace_s: float) -> None:

@@ -97,7 +97,7 @@ def share_panels(axes: Any, splits: dict[str, Qualities]) -> None:
             axis.step(x, 100 * y, where="pre", color=colour, label=label)
         axis.set(title=split, xlabel="quality x (1 = reference)", xlim=(low, high), ylim=(0, 103))
         reference_line(axis.axvline, high)
-        axis.legend(loc="lower left")
+        axis.legend(loc="best")
     axes[0].set_ylabel("samples with quality ≥ x, %")
 
 

@@ -88,9 +88,9 @@ def write_report(
     warnings = {task: warnings_of(result, limits) for task, result in results.items()}
     html = page(results, warnings, n_best)
     output.mkdir(parents=True, exist_ok=True)
-    (output / "summary.txt").write_text(terminal_table(results, warnings))
+    (output / "summary.txt").write_text(terminal_table(results, warnings), encoding="utf-8")
     journal.write_json(summary, {task: headline(result, len(warnings[task])) for task, result in results.items()})
-    (output / "index.html").write_text(html)
+    (output / "index.html").write_text(html, encoding="utf-8")
 
 
 def read_result(task: str, metrics: Path, evaluation: Path, plots: Path) -> Result:
@@ -173,7 +173,7 @@ def warnings_of(result: Result, limits: dict[str, float]) -> list[str]:
 
 
 def moved(result: Result, name: str, sign: int, limits: dict[str, float], words: str) -> str | None:
-    """A share of the samples that moved the wrong way by more than its limit, with the numbers of the first such split."""
+    """A share of the samples that moved the wrong way by more than its limit; numbers of the first such split."""
     changes = {split: sign * (f["tuned"][name] - f["base"][name]) for split, f in result.splits.items()}
     over = [split for split, change in changes.items() if round(change, 9) > limits[name]]
     if not over:

@@ -1,0 +1,61 @@
+"""What DVC knows of the pipeline: its graph, what is out of date, what the metrics were. No second graph.
+
+What comes from `dvc.repo.reproduce` is no public interface, which is why requirements.in pins DVC exactly.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dvc.repo import Repo
+from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+from dvc.utils.serialize import modify_yaml, parse_yaml
+
+
+class Step(NamedTuple):
+    stage: str
+    needs: list[str]
+    stale: bool  # DVC has to look at it: it changed, or something before it may
+
+
+def in_order(repo: Any, graph: Any, targets: list[str]) -> list[Any]:
+    """The targets and what they need, in the order in which `dvc repro` visits them."""
+    return list(plan_repro(graph, collect_stages(repo, targets or ["dvc.yaml"])))
+
+
+def plan(targets: list[str]) -> list[Step]:
+    """The steps to the targets (to every stage, if none is named), each after those that it needs."""
+    with Repo(_wait_for_lock=True) as repo:
+        graph = get_active_graph(repo.index.graph)
+        stale = set(repo.status())
+        steps = []
+        for stage in in_order(repo, graph, targets):
+            needs = [need.addressing for need in graph.successors(stage)]
+            if not stale.isdisjoint(needs):
+                stale.add(stage.addressing)
+            steps.append(Step(stage.addressing, needs, stage.addressing in stale))
+        return steps
+
+
+def sort_lock() -> None:
+    """Gives dvc.lock the order, and so the bytes, that `dvc repro` writes: here, stages end in any order."""
+    if not Path("dvc.lock").exists():
+        return
+    with Repo(_wait_for_lock=True) as repo, repo.lock:
+        stages = in_order(repo, get_active_graph(repo.index.graph), [])
+        place = {stage.addressing: i for i, stage in enumerate(stages)}
+        found = list(parse_yaml(Path("dvc.lock").read_text(), "dvc.lock")["stages"])
+        ordered = sorted(found, key=lambda stage: place.get(stage, len(place)))
+        if found != ordered:
+            with modify_yaml("dvc.lock") as lock:
+                lock["stages"] = {stage: lock["stages"][stage] for stage in ordered}
+
+
+def metric_changes() -> list[list[str]]:
+    """Rows (file, metric, in the last commit, now, difference) of what `dvc metrics diff` shows."""
+    with Repo(_wait_for_lock=True) as repo:
+        found = repo.metrics.diff().get("diff", {})
+    return [
+        [path, name, *(str(change.get(key, "")) for key in ("old", "new", "diff"))]
+        for path, metrics in found.items()
+        for name, change in metrics.items()
+    ]

@@ -1,0 +1,323 @@
+"""flows/finetune.py over real DVC and a real Prefect server, in a toy repository of five stages."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+FLOWS = Path(__file__).resolve().parent.parent / "flows"
+
+DVC_YAML = """\
+stages:
+  base:
+    cmd: python stage.py base base.txt
+    deps: [stage.py]
+    params: [base]
+    outs: [base.txt]
+  pool:
+    matrix: {task: [a, b]}
+    cmd: python stage.py pool pool-${item.task}.txt base.txt
+    deps: [stage.py, base.txt]
+    params: [pool]
+    outs: ["pool-${item.task}.txt"]
+  train:
+    cmd: python stage.py train train.txt pool-a.txt
+    deps: [stage.py, pool-a.txt]
+    params: [train]
+    outs: [train.txt]
+  report:
+    cmd: python stage.py report report.json train.txt
+    deps: [stage.py, train.txt]
+    metrics: [{report.json: {cache: false}}]
+"""
+
+PARAMS = """\
+# comments, lists, quotes and nulls must survive an override
+base: {size: 3}
+pool:
+  n: 2  # programs
+  lengths: [1, 2]
+train:
+  beta: 0.1
+  loss: "dpo"
+  lora: null  # or {r: 16}
+  hang: false
+"""
+
+# pool@a takes longer than pool@b, so that two workers finish them in the order that is not the graph's. A stage that
+# hangs ignores SIGTERM and has a grandchild in a session of its own; their ids are in pids.txt.
+STAGE = """\
+import json, os, signal, subprocess, sys, time
+from pathlib import Path
+from ruamel.yaml import YAML
+
+name, out, *needs = sys.argv[1:]
+params = YAML(typ="safe").load(Path("params.yaml")).get(name, {})
+Path("ran.log").open("a").write(out + "\\n")
+print(f"{name}: 1 of 1", flush=True)
+if params.get("hang"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    other = subprocess.Popen(["sleep", "300"], start_new_session=True)
+    Path("pids.part").write_text(f"{os.getpid()} {other.pid}")
+    Path("pids.part").rename("pids.txt")
+    time.sleep(300)
+if params.get("n") == 0:
+    print("pool: 0 programs were asked for; at least 1 is expected. Raise pool.n.", file=sys.stderr)
+    sys.exit(1)
+time.sleep(1 if out == "pool-a.txt" else 0)
+text = " ".join([name, str(params), *(Path(need).read_text() for need in needs)])
+Path(out).write_text(json.dumps({"length": len(text)}) if out.endswith(".json") else text)
+"""
+
+
+def sh(*command: str, cwd: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(command, cwd=cwd, check=True, capture_output=True, env=os.environ | {"PATH": path})
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy repository before anything has run, committed."""
+    root = tmp_path_factory.mktemp("toy") / "fresh"
+    shutil.copytree(FLOWS, root / "flows", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, text in {"dvc.yaml": DVC_YAML, "params.yaml": PARAMS, "stage.py": STAGE}.items():
+        (root / name).write_text(text)
+    (root / ".gitignore").write_text("/.prefect/\n/ran.log\n/pids.*\n__pycache__/\n")
+    sh("git", "init", "-q", cwd=root)
+    sh("git", "config", "user.name", "toy", cwd=root)
+    sh("git", "config", "user.email", "toy@localhost", cwd=root)
+    sh("dvc", "init", "-q", cwd=root)
+    sh("dvc", "config", "core.analytics", "false", cwd=root)
+    sh("git", "add", "-A", cwd=root)
+    sh("git", "commit", "-qm", "toy", cwd=root)
+    return root
+
+
+def load(root: Path) -> Any:
+    """The flow's module from the copy in `root`, which it takes for its repository."""
+    spec = importlib.util.spec_from_file_location(f"finetune_{abs(hash(root))}", root / "flows/finetune.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # Prefect looks the flow's annotations up there
+    sys.path.insert(0, str(FLOWS))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(FLOWS))
+    return module
+
+
+def run(root: Path, **parameters: Any) -> Any:
+    return load(root).finetune(**parameters, return_state=True)
+
+
+@pytest.fixture(scope="session")
+def first(fresh: Path, prefect_server: str) -> tuple[Path, Any]:
+    """The toy repository after one run of the flow with two workers, and the run's state."""
+    root = fresh.with_name("first")
+    shutil.copytree(fresh, root)
+    return root, run(root, workers=2)
+
+
+@pytest.fixture
+def repo(first: tuple[Path, Any], tmp_path: Path) -> Path:
+    """Everything has run once, and may be changed."""
+    root = tmp_path / "repo"
+    shutil.copytree(first[0], root)
+    (root / "ran.log").write_text("")
+    return root
+
+
+def ran(root: Path) -> list[str]:
+    return sorted((root / "ran.log").read_text().split())
+
+
+def stages(state: Any) -> dict[str, str]:
+    """The name of every task run's state, as the server has it."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    this = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+    deadline = time.monotonic() + 10
+    while True:  # the server learns of task runs from events, a moment after the run
+        with get_client(sync_client=True) as client:
+            found = {r.name: r.state_name for r in client.read_task_runs(flow_run_filter=this)}
+        if (len(found) == 5 and "Running" not in found.values()) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
+
+
+def edit(root: Path, old: str, new: str) -> None:
+    text = (root / "params.yaml").read_text()
+    assert old in text
+    (root / "params.yaml").write_text(text.replace(old, new))
+
+
+def gone(pids: list[int], within_s: float) -> bool:
+    end = time.monotonic() + within_s
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def wait_for(file: Path, within_s: float = 60) -> str:
+    end = time.monotonic() + within_s
+    while not file.exists():
+        assert time.monotonic() < end, f"{file.name} was not written"
+        time.sleep(0.05)
+    return file.read_text()
+
+
+def cancel_when_hung(root: Path) -> list[int]:
+    """Does what the UI's cancel button does, and returns the processes of the stage that then runs."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.states import Cancelling
+
+    pids = [int(pid) for pid in wait_for(root / "pids.txt").split()]
+    running = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING"]}}})
+    with get_client(sync_client=True) as client:
+        for flow_run in client.read_flow_runs(flow_run_filter=running):
+            client.set_flow_run_state(flow_run.id, Cancelling())
+    return pids
+
+
+def test_a_first_run_completes_every_stage(first: tuple[Path, Any]) -> None:
+    root, state = first
+    assert (state.name, ran(root)) == (
+        "Completed",
+        ["base.txt", "pool-a.txt", "pool-b.txt", "report.json", "train.txt"],
+    )
+    assert stages(state) == dict.fromkeys(["base", "pool@a", "pool@b", "train", "report"], "Completed")
+
+
+def test_two_workers_leave_the_dvc_lock_that_plain_dvc_repro_writes(
+    first: tuple[Path, Any], fresh: Path, tmp_path: Path
+) -> None:
+    plain = tmp_path / "plain"
+    shutil.copytree(fresh, plain)
+    sh("dvc", "repro", cwd=plain)
+    assert (first[0] / "dvc.lock").read_bytes() == (plain / "dvc.lock").read_bytes()
+
+
+def test_a_second_run_starts_no_process_and_touches_no_file(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (repo / "dvc.lock").stat().st_mtime_ns
+    monkeypatch.setattr(sys, "executable", "/bin/false")  # what the flow would start a stage with
+    state = run(repo)
+    assert (state.name, set(stages(state).values())) == ("Cached", {"Cached"})
+    assert (repo / "dvc.lock").stat().st_mtime_ns == before
+
+
+def test_only_what_changed_and_what_hangs_on_it_runs_and_a_change_undone_is_restored(repo: Path) -> None:
+    state = run(repo, overrides={"train.beta": 0.2})
+    assert ran(repo) == ["report.json", "train.txt"]
+    assert {name for name, value in stages(state).items() if value == "Cached"} == {"base", "pool@a", "pool@b"}
+    assert (repo / "params.yaml").read_text() == PARAMS.replace("beta: 0.1", "beta: 0.2")
+    state = run(repo, overrides={"train.beta": 0.1})
+    assert ran(repo) == ["report.json", "train.txt"]
+    assert (stages(state)["train"], stages(state)["report"]) == ("Restored", "Restored")
+
+
+def test_a_failed_stage_fails_the_run_in_its_own_words_and_stops_only_what_needs_it(repo: Path) -> None:
+    edit(repo, "beta: 0.1", "beta: 0.3")
+    edit(repo, "n: 2", "n: 0")
+    state = run(repo)
+    message = "pool: 0 programs were asked for; at least 1 is expected. Raise pool.n."
+    assert (state.type.value, state.message) == ("FAILED", message)
+    failed = {"pool@a": "Failed", "pool@b": "Failed", "train": "NotReady", "report": "NotReady"}
+    assert stages(state) == {"base": "Cached", **failed}
+
+
+def test_a_stage_without_its_output_fails_in_the_words_of_dvc(repo: Path) -> None:
+    dvc_yaml = (repo / "dvc.yaml").read_text().replace("outs: [train.txt]", "outs: [train.txt, other.txt]")
+    (repo / "dvc.yaml").write_text(dvc_yaml)
+    assert "output 'other.txt' does not exist" in run(repo, targets=["train"]).message
+
+
+def test_a_stage_that_takes_too_long_is_killed_with_its_grandchildren(repo: Path) -> None:
+    state = run(repo, overrides={"train.hang": True}, timeout_s=8)
+    pids = [int(pid) for pid in wait_for(repo / "pids.txt").split()]
+    assert stages(state)["train"] == "TimedOut"
+    assert state.message == "train: not done after 8 s, stopped. Raise timeout_s if that is too few."
+    assert gone(pids, within_s=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_of_a_stage_outlives_the_flow_by_5_s(repo: Path, prefect_server: str, number: int) -> None:
+    command = [sys.executable, "flows/finetune.py", "--set", "train.hang=true", "train"]
+    with (repo / "out.log").open("w") as out:
+        flow = subprocess.Popen(
+            command,
+            cwd=repo,
+            env=os.environ | {"PREFECT_API_URL": prefect_server},
+            stdout=out,
+            stderr=out,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored under `nohup`, `&`
+        )
+    pids = [int(pid) for pid in wait_for(repo / "pids.txt").split()]
+    stage = [each.pid for each in psutil.Process(flow.pid).children(recursive=True)]
+    assert set(pids) <= set(stage)
+    flow.send_signal(number)
+    assert gone(stage, within_s=5)
+    assert flow.wait(timeout=20) == {signal.SIGINT: 130}.get(number, -number)
+    assert "train | train: 1 of 1\n" in (repo / "out.log").read_text()
+
+
+def test_a_run_cancelled_in_the_ui_stops_its_stages_and_ends_cancelled(repo: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        later = pool.submit(cancel_when_hung, repo)
+        state = run(repo, overrides={"train.hang": True})
+        assert gone(later.result(), within_s=0)
+    assert (state.name, stages(state)["train"]) == ("Cancelled", "Cancelled")
+
+
+def test_the_script_ends_with_the_error_of_the_stage_and_status_1(repo: Path, prefect_server: str) -> None:
+    command = [sys.executable, "flows/finetune.py", "--workers", "1", "--set", "pool.n=0", "pool@b"]
+    env = os.environ | {"PREFECT_API_URL": prefect_server}
+    done = subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "pool: 0 programs were asked for; at least 1 is expected. Raise pool.n.\n"
+    assert [line.split()[:2] for line in done.stdout.splitlines()[-2:]] == [["base", "Cached"], ["pool@b", "Failed"]]
+
+
+def test_an_unknown_override_is_refused_with_the_nearest_name_and_nothing_is_written(repo: Path) -> None:
+    state = run(repo, overrides={"pool.n": 3, "train.betta": 0.2})
+    assert state.message == "params.yaml: there is no 'train.betta'; did you mean 'train.beta'?"
+    assert (repo / "params.yaml").read_text() == PARAMS
+
+
+def test_values_that_the_package_refuses_stop_the_run_and_are_taken_back(repo: Path) -> None:
+    (repo / "src/dartune").mkdir(parents=True)  # what the flow looks for
+    (repo / "src/dartune/cli.py").touch()
+    (repo / "dartune").mkdir()  # what `python -m dartune.cli` finds first in this folder
+    (repo / "dartune/cli.py").write_text("import sys; sys.exit('train.beta: -1 was found; above 0 is expected')")
+    (repo / "dartune/__init__.py").touch()
+    state = run(repo, overrides={"train.beta": -1})
+    assert state.message == "train.beta: -1 was found; above 0 is expected"
+    assert (repo / "params.yaml").read_text() == PARAMS
+    assert ran(repo) == []
+
+
+def test_the_plan_is_the_graph_of_dvc_with_what_may_be_out_of_date(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repo)
+    edit(repo, "beta: 0.1", "beta: 0.4")
+    steps = load(repo).plan([])
+    assert steps == [
+        ("base", [], False),
+        ("pool@a", ["base"], False),
+        ("pool@b", ["base"], False),
+        ("train", ["pool@a"], True),
+        ("report", ["train"], True),
+    ]
+    assert [step.stage for step in load(repo).plan(["pool"])] == ["base", "pool@a", "pool@b"]
