@@ -1,8 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Each first builds or repairs .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-include .env
-export
 
 run: .venv/run.stamp                ## the whole pipeline: base against tuned, and the path of the report
 	@$(BIN)/python flows/finetune.py
@@ -16,7 +14,7 @@ check: .venv/test.stamp             ## lint, format, types
 	$(BIN)/mypy --strict src
 
 evidence: .venv/run.stamp           ## the pipeline on two more seeds, from the pool on (about 20 minutes)
-	@$(BIN)/python benchmarks/seeds.py 1 2
+	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/seeds.py 1 2
 
 references: .venv/test.stamp        ## near-optimal costs of every routing instance, by PyVRP (about 10 minutes)
 	$(BIN)/python benchmarks/references.py

@@ -55,9 +55,7 @@ def main() -> None:
         for split in task.part("instances").SPLITS:
             numbers = range(len(task.instances(split)))
             with ProcessPoolExecutor() as pool:
-                costs[split] = list(
-                    pool.map(reference, *zip(*((name, split, i) for i in numbers), strict=True))
-                )
+                costs[split] = list(pool.map(reference, *zip(*((name, split, i) for i in numbers), strict=True)))
             print(f"{name} {split}: mean {np.mean(costs[split]):.4f}", file=sys.stderr, flush=True)
         write(name, costs)
     sizes = Task("admissible_set").part("instances").SPLITS

@@ -59,7 +59,9 @@ def complete(model: Any, tokenizer: Any, prompt: str, n: int, *, seed: int, samp
                 rows, tokens = rows[going], tokens[going]
                 cache.batch_select_indices(going.nonzero().squeeze(1))
             logits = model(tokens[:, None], past_key_values=cache).logits[:, -1]
-    return [completion(tokenizer, [token for token in row if token >= 0], set(ends.tolist())) for row in written.tolist()]
+    return [
+        completion(tokenizer, [token for token in row if token >= 0], set(ends.tolist())) for row in written.tolist()
+    ]
 
 
 def draw(logits: Any, sampling: Sampling) -> Any:

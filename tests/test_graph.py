@@ -1,0 +1,114 @@
+"""dvc.yaml says what each stage depends on: DVC does not see Python's imports, so a test does."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from dartune.cli import stages
+from dartune.params import schema
+from dartune.task import names
+
+ROOT = Path(__file__).parents[1]
+STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+
+# What a stage reads of a task's folder, which is found by name and not by import.
+PARTS = {
+    "pool": ["prompt.md", "template.py"],
+    "score": ["instances.py", "referee.py", "rule.py", "template.py"],
+    "evaluate": ["instances.py", "prompt.md", "referee.py", "references.json", "rule.py", "template.py"],
+}
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Names of modules in all import statements of a file, also those inside functions."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def reached(file: Path) -> set[str]:
+    """Files of the package that a file imports, directly or through others, relative to the root."""
+    seen: set[str] = set()
+    waiting = [file]
+    while waiting:
+        for module in imported(waiting.pop()):
+            path = ROOT / "src" / f"{module.replace('.', '/')}.py"
+            relative = str(path.relative_to(ROOT))
+            if module.startswith("dartune") and path.exists() and relative not in seen:
+                seen.add(relative)
+                waiting.append(path)
+    return seen
+
+
+def declared(stage: str) -> set[str]:
+    """The stage's source dependencies, for a task called TASK."""
+    deps = [dep.replace("${item.task}", "TASK") for dep in STAGES[stage]["deps"]]
+    return {dep for dep in deps if dep.startswith(("src/", "stages/"))}
+
+
+def task_files(stage: str) -> set[str]:
+    if stage == "base":
+        tasks = PARAMS["base"]["tasks"]
+        return {f"src/dartune/tasks/{task}/{part}" for task in tasks for part in ("grammar.py", "template.py")}
+    return {f"src/dartune/tasks/TASK/{part}" for part in PARTS.get(stage, [])}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_just_the_files_that_it_imports(stage: str) -> None:
+    expected = {f"stages/{stage}.py"} | reached(ROOT / f"stages/{stage}.py") | task_files(stage)
+    if stage == "base":
+        expected |= {"src/dartune/grammar.py"}  # imported by the tasks' grammars
+    if stage == "sample":
+        expected |= {"src/dartune/sql/${sample.strategy}.sql"}
+    if stage == "report":
+        expected |= {"src/dartune/report.html.jinja"}
+    assert declared(stage) == expected
+
+
+def test_a_task_folder_imports_nothing_that_its_stages_do_not_depend_on() -> None:
+    for name in names():
+        for part in ("instances", "referee", "rule"):
+            file = ROOT / f"src/dartune/tasks/{name}/{part}.py"
+            own = {f"src/dartune/tasks/{name}/{other}" for other in PARTS["score"]}
+            assert reached(file) <= declared("score") | own
+
+
+def test_there_is_one_stage_one_script_one_section_and_one_function_of_each_name() -> None:
+    scripts = {file.stem for file in (ROOT / "stages").glob("*.py")}
+    assert set(STAGES) == scripts == set(PARAMS) - {"tasks"} == set(stages())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_arguments_of_the_function_are_the_keys_of_the_section(stage: str) -> None:
+    assert list(schema(stages()[stage])) == list(PARAMS[stage])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_follows_its_own_section_only(stage: str) -> None:
+    assert set(STAGES[stage]["params"]) - {"tasks"} == {stage}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_path_that_a_command_names_is_declared(stage: str) -> None:
+    words = re.sub(r"^PYTHONPATH=src python ", "", STAGES[stage]["cmd"]).split()
+    written = [path for kind in ("outs", "metrics", "plots") for path in STAGES[stage].get(kind, [])]
+    known = {next(iter(path)) if isinstance(path, dict) else path for path in written} | set(STAGES[stage]["deps"])
+    folders = {dep.split("/")[0] for dep in known}  # report reads metrics/ and writes report/
+    assert [word for word in words if word not in known | folders | {"${item.task}"}] == []
+
+
+def test_every_file_and_make_target_that_the_readme_names_exists() -> None:
+    text = (ROOT / "README.md").read_text()
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z]+)`", text)) <= targets
+    made = ("data/", "report/", "models/tuned", ".venv", ".work")
+    for path in re.findall(r"`((?:src|stages|flows|tests|metrics|models|benchmarks)/[\w./]+)`", text):
+        assert path.startswith(made) or (ROOT / path).exists(), path

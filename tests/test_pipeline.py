@@ -1,0 +1,157 @@
+"""The whole pipeline on a tiny configuration: real model, real programs, DVC, TRL and Prefect; then what reruns when."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+TASK = "admissible_set"
+TINY = {
+    "pool": {"n_programs": 60, "batch_size": 30},
+    "sample": {"n_pairs": 8, "n_subsets": 4, "gap": 1},
+    "train": {"per_device_train_batch_size": 4, "loss_type": ["sigmoid"], "loss_weights": [1.0], "lora": None},
+    "evaluate": {"n_samples": 20, "batch_size": 20, "with_shifted": False},
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the working tree with tiny parameters, as a repository of its own with one commit."""
+    folder = tmp_path_factory.mktemp("project")
+    files = run(ROOT, "git", "ls-files", "-co", "--exclude-standard").stdout.splitlines()
+    for file in files:
+        if (ROOT / file).is_file():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, folder / file)
+    set_params(folder, {"tasks": [TASK], **TINY})
+    run(folder, "git", "init", "-q", "-b", "main")
+    commit(folder, "tiny")
+    return folder
+
+
+def run(folder: Path, *command: str, is_ok: bool = True) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert not is_ok or result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+    return result
+
+
+def fly(folder: Path, server: str, *arguments: str, is_ok: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run the flow as `make run` does, in a Prefect server that is there already."""
+    return run(folder, "env", f"PREFECT_API_URL={server}", "python", "flows/finetune.py", *arguments, is_ok=is_ok)
+
+
+def commit(folder: Path, message: str) -> str:
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", message)
+    return run(folder, "git", "rev-parse", "HEAD").stdout.strip()
+
+
+def set_params(folder: Path, changes: dict[str, object]) -> None:
+    yaml = YAML()
+    content = yaml.load((folder / "params.yaml").read_text())
+    for name, value in changes.items():
+        content[name] = content[name] | value if isinstance(value, dict) else value
+    with (folder / "params.yaml").open("w") as stream:
+        yaml.dump(content, stream)
+
+
+def edit(folder: Path, file: str, old: str, new: str) -> None:
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new, 1))
+
+
+def repro(folder: Path) -> set[str]:
+    """Run `dvc repro`; the names of the stages whose commands ran, without the task."""
+    output = run(folder, "dvc", "repro").stdout
+    return {name.split("@")[0] for name in re.findall(r"Running stage '([^']+)'", output)}
+
+
+@pytest.fixture(scope="module")
+def flown(project: Path, prefect_server: str) -> subprocess.CompletedProcess[str]:
+    """The first run, through the flow."""
+    result = fly(project, prefect_server)
+    commit(project, "first run")
+    return result
+
+
+AFTER_POOL = {"score", "sample", "pairs", "train", "evaluate", "report"}
+
+
+def test_the_flow_runs_every_stage_but_the_base_that_is_committed(project: Path, flown) -> None:
+    states = dict(re.findall(r"^(\w+)(?:@\w+)? +(Completed|Cached|Restored) ", flown.stdout, re.MULTILINE))
+    assert states == {"base": "Cached", "pool": "Completed", **dict.fromkeys(AFTER_POOL, "Completed")}
+    assert "base against tuned" in flown.stdout.lower()
+    assert re.search(r"^report: .*report/index.html$", flown.stdout, re.MULTILINE)
+
+
+def test_the_first_run_leaves_tables_metrics_and_a_report(project: Path, flown) -> None:
+    import pyarrow.parquet as pq
+
+    assert len(pq.read_table(project / f"data/pool/{TASK}.parquet")) == 60
+    assert len(pq.read_table(project / f"data/evaluation/{TASK}.parquet")) == 40
+    assert json.loads((project / f"metrics/train/{TASK}.json").read_text())["n_pairs"] == 8
+    assert set(json.loads((project / f"metrics/evaluate/{TASK}.json").read_text())) == {"test"}
+    assert (project / "report/index.html").stat().st_size > 10_000
+
+
+def test_nothing_runs_the_second_time(project: Path, flown, prefect_server: str) -> None:
+    again = fly(project, prefect_server).stdout
+    assert set(re.findall(r"^\w+(?:@\w+)? +(\w+) +[\d.]+ s$", again, re.MULTILINE)) == {"Cached"}
+    assert repro(project) == set()
+    assert run(project, "git", "status", "--porcelain").stdout == ""
+
+
+def test_dvc_repro_alone_gives_the_same_lock_from_scratch(project: Path, flown, tmp_path: Path) -> None:
+    # another folder: nothing cached, the same commit
+    run(tmp_path, "git", "clone", "-q", str(project), "clone")
+    clone = tmp_path / "clone"
+    lock = (clone / "dvc.lock").read_bytes()
+    assert repro(clone) == {"pool", *AFTER_POOL}
+    assert (clone / "dvc.lock").read_bytes() == lock
+    assert run(clone, "git", "status", "--porcelain").stdout == ""
+
+
+def test_another_beta_by_an_experiment_runs_training_and_what_follows(project: Path, flown) -> None:
+    output = run(project, "dvc", "exp", "run", "-S", "train.beta=0.2", "-n", "beta").stdout
+    ran = {name.split("@")[0] for name in re.findall(r"Running stage '([^']+)'", output)}
+    assert ran == {"train", "evaluate", "report"}
+    assert "beta" in run(project, "dvc", "exp", "show", "--csv").stdout
+    before, after = run(project, "git", "rev-parse", "HEAD").stdout.strip(), commit(project, "beta")
+    assert "train.beta" in run(project, "dvc", "params", "diff", before, after).stdout
+    assert "rewards/margins" in run(project, "dvc", "metrics", "diff", before, after).stdout
+    run(project, "dvc", "plots", "diff", before, after, "-o", ".work/plots")
+    assert "rewards/margins" in (project / ".work/plots/index.html").read_text()
+
+
+def test_another_evaluation_setting_runs_evaluation_and_report(project: Path, flown) -> None:
+    set_params(project, {"evaluate": {"n_samples": 24}})
+    assert repro(project) == {"evaluate", "report"}
+
+
+def test_an_edited_report_draws_the_report(project: Path, flown) -> None:
+    edit(project, "src/dartune/report.html.jinja", "</body>", "<p>edited</p></body>")
+    assert repro(project) == {"report"}
+
+
+def test_an_edited_referee_scores_and_what_follows_but_writes_no_pool(project: Path, flown) -> None:
+    edit(project, f"src/dartune/tasks/{TASK}/referee.py", "return float(", "return 1.0 + float(")
+    assert repro(project) == AFTER_POOL
+
+
+def test_a_pool_too_small_stops_the_run_with_one_line(project: Path, flown, prefect_server: str) -> None:
+    result = fly(project, prefect_server, "--set", "sample.n_subsets=40", is_ok=False)
+    assert result.returncode == 1
+    assert re.fullmatch(
+        r"sample: \d+ different programs of admissible_set are ok; at least 80 are needed for M = 40 subsets\. "
+        r"Raise pool\.n_programs or lower sample\.n_subsets",
+        result.stderr.strip().splitlines()[-1],
+    )
