@@ -21,7 +21,8 @@ from dartune.training import new_trainer, write_tuned
 
 TASK = "tsp_construct"
 CHAT = (
-    "{{ bos_token }}{% for message in messages %}[{{ message.role }}]\n{{ message.content }}{{ eos_token }}\n{% endfor %}"
+    "{{ bos_token }}{% for message in messages %}[{{ message.role }}]\n"
+    "{{ message.content }}{{ eos_token }}\n{% endfor %}"
     "{% if add_generation_prompt %}[assistant]\n{% endif %}"
 )
 EMBEDDED = {
@@ -105,7 +106,7 @@ def test_a_local_folder_becomes_a_pointer_and_not_a_copy(base: Path, llama: Path
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="'./none' is no folder"):
+    with pytest.raises(Mistake, match=r"'\./none' is no folder"):
         make_base(tmp_path / "base", tmp_path / "base.json", **EMBEDDED | {"model": "./none"})
 
 
@@ -231,7 +232,7 @@ def test_pairs_that_are_too_long_are_counted_and_all_too_long_is_refused(base: P
     write_tuned(TASK, pairs, base, Path("tuned"), Path("m.json"), Path("p.csv"), **options)
     n_longer = sum(length > lengths[-3] for length in lengths)
     assert json.loads(Path("m.json").read_text())["n_too_long"] == n_longer > 0
-    with pytest.raises(Mistake, match="all 20 pairs of tsp_construct are longer than train.max_length = 10 tokens"):
+    with pytest.raises(Mistake, match=r"all 20 pairs of tsp_construct are longer than train\.max_length = 10 tokens"):
         write_tuned(TASK, pairs, base, Path("t"), Path("m.json"), Path("p.csv"), **options | {"max_length": 10})
 
 

@@ -1,4 +1,4 @@
-"""The whole pipeline on a tiny configuration: real model, real programs, DVC, TRL and Prefect; then what reruns when."""
+"""The whole pipeline, tiny, on a real model, DVC, TRL and Prefect; then what reruns when."""
 
 import json
 import os

@@ -69,7 +69,7 @@ def write_inputs(folder: Path, base: list[dict[str, Any]], tuned: list[dict[str,
             "mean_gap_score": 1.25,
             "share_from_best_subset": 0.5,
         },
-        "train": {"n_pairs": 4, "n_too_long": 0, "steps": 5, "last": {}, "held_out": {"loss": 0.69}},
+        "train": {"n_pairs": 4, "n_too_long": 0, "beta": 0.1, "steps": 5, "last": {}, "held_out": {"loss": 0.69}},
     }
     for stage, content in metrics.items():
         journal.write_json(folder / f"metrics/{stage}/tour.json", content)
@@ -207,7 +207,8 @@ def test_a_length_more_than_a_quarter_off_is_warned_of(tmp_path: Path, n_tokens:
 @pytest.mark.parametrize(
     ("curve", "n_warnings"),
     [
-        ("5,.7,-.1,-.3,.5,.2,-50,-60", 1),
+        ("5,.7,-.3,-.5,.5,.2,-50,-60", 1),  # at beta 0.1 a reward of -0.3 is -3 nats; the limit is 2
+        ("5,.7,-.1,-.3,.5,.2,-50,-60", 0),
         ("5,.7,.1,-.1,.5,.2,-50,-60", 0),  # the chosen programs became more probable
         ("5,.7,-.3,-.1,.5,-.2,-50,-60", 0),  # the margin fell: nothing was learnt, but nothing was traded
         ("", 0),

@@ -51,7 +51,8 @@ def make_base(
 ) -> None:
     """Write the base model's folder: the embedded model, trained now, or a pointer to `model`.
 
-    tasks: those whose grammars the embedded model learns; running fewer does not train it anew. n_programs: drawn per task. vocabulary: at most so many pieces. width: of a layer, in heads of 32.
+    tasks: those whose grammars the embedded model learns; running fewer tasks does not train it anew.
+    n_programs: drawn per task. vocabulary: at most so many pieces. width: of a layer, in heads of 32.
     """
     if model != EMBEDDED:
         point_to(output, model, revision)

@@ -16,6 +16,7 @@ from dartune.mistake import Mistake
 
 MODELS = ("base", "tuned")
 MAX_LENGTH_DRIFT = 0.25  # of the base model's mean length
+MAX_CHOSEN_DROP = 2.0  # nats a program
 MAX_PROGRAM = 6000  # characters shown of a program
 CURVE = ("step", "loss", "rewards/accuracies", "rewards/margins", "rewards/chosen", "logps/chosen", "logps/rejected")
 ROW = ["model", "sample", "split", "program", "status", "reason", "behaviour", "quality", "gap"]
@@ -165,7 +166,7 @@ def warnings_of(result: Result, limits: dict[str, float]) -> list[str]:
         moved(result, "validity", -1, limits, "validity fell:"),
         moved(result, "distinct_behaviours", -1, limits, "mode collapse: distinct behaviours"),
         moved(result, "equal_to_template", 1, limits, "mode collapse: equal to the template"),
-        chosen_fell(result.curve),
+        chosen_fell(result.curve, result.train["beta"]),
         length_drift(result.splits[result.held_out]),
         *unproven(result.splits),
     ]
@@ -182,16 +183,17 @@ def moved(result: Result, name: str, sign: int, limits: dict[str, float], words:
     return f"{words} {base} -> {tuned} on {', '.join(over)} (limit {100 * limits[name]:g} points)"
 
 
-def chosen_fell(curve: list[dict[str, float]]) -> str | None:
+def chosen_fell(curve: list[dict[str, float]], beta: float) -> str | None:
     """DPO's own trap: the margin grows because the rejected programs become less probable faster than the chosen ones.
 
     rewards/chosen is beta times the log-probability gained since the base model; the mean of the last tenth counts.
     """
     last = curve[-max(len(curve) // 10, 1) :]
     chosen, margin = (float(np.mean([row[f"rewards/{key}"] for row in last] or [0])) for key in ("chosen", "margins"))
-    if not (chosen < 0 < margin):
+    gained = chosen / beta
+    if gained >= -MAX_CHOSEN_DROP or margin <= 0:
         return None
-    return f"chosen programs became less probable (reward {chosen:+.3f}) while the margin rose ({margin:+.3f})"
+    return f"chosen programs became less probable ({gained:+.1f} nats) while the margin rose ({margin:+.3f})"
 
 
 def length_drift(split: dict[str, Any]) -> str | None:
@@ -225,7 +227,7 @@ def interval_text(difference: dict[str, float]) -> str:
 def terminal_table(results: dict[str, Result], warnings: dict[str, list[str]]) -> str:
     """Base against tuned in at most 110 columns, then the warnings."""
     head = f"{'':<24}{'valid %':>9}{'mean':>8}{'median':>8}{'top 10':>8}{'> template %':>14}   mean difference"
-    lines = [head + " [95 % interval]"]
+    lines = ["base against tuned", head + " [95 % interval]"]
     for task, result in results.items():
         n = result.splits[result.held_out]["tuned"]["n_samples"]
         lines += ["", f"{task} ({n} programs of each model)"]

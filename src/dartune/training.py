@@ -81,7 +81,7 @@ def write_tuned(
     trainer.train(resume_from_checkpoint=journal.last_checkpoint(work))
     final = trainer.evaluate() if trainer.eval_dataset is not None else {}
     save(trainer, base, output)
-    record(trainer, final, metrics, plots, {"n_pairs": len(kept), "n_too_long": len(rows) - len(kept)})
+    record(trainer, final, metrics, plots, {"n_pairs": len(kept), "n_too_long": len(rows) - len(kept), "beta": beta})
     shutil.rmtree(work)
 
 
@@ -157,7 +157,7 @@ def save(trainer: Any, base: Path, output: Path) -> None:
     partial.rename(output)
 
 
-def record(trainer: Any, final: dict[str, float], metrics: Path, plots: Path, counts: dict[str, int]) -> None:
+def record(trainer: Any, final: dict[str, float], metrics: Path, plots: Path, known: dict[str, float]) -> None:
     """Metrics of the last step and of the held-out pairs, and the curve. No wall-clock values."""
     from dartune.curve import curve, write_csv
 
@@ -166,5 +166,5 @@ def record(trainer: Any, final: dict[str, float], metrics: Path, plots: Path, co
     last = {name: history[-1][name] for name in shown if history and name in history[-1]}
     held_out = {name: round(final[f"eval_{name}"], 6) for name in shown if f"eval_{name}" in final}
     steps = {"steps": trainer.state.global_step}
-    journal.write_json(metrics, counts | steps | {"last": last, "held_out": held_out})
+    journal.write_json(metrics, known | steps | {"last": last, "held_out": held_out})
     write_csv(history, plots)
