@@ -115,6 +115,7 @@ def new_trainer(
             bf16=on_gpu,
             activation_checkpointing=on_gpu,
             dataloader_pin_memory=on_gpu,
+            precompute_ref_log_probs=True,  # once, not in every epoch
             logging_steps=LOG_STEPS,
             save_steps=SAVE_STEPS,
             save_total_limit=1,
