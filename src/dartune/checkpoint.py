@@ -10,21 +10,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from dartune.journal import fingerprint
 from dartune.mistake import Mistake
 
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when huggingface_hub is imported, which is later
+# Read when huggingface_hub and tqdm are imported, which is later. In a log, each update of a bar is a line.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
 
 CORPUS = "corpus.parquet"  # fingerprints of the programs that the embedded model was trained on
-SOURCE = "source.json"  # {"model": name or path, "revision": commit or None}: where the base model's weights are
+SOURCE = "source.json"  # {"model", "revision", "files"}: where the base model's weights are, and their fingerprint
 
 
 def quiet() -> None:
-    """Turn off the libraries' progress bars, of which a log gets a line per update, and talk of their releases."""
-    import datasets
-    from transformers.utils import logging
-
-    datasets.disable_progress_bars()
-    logging.disable_progress_bar()
+    """Turn off what the libraries say about each other's next release."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
@@ -32,7 +30,9 @@ def point_to(folder: Path, model: str, revision: str | None) -> None:
     """Make the base folder a pointer to a Hugging Face model or a local folder, after looking that it is there."""
     check_exists(model, revision)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SOURCE).write_text(json.dumps({"model": model, "revision": revision}, indent=2) + "\n")
+    files = None if revision else fingerprint([Path(model)])  # other weights under the same path are another model
+    source = {"model": model, "revision": revision, "files": files}
+    (folder / SOURCE).write_text(json.dumps(source, indent=2) + "\n")
 
 
 def check_exists(model: str, revision: str | None) -> None:
@@ -110,8 +110,6 @@ def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
 
 def revision(base: Path) -> str:
     """A name for exactly these weights: the commit of a Hugging Face model, else a hash of the files."""
-    from dartune.journal import fingerprint
-
     source = location(base)
     return source.get("revision") or fingerprint([Path(source["pretrained_model_name_or_path"])])
 

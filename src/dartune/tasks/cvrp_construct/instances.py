@@ -4,10 +4,10 @@ import numpy as np
 
 # split: (number of instances, customers, vehicle capacity, seed). llm4ad is LLM4AD's own set (commit e8d848f).
 SPLITS = {
-    "train": (16, 50, 40, 201),
+    "train": (8, 50, 40, 201),
     "validation": (16, 50, 40, 202),
     "test": (16, 50, 40, 203),
-    "shifted_100": (8, 100, 50, 204),
+    "shifted_100": (4, 100, 50, 204),
     "llm4ad": (16, 50, 40, 2024),
 }
 SHIFTED = ("shifted_100",)

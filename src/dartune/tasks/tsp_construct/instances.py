@@ -4,11 +4,11 @@ import numpy as np
 
 # split: (number of instances, cities, seed). llm4ad is LLM4AD's own set (commit e8d848f): never train on it.
 SPLITS = {
-    "train": (16, 50, 101),
+    "train": (8, 50, 101),
     "validation": (16, 50, 102),
     "test": (16, 50, 103),
-    "shifted_20": (16, 20, 104),
-    "shifted_100": (8, 100, 105),
+    "shifted_20": (8, 20, 104),
+    "shifted_100": (4, 100, 105),
     "llm4ad": (16, 50, 2024),
 }
 SHIFTED = ("shifted_20", "shifted_100")
