@@ -19,10 +19,12 @@ evidence: .venv/run.stamp           ## the pipeline on two more seeds, from the 
 references: .venv/test.stamp        ## near-optimal costs of every routing instance, by PyVRP (about 10 minutes)
 	$(BIN)/python benchmarks/references.py
 
+# --upgrade: else uv would keep the old file's torch==2.13.0, which is not the CPU wheel, and pin its CUDA packages.
 lock: .venv/test.stamp              ## resolve requirements*.in; a CPU wheel's +cpu is no part of a version
-	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip compile -q --no-header requirements-dev.in -o requirements-dev.lock
-	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip compile -q --no-header requirements.in -c requirements-dev.lock -o requirements.lock
+	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip compile -q --upgrade --no-header requirements-dev.in -o requirements-dev.lock
+	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip compile -q --upgrade --no-header requirements.in -c requirements-dev.lock -o requirements.lock
 	sed -i 's/+cpu$$//' requirements.lock requirements-dev.lock
+	@! grep -nE '^(nvidia|cuda|triton)' requirements.lock requirements-dev.lock
 
 clean:                              ## what `make` and Prefect built; data, models and metrics stay
 	rm -rf .venv .work .prefect .pytest_cache .mypy_cache .ruff_cache
