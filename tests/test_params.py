@@ -79,7 +79,7 @@ def test_a_file_that_does_not_parse_is_named_with_the_line(in_project_copy: Path
 
 
 def test_a_float_as_dvc_writes_it_is_a_float(in_project_copy: Path) -> None:
-    text = in_project_copy.read_text().replace("learning_rate: 0.00025", "learning_rate: 2e-05")
+    text = in_project_copy.read_text().replace("learning_rate: 0.0002", "learning_rate: 2e-05")
     in_project_copy.write_text(text)
     assert check()["train"]["learning_rate"] == 0.00002
 

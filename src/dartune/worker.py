@@ -33,6 +33,21 @@ if __name__ == "__main__":
 
 from dartune.verdict import Refused
 
+# What programs import. Done once here: numpy.random alone, which numpy imports when it is first used, would cost every
+# child more than its program does.
+for name in (
+    "numpy.random",
+    "numpy.linalg",
+    "math",
+    "random",
+    "itertools",
+    "functools",
+    "collections",
+    "heapq",
+    "typing",
+):
+    import_module(name)
+
 MAX_ANSWER_BYTES = 16 << 20
 FRAME = struct.Struct("<Q")
 
