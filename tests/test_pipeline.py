@@ -16,7 +16,7 @@ TASK = "admissible_set"
 TINY = {
     "pool": {"n_programs": 60, "batch_size": 30},
     "sample": {"n_pairs": 8, "n_subsets": 4, "gap": 1},
-    "train": {"per_device_train_batch_size": 4, "loss_type": ["sigmoid"], "loss_weights": [1.0], "lora": None},
+    "train": {"per_device_train_batch_size": 2, "loss_type": ["sigmoid"], "loss_weights": [1.0], "lora": None},
     "evaluate": {"n_samples": 20, "batch_size": 20, "with_shifted": False},
 }
 
