@@ -32,6 +32,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(ROOT / file, folder / file)
     set_params(folder, {"tasks": [TASK], **TINY})
     run(folder, "git", "init", "-q", "-b", "main")
+    run(folder, "git", "config", "user.name", "tester")
+    run(folder, "git", "config", "user.email", "tester@example.org")
     commit(folder, "tiny")
     return folder
 
@@ -50,7 +52,7 @@ def fly(folder: Path, server: str, *arguments: str, is_ok: bool = True) -> subpr
 
 def commit(folder: Path, message: str) -> str:
     run(folder, "git", "add", "-A")
-    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", message)
+    run(folder, "git", "commit", "-q", "-m", message)
     return run(folder, "git", "rev-parse", "HEAD").stdout.strip()
 
 

@@ -92,7 +92,7 @@ def test_a_vehicle_above_its_capacity_is_refused_whatever_the_program_returned()
 FORGED = """
 import json, os
 def select_next_node(c, d, u, m):
-    os.write(3, json.dumps({"decisions": [[0, 0]] * 16, "score": 1e9, "status": "ok"}).encode())
+    os.write(3, json.dumps({"decisions": [[0, 0]] * 8, "score": 1e9, "status": "ok"}).encode())
     os._exit(0)
 """
 
