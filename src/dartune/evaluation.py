@@ -49,13 +49,15 @@ def write_evaluation(
     max_new_tokens: PositiveInt,
     held_out: str,
     with_shifted: bool,
-    timeout_s: PositiveFloat,
+    max_slowdown: PositiveFloat,
     memory_mib: PositiveInt,
+    cluster: str | None,
 ) -> None:
     """Write one row per model, sample and split: program, status, reason, score, quality, gap, costs, behaviour.
 
     n_samples: completions per model. held_out: the split to judge on, "validation" while settings are chosen, "test"
-    for results. with_shifted: judge on the size-shifted splits too. timeout_s: CPU seconds per program and split.
+    for results. with_shifted: judge on the size-shifted splits too. max_slowdown, memory_mib,
+    cluster: see Referee.
     """
     sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     this = Task(task)
@@ -64,7 +66,7 @@ def write_evaluation(
         for name, folder in (("base", None), ("tuned", tuned))
     }
     splits = [held_out, *(this.shifted if with_shifted else ())]
-    limits = {"timeout_s": timeout_s, "memory_mib": memory_mib}
+    limits = {"max_slowdown": max_slowdown, "memory_mib": memory_mib, "cluster": cluster}
     table = pa.concat_tables([judged(this, split, completions, limits) for split in splits])
     templates = {split: template_score(this, split, limits) for split in splits}
     journal.write(table, output)
@@ -116,7 +118,7 @@ def judged(task: Task, split: str, completions: dict[str, pa.Table], limits: dic
         for number, row in enumerate(table.to_pylist())
     ]
     texts = [row["completion"] for row in rows]
-    key = journal.fingerprint(sources(task.name), texts=texts, split=split, **limits)
+    key = journal.fingerprint(sources(task.name), texts=texts, split=split, **limits | {"cluster": None})
     output = journal.WORK / "evaluate" / task.name / f"{split}.parquet"
     with Referee(task, split, **limits) as referee:
 
@@ -128,7 +130,7 @@ def judged(task: Task, split: str, completions: dict[str, pa.Table], limits: dic
                 schema=ROW,
             )
 
-        return journal.run(f"evaluate {task.name} {split}", key, len(rows), BATCH, batch, output)
+        return journal.run(f"evaluate {task.name} {split}", key, len(rows), BATCH, batch, output, tally="status")
 
 
 def verdict_columns(task: Task, split: str, program: str | None, verdict: Verdict) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -42,22 +43,33 @@ def folder(stage: str, key: str) -> Path:
     return path
 
 
-def run(stage: str, key: str, n_rows: int, size: int, batch: Callable[[range], pa.Table], output: Path) -> pa.Table:
+def run(
+    stage: str,
+    key: str,
+    n_rows: int,
+    size: int,
+    batch: Callable[[range], pa.Table],
+    output: Path,
+    tally: str | None = None,
+) -> pa.Table:
     """Make a table of n_rows in batches of `size` rows, each kept when done, and publish it at output at once.
 
     stage: folder below .work (a blank parts stage and task), also the prefix of progress lines. batch: makes the rows
-    of one range.
+    of one range. tally: column whose values are counted in the progress lines.
     """
     journal, start, fresh = folder(stage, key), time.monotonic(), 0
-    tables = []
+    tables: list[pa.Table] = []
+    counts: Counter[str] = Counter()
     for first in range(0, n_rows, size):
         rows = range(first, min(first + size, n_rows))
         file = journal / f"{first:08d}.parquet"
         if not file.exists():
             write(batch(rows), file)
             fresh += len(rows)
-            progress(stage, rows.stop, n_rows, fresh, time.monotonic() - start)
         tables.append(pq.read_table(file))
+        counts.update(tables[-1][tally].to_pylist() if tally else ())
+        if fresh:
+            progress(stage, rows.stop, n_rows, fresh, time.monotonic() - start, counts)
     table = pa.concat_tables(tables)
     write(table, output)
     shutil.rmtree(journal)
@@ -81,11 +93,12 @@ def read(file: Path) -> pa.Table:
         raise Mistake(f"{file}: not a whole Parquet file ({reason}); delete it and run the stage again") from error
 
 
-def progress(stage: str, done: int, total: int, fresh: int, seconds: float) -> None:
-    """One line of progress with the rate and the time left."""
+def progress(stage: str, done: int, total: int, fresh: int, seconds: float, counts: Counter[str]) -> None:
+    """One line of progress with the rate, the time left and the counts, the highest first."""
     rate = fresh / max(seconds, 1e-9)
     left = (total - done) / max(rate, 1e-9)
-    print(f"{stage}: {done} of {total}, {rate:.0f}/s, {left:.0f} s left", file=sys.stderr, flush=True)
+    tally = "".join(f", {n} {value}" for value, n in counts.most_common())
+    print(f"{stage}: {done} of {total}, {rate:.0f}/s, {left:.0f} s left{tally}", file=sys.stderr, flush=True)
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:

@@ -1,145 +1,126 @@
-"""The referee: programs in, verdicts out. It holds the instances and counts the cost; programs run elsewhere.
+"""The referee: programs in, verdicts out. It remembers what it judged before and leaves the rest to a panel of workers.
 
-The child proposes, the parent scores: worker.py's processes hand back decisions, which the task's referee checks and
-costs on its own instances. A program that forges its process's answer has only made other decisions.
+The child proposes, its worker settles (worker.py): decisions are all that comes out of a program's process.
 """
 
-import ast
 import hashlib
-import json
-import os
-import subprocess
+import platform
 import sys
-import tempfile
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-from dartune import worker
-from dartune.task import Task
-from dartune.verdict import STATUSES, Refused, Verdict
-from dartune.worker import pack, read_frame, write_frame
+import numpy as np
+
+from dartune import journal
+from dartune.evaluations import Evaluations
+from dartune.panel import Panel
+from dartune.program import normal_form
+from dartune.task import TASKS, Task
+from dartune.verdict import Verdict
+
+MIN_TIMEOUT_S = 2.0
+MAX_PROGRAM_BYTES = 1 << 20
+RULES = ("decisions", "program", "sandbox", "verdict", "worker")  # modules whose text decides a verdict
 
 
 class Referee:
-    """Judges programs of one task on one split. A context manager: its worker processes live inside the block.
+    """Judges programs of one task on one split. A context manager: its workers live inside the block.
 
-    timeout_s: CPU seconds that a program may take for all instances together. memory_mib: what it may allocate.
+    max_slowdown: CPU time that a program may take for all instances together, as a multiple of what the task's template
+    takes here (at least MIN_TIMEOUT_S). memory_mib: what it may allocate. cluster: null for this machine's cores,
+    "local" or an address for Ray, see cluster.py.
     """
 
-    def __init__(self, task: Task, split: str, *, timeout_s: float, memory_mib: int) -> None:
-        self.task = task
-        self.instances = task.instances(split)
-        self.limits = {"timeout_s": timeout_s, "memory_mib": memory_mib}
-        self._seen: dict[str, Verdict] = {}
-        self._idle: SimpleQueue[Worker] = SimpleQueue()
-        self._workers = [Worker(task.name, self.instances) for _ in range(len(os.sched_getaffinity(0)))]
+    def __init__(
+        self, task: Task, split: str, *, max_slowdown: float, memory_mib: int, cluster: str | None = None
+    ) -> None:
+        self.task, self.split = task, split
+        self._max_slowdown, self._memory_mib = max_slowdown, memory_mib
+        self._panel = open_panel(task, split, cluster)
+        self._version = version(task, split)
+        self.n_run = 0
 
     def __enter__(self) -> "Referee":
-        for each in self._workers:
-            self._idle.put(each)
-        self._threads = ThreadPoolExecutor(len(self._workers))
+        with ExitStack() as stack:  # a worker that cannot start must not leave the others behind
+            stack.enter_context(self._panel)
+            self._stack = stack.pop_all()
+        if self._panel.missing:
+            print(f"sandbox: {missing_line(self._panel.missing)}", file=sys.stderr, flush=True)
+        self.timeout_s = self._limit()
+        limits = {"timeout_s": self.timeout_s, "memory_mib": self._memory_mib}
+        self._known = Evaluations(self.task.name, journal.fingerprint([], version=self._version, **limits))
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._threads.shutdown(cancel_futures=True)
-        for each in self._workers:
-            each.stop()
+        self._stack.close()
 
     def judge(self, programs: Iterable[str]) -> list[Verdict]:
-        """One verdict per program, in order. Programs with the same syntax tree run once."""
+        """One verdict per program, in order. Programs with the same syntax tree run once, in all runs together."""
         programs = list(programs)
-        trees = [normal_form(program) for program in programs]
-        new = {tree: program for tree, program in zip(trees, programs, strict=True) if tree not in self._seen}
-        self._seen.update(zip(new, self._threads.map(self._judge_one, new.values()), strict=True))
-        return [self._seen[tree] for tree in trees]
+        keys = [key(program) for program in programs]
+        new = {each: program for each, program in zip(keys, programs, strict=True) if each not in self._known}
+        self._known.add(dict(self._run(new)))
+        return [self._known[each] for each in keys]
 
-    def _judge_one(self, program: str) -> Verdict:
-        idle = self._idle.get()
-        try:
-            header, answer = idle.run(program, **self.limits)
-        finally:
-            self._idle.put(idle)
-        try:
-            return self._settle(parse(header, answer), header["cpu_s"])
-        except Refused as refused:
-            return Verdict(refused.status, refused.reason, cpu_s=header["cpu_s"])
+    def _run(self, new: dict[str, str]) -> Iterator[tuple[str, Verdict]]:
+        for each in [
+            each for each, program in new.items() if len(program.encode(errors="replace")) > MAX_PROGRAM_BYTES
+        ]:
+            del new[each]
+            yield each, Verdict("forbidden", f"longer than {MAX_PROGRAM_BYTES >> 20} MiB")
+        names = list(new)
+        self.n_run += len(names)
+        programs = [(program, each) for each, program in new.items()]
+        for number, verdict in self._panel.judge(programs, self.timeout_s, self._memory_mib):
+            yield names[number], verdict
 
-    def _settle(self, decisions: list[Any], cpu_s: float) -> Verdict:
-        if len(decisions) != len(self.instances):
-            raise Refused("output", f"{len(decisions)} decisions for {len(self.instances)} instances")
-        pairs = zip(self.instances, decisions, strict=True)
-        settled = [self.task.referee.settle(instance, decision) for instance, decision in pairs]
-        costs = [cost for cost, _ in settled]
-        behaviour = hashlib.sha256(json.dumps([solution for _, solution in settled]).encode()).hexdigest()[:16]
-        return Verdict("ok", "", self.task.score(costs), tuple(costs), behaviour, cpu_s)
+    def _limit(self) -> float:
+        """CPU seconds, measured once per version of the task and remembered, so that reruns have the same limit."""
+        known = Evaluations(self.task.name, journal.fingerprint([], version=self._version, limit=self._max_slowdown))
+        return known.agreed("timeout_s") or known.agree("timeout_s", self._measured_limit())
 
-
-class Worker:
-    """One worker process with its pipes, started anew when it has died."""
-
-    def __init__(self, task: str, instances: list[dict[str, Any]]) -> None:
-        self._task, self._instances = task, pack(instances)
-        self._folder = tempfile.TemporaryDirectory(prefix="dartune-")
-        self._start()
-
-    def _start(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", worker.__file__, self._task],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=self._folder.name,
-            env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            start_new_session=False,  # a killed stage takes its workers with it
-        )
-        self._send(self._instances)
-
-    def run(self, program: str, **limits: Any) -> tuple[dict[str, Any], bytes]:
-        """The worker's header about the child, and the bytes that the child wrote."""
-        if self._process.poll() is not None:  # killed from outside, between two programs
-            self._start()
-        self._send(json.dumps({"program": program, **limits}).encode())
-        assert self._process.stdout is not None
-        header, answer = read_frame(self._process.stdout), read_frame(self._process.stdout)
-        if header is None or answer is None:  # killed by this program
-            self.stop()
-            return {"cpu_s": 0.0, "is_late": False, "signal": 0}, b""
-        return json.loads(header), answer
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def _send(self, body: bytes) -> None:
-        assert self._process.stdin is not None
-        write_frame(self._process.stdin, body)
+    def _measured_limit(self) -> float:
+        runs = list(self._panel.judge([(self.task.template, "f" * 8)] * 3, 600.0, self._memory_mib))
+        failed = [verdict for _, verdict in runs if verdict.status != "ok"]
+        if failed:
+            raise RuntimeError(f"{self.task.name}: the template program is {failed[0].status}: {failed[0].reason}")
+        fastest = min(verdict.cpu_s for _, verdict in runs)
+        return max(MIN_TIMEOUT_S, rounded(self._max_slowdown * fastest))
 
 
-def parse(header: dict[str, Any], answer: bytes) -> list[Any]:
-    """The decisions in a child's answer, or Refused with what became of the child."""
-    if header["is_late"]:
-        raise Refused("timeout", f"took {header['cpu_s']:.1f} s of CPU time")
-    if not answer:
-        raise Refused("crash", f"ended by signal {header['signal']}" if header["signal"] else "ended without an answer")
-    try:
-        content = json.loads(answer)
-    except (ValueError, RecursionError) as error:
-        raise Refused("output", "the answer is not JSON, or too large") from error
-    if isinstance(content, dict) and content.get("status") in STATUSES[1:]:
-        raise Refused(content["status"], str(content.get("reason", "")))
-    if not isinstance(content, dict) or not isinstance(content.get("decisions"), list):
-        raise Refused("output", "the answer holds no decisions")
-    return list(content["decisions"])
+def open_panel(task: Task, split: str, cluster: str | None) -> Any:
+    if cluster is None:
+        return Panel(task, split)
+    from dartune.cluster import Cluster
+
+    return Cluster(task, split, cluster)
 
 
-def normal_form(program: str) -> str:
-    """Text that is equal for programs with the same syntax tree: comments, layout and docstrings do not count."""
-    try:
-        tree = ast.parse(program)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return program
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return ast.dump(tree)
+def key(program: str) -> str:
+    """Hash of the normal form. A program that no encoding holds (lone surrogates) is hashed with them escaped."""
+    return hashlib.sha256(normal_form(program).encode(errors="backslashreplace")).hexdigest()[:32]
+
+
+def version(task: Task, split: str) -> str:
+    """Fingerprint of all that decides a verdict beside the program and the limits: code, instances, interpreter."""
+    here = Path(__file__).parent
+    files = [here / f"{name}.py" for name in RULES]
+    files += [TASKS / task.name / f"{part}.py" for part in ("instances", "referee", "rule", "template")]
+    return journal.fingerprint(files, split=split, python=platform.python_version(), numpy=np.__version__)
+
+
+def rounded(seconds: float) -> float:
+    """Up to the next of 1, 2, 5, 10, 20, 50 ...: small differences between machines and runs do not move the limit."""
+    step = 10.0 ** np.floor(np.log10(seconds))
+    return float(next(factor * step for factor in (1, 2, 5, 10) if seconds <= factor * step))
+
+
+def missing_line(missing: list[str]) -> str:
+    risks = {
+        "network": "programs share this machine's network",
+        "landlock": "programs can read files",
+        "seccomp": "system calls are not filtered",
+    }
+    return "this machine does not offer " + "; ".join(f"{layer}: {risks[layer]}" for layer in missing)

@@ -9,8 +9,8 @@ from pydantic import PositiveFloat, PositiveInt
 from dartune import journal
 from dartune.checkpoint import is_novel
 from dartune.extraction import extract
-from dartune.referee import Referee
-from dartune.task import Task
+from dartune.referee import RULES, Referee
+from dartune.task import TASKS, Task
 from dartune.verdict import Refused, Verdict
 
 BATCH = 200
@@ -22,6 +22,7 @@ VERDICT = pa.schema(
         ("score", pa.float64()),
         ("costs", pa.list_(pa.float64())),
         ("behaviour", pa.string()),
+        ("missing_layers", pa.string()),
     ]
 )
 
@@ -33,23 +34,25 @@ def write_scored(
     output: Path,
     metrics: Path,
     *,
-    timeout_s: PositiveFloat,
+    max_slowdown: PositiveFloat,
     memory_mib: PositiveInt,
+    cluster: str | None,
 ) -> None:
-    """Write the pool's rows with program, status, reason, score, costs (per training instance) and behaviour.
+    """Write the pool's rows with program and the fields of its verdict (verdict.py) on the training instances.
 
-    timeout_s: CPU seconds a program may take for all training instances. CPU times are not kept: they differ from run
-    to run, and a table that differs makes everything after it run again.
+    max_slowdown, memory_mib, cluster: see Referee. CPU times are not kept: they differ from run to run, and a table that
+    differs makes everything after it run again.
     """
     rows = journal.read(pool)
-    key = journal.fingerprint([pool, *sources(task)], timeout_s=timeout_s, memory_mib=memory_mib)
-    with Referee(Task(task), "train", timeout_s=timeout_s, memory_mib=memory_mib) as referee:
+    limits = {"max_slowdown": max_slowdown, "memory_mib": memory_mib}
+    key = journal.fingerprint([pool, *sources(task)], **limits)
+    with Referee(Task(task), "train", **limits, cluster=cluster) as referee:
 
         def batch(numbers: range) -> pa.Table:
             part = rows.slice(numbers.start, len(numbers))
             return beside(part, judge(referee, part["completion"].to_pylist()))
 
-        table = journal.run(f"score {task}", key, len(rows), BATCH, batch, output)
+        table = journal.run(f"score {task}", key, len(rows), BATCH, batch, output, tally="status")
     journal.write_json(metrics, summary(table, base))
 
 
@@ -94,8 +97,6 @@ def summary(table: pa.Table, base: Path) -> dict[str, object]:
 
 def sources(task: str) -> list[Path]:
     """The files whose text decides a verdict: finished batches are of no use once one of them has changed."""
-    from dartune.task import TASKS
-
     here = Path(__file__).parent
-    shared = [here / f"{name}.py" for name in ("extraction", "referee", "scoring", "verdict", "worker")]
+    shared = [here / f"{name}.py" for name in (*RULES, "extraction", "scoring")]
     return [*shared, *sorted((TASKS / task).glob("*.py"))]

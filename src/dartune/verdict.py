@@ -1,25 +1,23 @@
-"""What can become of a program, and the checks of decisions that all tasks share."""
+"""What can become of a program."""
 
-import sys
 from dataclasses import dataclass
-from typing import Any
 
 STATUSES = (
     "ok",
     "no_program",  # nothing in the completion that could be run
     "syntax",
-    "import",
+    "forbidden",  # asked the system for what the sandbox does not permit
+    "import",  # of what is not there: programs have Python's library and numpy
     "signature",  # cannot be called with the task's arguments
     "runtime",
-    "timeout",
+    "timeout",  # more CPU time than the limit
     "memory",
     "output",  # decisions of the wrong type, shape or length
     "infeasible",
     "nonfinite",
+    "nondeterministic",  # other decisions on a second run
     "crash",  # the process ended without a word
 )
-
-MAX_FLOAT = sys.float_info.max
 
 
 class Refused(Exception):
@@ -33,10 +31,12 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """status out of STATUSES; reason "" and the other fields filled only when ok.
+    """status out of STATUSES; reason "" and score, costs and behaviour filled only when ok.
 
     score: higher is better, mean over the instances, in the task's unit. costs: the objective per instance.
-    behaviour: fingerprint of the solutions, equal for programs that act alike on these instances.
+    behaviour: fingerprint of the solutions, equal for programs that act alike on these instances. cpu_s: of the
+    program's process. missing_layers: of the sandbox (sandbox.LAYERS), those that the machine
+    did not offer, joined by commas.
     """
 
     status: str
@@ -45,23 +45,4 @@ class Verdict:
     costs: tuple[float, ...] | None = None
     behaviour: str | None = None
     cpu_s: float = 0.0
-
-
-def integers(decision: Any, *, max_length: int) -> list[int]:
-    """The decision as a list of ints, or Refused: bool is not an int here, nor is 3.0."""
-    if not isinstance(decision, list) or len(decision) > max_length:
-        raise Refused("output", f"expected a list of at most {max_length} integers")
-    if any(type(x) is not int for x in decision):
-        raise Refused("output", "expected integers only")
-    return decision
-
-
-def numbers(decision: Any, *, length: int) -> list[float]:
-    """The decision as a list of finite floats of this length, or Refused."""
-    if not isinstance(decision, list) or len(decision) != length:
-        raise Refused("output", f"expected a list of {length} numbers")
-    if any(type(x) not in (int, float) for x in decision):
-        raise Refused("output", "expected numbers only")
-    if not all(abs(x) <= MAX_FLOAT for x in decision):  # false for nan, inf and integers that no float holds
-        raise Refused("nonfinite", "a number is not finite")
-    return [float(x) for x in decision]
+    missing_layers: str = ""

@@ -1,21 +1,34 @@
-"""The process that runs programs: one warm process a worker, which forks a child for every program.
+"""The process that has programs run: one warm process a worker, which forks a child for every program and settles.
 
-Started by referee.py as `python -I worker.py TASK`, from the same tree of code. It reads the instances once, then one
-request a program on standard input, and answers each on standard output: a header of JSON and what the child wrote,
-unread. The child has its own session and empty folder, no descriptor but its result pipe, no environment, and limits
-on CPU time, memory, files and output. It returns decisions as JSON; what they are worth is decided by the referee.
+Started by panel.py as `python worker.py TASK PARENT`, from the same tree of code, before torch or anything else large
+is in memory. It reads the instances once, then one request a program on standard input, and answers each on standard
+output with the verdict. A child gets the program's text and, by the fork, its own copy of the instances, and hands
+back decisions (decisions.py). The worker, which never runs a line of a program, checks them and adds up the cost on
+instances that no child can reach. Frames in both directions are a length and JSON.
 
-Covered: endless loops, unbounded memory, forks that stay behind in the child's group, floods on standard output,
-sys.exit, os._exit, forged results of other programs. Not covered yet: system calls are not filtered, so a program
-can read what the user can read, open sockets, or leave its process group.
+Covered, each by the layers of sandbox.py that the kernel offers (what is missing stands in every verdict):
+endless loops and long C calls (CPU clock of the child, watched from outside; RLIMIT_CPU behind it), sleeping and waiting
+(refused, or wall clock where seccomp is missing), unbounded memory, floods on standard output, answers without end,
+forks, threads and what they leave behind, signals to others or blocked ones, files, sockets, the environment, reading
+other processes, patched modules (the child's own copies), forged answers (they are only other decisions), early exits,
+crashes, recursion, atexit and __del__ (never reached), randomness (seeded; real entropy is found by a second run).
+
+Not covered: a program may compute what it likes from what it is given, so a task whose instances reveal their future
+to the function must hand it over piece by piece in its rule; our three tasks are offline, nothing is to come. A program
+that was written by someone who knows a held-out split's seed can contain that split.
 """
 
+import fcntl
+import gc
+import hashlib
 import inspect
 import io
 import json
 import os
+import random
 import resource
 import select
+import shutil
 import signal
 import struct
 import sys
@@ -24,32 +37,26 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import IO, Any, cast
 
 import numpy as np
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))  # -I leaves out PYTHONPATH
+    sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from dartune.verdict import Refused
+from dartune import sandbox
+from dartune.decisions import MAX_BYTES, decode, encode, encode_failure
+from dartune.task import Task
+from dartune.verdict import Refused, Verdict
 
 # What programs import. Done once here: numpy.random alone, which numpy imports when it is first used, would cost every
 # child more than its program does.
-for name in (
-    "numpy.random",
-    "numpy.linalg",
-    "math",
-    "random",
-    "itertools",
-    "functools",
-    "collections",
-    "heapq",
-    "typing",
-):
-    import_module(name)
-
-MAX_ANSWER_BYTES = 16 << 20
+WARM = "numpy.random numpy.linalg math random itertools functools collections heapq operator statistics typing"
 FRAME = struct.Struct("<Q")
+RESULT = 3  # the only descriptor that a child has, beside three on /dev/null
+LIMITS = {resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NOFILE: 64, resource.RLIMIT_CORE: 0}  # the worker's own too
+LOWEST = 16  # descriptors from here on are the worker's own
 
 
 def read_frame(stream: IO[bytes]) -> bytes | None:
@@ -83,133 +90,234 @@ def unpack(body: bytes) -> list[dict[str, np.ndarray]]:
     return [instances[i] for i in sorted(instances)]
 
 
+class Bench:
+    """A task's instances with what children need to run programs on them, made once, before the sandbox closes."""
+
+    def __init__(self, task: Task, instances: list[dict[str, np.ndarray]]) -> None:
+        self.task, self.rule, self.instances = task, task.rule, instances
+        self.board = task.referee.prepare(instances)
+        self.offspring = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY) if sandbox.IS_LINUX else -1
+        settle(
+            self, decode(answer(self, compile(task.template, "<template>", "exec")))
+        )  # the interpreter adapts to the rule here, not in every child
+        # numpy's libraries have mapped much address space already: the limit is on what the program adds.
+        pages = Path("/proc/self/statm").read_text().split()[0] if sandbox.IS_LINUX else 0
+        self.mapped = int(pages) * resource.getpagesize()
+
+
 def serve(task: str) -> None:
     """Answer requests until standard input ends."""
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    rule = import_module(f"dartune.tasks.{task}.rule")
-    instances = unpack(read_frame(requests) or b"")
+    requests, answers = take_over_descriptors()
+    for name in WARM.split():
+        import_module(name)
+    bench = Bench(Task(task), unpack(read_frame(requests) or b""))
+    sys.path[:] = [path for path in sys.path if "-packages" not in path and path != str(Path(__file__).parents[1])]
+    os.environ.clear()
+    for limit, value in LIMITS.items():
+        resource.setrlimit(limit, (value, value))
+    missing = sandbox.enter()
+    random.seed(0)  # children start from the same state
+    np.random.seed(0)
+    gc.collect()
+    sandbox.trim()  # every page that is left costs each fork something
+    gc.freeze()  # else every child's collector would copy the pages of all objects
+    write_frame(answers, json.dumps(missing).encode())
     while (body := read_frame(requests)) is not None:
-        header, answer = run_child(rule, instances, **json.loads(body))
-        write_frame(answers, json.dumps(header).encode())
-        write_frame(answers, answer)
+        verdict = judge(bench, **json.loads(body), missing=", ".join(missing))
+        write_frame(answers, json.dumps(vars(verdict)).encode())
+
+
+def take_over_descriptors() -> tuple[IO[bytes], IO[bytes]]:
+    """Standard input, output and error move up, so that children, which close all above 3, find /dev/null in 0 to 2."""
+    requests, answers, errors = (fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, LOWEST) for number in (0, 1, 2))
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    sys.stderr = os.fdopen(errors, "w", buffering=1)
+    return os.fdopen(requests, "rb"), os.fdopen(answers, "wb")
+
+
+def judge(bench: Bench, program: str, run: int, timeout_s: float, memory_mib: int, missing: str) -> Verdict:
+    """The verdict on one program. run: 0, or 1 for a second run, whose memory lies otherwise.
+
+    The program is compiled here, which runs nothing of it: in the child it would cost as much again in copied pages.
+    """
+    try:
+        code = compile(program, "<program>", "exec")
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+        return Verdict("syntax", " ".join(str(error).split())[:200] or type(error).__name__, missing_layers=missing)
+    answered, cpu_s, is_late, signal_number = run_child(bench, code, run, timeout_s, memory_mib)
+    if "landlock" in missing or "seccomp" in missing:
+        empty_folder()
+    try:
+        if is_late:
+            raise Refused("timeout", f"took {cpu_s:.1f} s of CPU time; the limit is {timeout_s:g} s")
+        if not answered:
+            raise Refused("crash", f"ended by signal {signal_number}" if signal_number else "ended without an answer")
+        if len(answered) > MAX_BYTES:
+            raise Refused("output", f"the answer is longer than {MAX_BYTES >> 20} MiB")
+        return Verdict("ok", "", *settle(bench, decode(answered)), cpu_s, missing)
+    except Refused as refused:
+        return Verdict(refused.status, refused.reason, cpu_s=cpu_s, missing_layers=missing)
+
+
+def settle(bench: Bench, decisions: list[np.ndarray]) -> tuple[float, tuple[float, ...], str]:
+    """Score, costs and behaviour of decisions, by the task's referee; or Refused."""
+    if len(decisions) != len(bench.instances):
+        raise Refused("output", f"{len(decisions)} decisions for {len(bench.instances)} instances")
+    costs, solution = bench.task.referee.settle(bench.board, decisions)
+    return bench.task.score(costs), tuple(costs), hashlib.sha256(solution).hexdigest()[:16]
 
 
 def run_child(
-    rule: Any, instances: list[dict[str, np.ndarray]], program: str, timeout_s: float, memory_mib: int
-) -> tuple[dict[str, Any], bytes]:
-    """Fork, let the child run the program, and say how it ended: {"cpu_s", "is_late", "signal"} and its bytes."""
+    bench: Bench, code: CodeType, run: int, timeout_s: float, memory_mib: int
+) -> tuple[bytes, float, bool, int]:
+    """Fork, let the child run the program, and say what came of it: (its bytes, CPU seconds, is late, signal)."""
     read_end, write_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(read_end)
-        be_child(rule, instances, program, write_end, timeout_s, memory_mib)
+    child = sandbox.fork()
+    if child == 0:
+        be_child(bench, code, run, write_end, timeout_s, memory_mib)
     os.close(write_end)
-    answer, is_late = collect(read_end, time.monotonic() + 10 * timeout_s + 5)
-    kill_group(pid)
-    _, status, usage = os.wait4(pid, 0)
-    cpu_s = usage.ru_utime + usage.ru_stime
-    return {
-        "cpu_s": cpu_s,
-        "is_late": is_late or cpu_s > timeout_s,
-        "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
-    }, answer
+    answered, is_late = collect(read_end, child, timeout_s)
+    os.close(read_end)
+    status, cpu_s = end(bench, child)
+    signal_number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    return answered, cpu_s, is_late or cpu_s > timeout_s, signal_number
 
 
-def collect(descriptor: int, deadline: float) -> tuple[bytes, bool]:
-    """What arrives until the end of the pipe, the byte limit or the deadline, and whether that was the deadline."""
-    answer = bytearray()
-    with os.fdopen(descriptor, "rb", 0) as pipe:
-        while len(answer) <= MAX_ANSWER_BYTES:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([pipe], [], [], left)[0]:
-                return bytes(answer), True
-            piece = pipe.read(1 << 20)
-            if not piece:
-                break
-            answer += piece
-    return bytes(answer), False
+def collect(descriptor: int, child: int, timeout_s: float) -> tuple[bytes, bool]:
+    """The child's answer, as far as it came before the end of the pipe or the time limit, and whether it was that.
+
+    The answer is complete with as many bytes as it announced: nobody waits for the end of the process. The wall clock
+    only ends what waits where the kernel could not forbid it: a busy machine makes no program late.
+    """
+    answered, backstop = bytearray(), time.monotonic() + 10 * timeout_s + 5
+    while not is_complete(answered):
+        left = timeout_s - cpu_seconds(child)
+        if left <= 0 or time.monotonic() > backstop:
+            return b"", True
+        if not select.select([descriptor], [], [], max(left, 0.001))[0]:
+            continue
+        piece = os.read(descriptor, 1 << 20)
+        if not piece:
+            break
+        answered += piece
+    return bytes(answered[FRAME.size :]), False
 
 
-def kill_group(pid: int) -> None:
-    """The child is dead or past its end: kill it and whatever it left in its group."""
+def is_complete(answered: bytearray) -> bool:
+    """Whether all that was announced is there, or more than anything that would be read."""
+    announced = FRAME.unpack_from(answered)[0] if len(answered) >= FRAME.size else MAX_BYTES
+    return len(answered) >= FRAME.size + min(announced, MAX_BYTES + 1)
+
+
+def cpu_seconds(process: int) -> float:
+    """What a process has used so far, by its CPU clock (its number is made from the process's, see clock_getcpuclockid)."""
+    try:
+        return time.clock_gettime(~process << 3 | 2) if sandbox.IS_LINUX else 0.0
+    except OSError:  # it has ended
+        return 0.0
+
+
+def end(bench: Bench, child: int) -> tuple[int, float]:
+    """Kill the child, its group and whatever else descends from it. Returns its exit status and CPU seconds."""
     for kill in (os.killpg, os.kill):  # the group does not exist before the child has called setsid
-        with suppress(ProcessLookupError):
-            kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError, PermissionError):
+            kill(child, signal.SIGKILL)
+    _, status, usage = os.wait4(child, 0)
+    with suppress(ChildProcessError):  # raised when no process is left
+        while True:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                for orphan in os.pread(bench.offspring, 1 << 16, 0).split():  # they fell to this process
+                    os.kill(int(orphan), signal.SIGKILL)
+    return status, usage.ru_utime + usage.ru_stime
 
 
-def be_child(
-    rule: Any,
-    instances: list[dict[str, np.ndarray]],
-    program: str,
-    write_end: int,
-    timeout_s: float,
-    memory_mib: int,
-) -> None:
+def empty_folder() -> None:
+    """Where the kernel could not forbid files: what a program left in the working directory."""
+    for path in Path.cwd().iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def be_child(bench: Bench, code: CodeType, run: int, write_end: int, timeout_s: float, memory_mib: int) -> None:
     """Never returns: the child's whole life."""
     try:
-        confine(write_end, timeout_s, memory_mib)
-        answer = json.dumps(decisions(rule, instances, program)).encode()
-        with os.fdopen(3, "wb") as pipe:
-            pipe.write(answer)
+        confine(bench, write_end, timeout_s, memory_mib)
+        _junk = [bytearray(size) for size in range(1, 600 * run)]  # other addresses for the program's objects
+        body = answer(bench, code)
+        rest = memoryview(FRAME.pack(len(body)) + body)
+        while rest:
+            rest = rest[os.write(RESULT, rest) :]
     finally:
         os._exit(0)
 
 
-def confine(write_end: int, timeout_s: float, memory_mib: int) -> None:
-    """Own session, only descriptor 3 left, nothing in the environment, limits set."""
+def confine(bench: Bench, write_end: int, timeout_s: float, memory_mib: int) -> None:
+    """Own session, only the result pipe left, limits set, then sealed."""
     os.setsid()
-    os.dup2(write_end, 3)
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    os.closerange(4, 1024)
-    os.environ.clear()
-    # numpy's libraries have mapped much address space already: the limit is on what the program adds.
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    cpu_s = int(timeout_s) + 1
-    limits = {
-        resource.RLIMIT_CPU: cpu_s,
-        resource.RLIMIT_AS: mapped + (memory_mib << 20),
-        resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_NOFILE: 64,
-        resource.RLIMIT_CORE: 0,
-    }
-    for limit, value in limits.items():
-        resource.setrlimit(limit, (value, value))
+    sandbox.die_with_parent()
+    os.dup2(write_end, RESULT)
+    os.closerange(RESULT + 1, 256)
+    cpu_s, memory = int(timeout_s) + 1, bench.mapped + (memory_mib << 20)
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    sandbox.seal()
 
 
-def decisions(rule: Any, instances: list[dict[str, np.ndarray]], program: str) -> dict[str, Any]:
-    """{"decisions": one per instance} or {"status", "reason"}: what the program's process says of itself."""
+def answer(bench: Bench, code: CodeType) -> bytes:
+    """The decisions, or the failure, as the program's process tells them."""
     try:
-        function = load(program, rule.FUNCTION, rule.N_ARGUMENTS)
-        np.random.seed(0)
-        return {"decisions": [rule.decide(function, instance) for instance in instances]}
+        function = load(code, bench.rule.FUNCTION, bench.rule.N_ARGUMENTS)
+        return encode(bench.rule.decide(function, instance) for instance in bench.instances)
     except Refused as refused:
-        return {"status": refused.status, "reason": refused.reason}
+        return encode_failure(refused.status, refused.reason)
     except MemoryError:
-        return {"status": "memory", "reason": "allocated more than the limit"}
+        return encode_failure("memory", "allocated more than the limit")
     except BaseException as error:  # the one broad except: a candidate's failure becomes a status
-        return {"status": "runtime", "reason": f"{type(error).__name__}: {error}"[:200]}
+        status = "forbidden" if is_refusal(error) else "runtime"
+        return encode_failure(status, f"{type(error).__name__}: {error}")
 
 
-def load(program: str, name: str, n_arguments: int) -> Callable[..., Any]:
+def is_refusal(error: BaseException) -> bool:
+    """Whether the sandbox is behind it. Threads come back as a RuntimeError, processes with the limit on them."""
+    return isinstance(error, PermissionError | BlockingIOError) or "start new thread" in str(error)
+
+
+def load(code: CodeType, name: str, n_arguments: int) -> Callable[..., Any]:
     """The program's function, after its module code has run."""
     namespace: dict[str, Any] = {"__name__": "program"}
     try:
-        exec(compile(program, "<program>", "exec"), namespace)
+        exec(code, namespace)
     except ImportError as error:
-        raise Refused("import", str(error)) from error
-    except SyntaxError as error:
-        raise Refused("syntax", str(error)) from error
+        raise Refused("import", f"{error}; programs have Python's library and numpy") from error
     function: Any = namespace.get(name)
     if not callable(function):
         raise Refused("no_program", f"no function {name}")
+    if not (type(function) is FunctionType and is_plain(function.__code__, n_arguments)):
+        check_signature(function, name, n_arguments)
+    return cast(Callable[..., Any], function)
+
+
+def is_plain(code: CodeType, n_arguments: int) -> bool:
+    """Whether a function takes just these arguments by position: seen at once, where inspect takes a third of a ms."""
+    return code.co_argcount == n_arguments and code.co_kwonlyargcount == 0
+
+
+def check_signature(function: Callable[..., Any], name: str, n_arguments: int) -> None:
     try:
         inspect.signature(function).bind(*[None] * n_arguments)
     except TypeError as error:
         raise Refused("signature", f"{name} cannot be called with {n_arguments} arguments: {error}") from error
-    return cast(Callable[..., Any], function)
+    except ValueError:  # a function written in C: it will say so itself
+        pass
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started us, which stops us
+    sandbox.die_with_parent()
+    if os.getppid() == int(sys.argv[2]):
+        serve(sys.argv[1])

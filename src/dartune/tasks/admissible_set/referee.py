@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from dartune.decisions import numbers
 from dartune.tasks.admissible_set.instances import SPLITS, WEIGHTS, draw
-from dartune.verdict import numbers
 
 DIRECTION = "maximise"
 OBJECTIVE = "set size"
@@ -25,12 +25,24 @@ BAD_TRIPLES = frozenset(
 IS_CONSTANT = np.array([True, False, False, False, False, True, True])  # 000, 111 and 222 rotate onto themselves
 
 
-def settle(instance: dict[str, np.ndarray], decision: Any) -> tuple[float, list[int]]:
-    """Size of the set, and the candidates taken in their order. Ties go to the first candidate."""
-    codes = instance["codes"]
-    priorities = np.array(numbers(decision, length=len(codes)))
-    taken = greedy(np.argsort(-priorities, kind="stable").tolist(), int(instance["n"]), int(instance["w"]))
-    return float((3 ** (~IS_CONSTANT[codes[taken]]).sum(axis=1)).sum()), taken
+def prepare(instances: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """The instances as they are; the tables of conflicts are made when they are first used."""
+    return instances
+
+
+def settle(instances: list[dict[str, np.ndarray]], decisions: list[Any]) -> tuple[list[float], bytes]:
+    """Sizes of the sets, and the candidates taken in their order. Ties go to the first candidate."""
+    taken = [build(instance, decision) for instance, decision in zip(instances, decisions, strict=True)]
+    sizes = [
+        float((3 ** (~IS_CONSTANT[instance["codes"][chosen]]).sum(axis=1)).sum())
+        for instance, chosen in zip(instances, taken, strict=True)
+    ]
+    return sizes, b"".join(np.array(chosen, np.int32).tobytes() for chosen in taken)
+
+
+def build(instance: dict[str, np.ndarray], decision: np.ndarray) -> list[int]:
+    priorities = numbers(decision, length=len(instance["codes"]))
+    return greedy(np.argsort(-priorities, kind="stable").tolist(), int(instance["n"]), int(instance["w"]))
 
 
 def greedy(order: list[int], n: int, w: int) -> list[int]:

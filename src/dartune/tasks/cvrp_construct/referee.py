@@ -1,28 +1,56 @@
 """What routes cost. Runs outside the program's process and trusts nothing that comes out of it."""
 
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from dartune.verdict import Refused, integers
+from dartune.decisions import integers
+from dartune.verdict import Refused
 
 DIRECTION = "minimise"
 OBJECTIVE = "mean total length"
 
 
-def settle(instance: dict[str, np.ndarray], decision: Any) -> tuple[float, list[int]]:
-    """Total length of the routes, and the walk. Raises Refused unless each customer is served once within capacity."""
-    distances = instance["distances"]
-    walk = integers(decision, max_length=2 * len(distances))
-    served = sorted(node for node in walk if node != 0)
-    if walk[:1] != [0] or served != list(range(1, len(distances))):
-        raise Refused("infeasible", f"the routes serve {len(set(served))} of {len(distances) - 1} customers")
-    heaviest = max(load(route, instance["demands"]) for is_route, route in groupby(walk, bool) if is_route)
-    if heaviest > instance["capacity"]:
-        raise Refused("infeasible", f"a vehicle carries {heaviest}, its capacity is {instance['capacity']}")
-    return float(distances[walk, np.roll(walk, -1)].sum()), walk
+def prepare(instances: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """All instances: {"distances": (n_instances, n, n), "demands": (n_instances, n), 0 at the depot, "capacity": (n_instances,)}."""
+    board = {key: np.stack([instance[key] for instance in instances]) for key in ("distances", "demands", "capacity")}
+    board["demands"][:, 0] = 0
+    return board
 
 
-def load(route: Any, demands: np.ndarray) -> int:
-    return int(sum(demands[node] for node in route))
+def settle(board: dict[str, np.ndarray], decisions: list[Any]) -> tuple[list[float], bytes]:
+    """Total lengths of the routes, and the walks. Raises Refused unless each customer is served once within capacity."""
+    n_instances, n_nodes = board["demands"].shape
+    walks = [integers(decision, max_length=2 * n_nodes, below=n_nodes) for decision in decisions]
+    table = np.zeros((n_instances, max(map(len, walks))), np.int64)  # a walk waits at the depot for the longest
+    for row, walk in zip(table, walks, strict=True):
+        row[: len(walk)] = walk
+    check_visits(table, n_nodes)
+    check_loads(table, board)
+    rows = np.arange(n_instances)[:, None]
+    lengths = board["distances"][rows, table, np.roll(table, -1, axis=1)].sum(axis=1)
+    return lengths.tolist(), table.astype(np.int16).tobytes()
+
+
+def check_visits(table: np.ndarray, n_nodes: int) -> None:
+    visits = np.stack([np.bincount(walk, minlength=n_nodes)[1:] for walk in table])
+    wrong = (table[:, 0] != 0) | (visits != 1).any(axis=1)
+    if wrong.any():
+        number = int(wrong.argmax())
+        served = np.count_nonzero(visits[number])
+        reason = "some twice" if visits[number].max() > 1 else "not from the depot" if table[number, 0] else "no more"
+        raise Refused("infeasible", f"instance {number}: serves {served} of {n_nodes - 1} customers, {reason}")
+
+
+def check_loads(table: np.ndarray, board: dict[str, np.ndarray]) -> None:
+    """Load since the last visit of the depot = load so far - load at that visit."""
+    so_far = np.take_along_axis(board["demands"], table, axis=1).cumsum(axis=1)
+    at_depot = np.maximum.accumulate(np.where(table == 0, so_far, 0), axis=1)
+    heaviest = (so_far - at_depot).max(axis=1)
+    over = heaviest > board["capacity"]
+    if over.any():
+        number = int(over.argmax())
+        capacity = board["capacity"][number]
+        raise Refused(
+            "infeasible", f"instance {number}: a vehicle carries {heaviest[number]}, its capacity is {capacity}"
+        )

@@ -1,0 +1,133 @@
+"""The referee's throughput beside the programs' own time and beside a process for every evaluation, in one run.
+
+`make bench-referee`. Per task, on LLM4AD's instances, N programs of the grammar and N copies of the template:
+
+own        CPU seconds of the same programs called directly, without any isolation, half of them in each of two
+           processes side by side: what no referee can be faster than
+referee    seconds on the clock with two workers, nothing remembered from before
+processes  seconds on the clock with a new process forked for every evaluation and its result sent through a queue, two
+           at a time: what most evaluators do
+
+The three alternate; the table holds medians over ROUNDS with the range.
+"""
+
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
+from dartune import panel
+from dartune.referee import Referee
+from dartune.task import Task
+from dartune.worker import load
+
+TASKS = ("admissible_set", "tsp_construct", "cvrp_construct")
+N, ROUNDS, WORKERS, SPLIT = 200, 5, 2, "llm4ad"
+
+
+def decide(task: str, instances: list, program: str) -> list:
+    rule = Task(task).rule
+    function = load(program, rule.FUNCTION, rule.N_ARGUMENTS)
+    return [rule.decide(function, instance) for instance in instances]
+
+
+def half(task: str, programs: list[str], queue: multiprocessing.SimpleQueue) -> None:
+    instances = Task(task).instances(SPLIT)
+    decide(task, instances, programs[0])
+    start = time.process_time()
+    for program in programs:
+        decide(task, instances, program)
+    queue.put(time.process_time() - start)
+
+
+def own(task: str, programs: list[str]) -> float:
+    """CPU seconds of all programs, called directly in two processes at once."""
+    queue = multiprocessing.SimpleQueue()
+    processes = [multiprocessing.Process(target=half, args=(task, programs[i::2], queue)) for i in range(2)]
+    for process in processes:
+        process.start()
+    seconds = queue.get() + queue.get()
+    for process in processes:
+        process.join()
+    return seconds
+
+
+def by_referee(task: str, programs: list[str]) -> float:
+    home = os.getcwd()
+    with tempfile.TemporaryDirectory() as empty:  # nothing is remembered here
+        os.chdir(empty)
+        with Referee(Task(task), SPLIT, max_slowdown=1000, memory_mib=512) as referee:
+            start = time.perf_counter()
+            verdicts = referee.judge(programs)
+            seconds = time.perf_counter() - start
+        os.chdir(home)
+    assert referee.n_run == len(programs) and all(verdict.status == "ok" for verdict in verdicts)
+    return seconds
+
+
+def evaluate(task: str, instances: list, program: str, queue: multiprocessing.SimpleQueue) -> None:
+    referee = Task(task).referee
+    queue.put(referee.settle(referee.prepare(instances), [as_array(d) for d in decide(task, instances, program)])[0])
+
+
+def as_array(decision: list) -> object:
+    import numpy as np
+
+    return np.asarray(decision)
+
+
+def by_processes(task: str, programs: list[str]) -> float:
+    instances = Task(task).instances(SPLIT)
+
+    def one(program: str) -> object:
+        queue = multiprocessing.SimpleQueue()
+        process = multiprocessing.Process(target=evaluate, args=(task, instances, program, queue))
+        process.start()
+        costs = queue.get()
+        process.join()
+        return costs
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(one, programs))
+    return time.perf_counter() - start
+
+
+def programs_of(task: str) -> dict[str, list[str]]:
+    """Different programs of the grammar, and copies of the template that differ in a constant that nobody reads."""
+    drawn: dict[str, None] = {}
+    rng = Random(0)
+    while len(drawn) < N:
+        drawn[Task(task).grammar.draw(rng)] = None
+    return {"grammar": list(drawn), "template": [f"{Task(task).template}\n\nNUMBER = {i}\n" for i in range(N)]}
+
+
+def spread(values: list[float], digits: int) -> str:
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+
+def main() -> None:
+    panel.n_cores = lambda: WORKERS
+    print(f"{N} programs, {ROUNDS} rounds, {WORKERS} workers, split {SPLIT}: median (range)\n")
+    print(
+        "| task | programs | own ms each | referee, evaluations/s | wall x workers / own | process each, evaluations/s |"
+    )
+    print("|---|---|---|---|---|---|")
+    for task in TASKS:
+        for name, programs in programs_of(task).items():
+            rounds = [
+                (own(task, programs), by_referee(task, programs), by_processes(task, programs)) for _ in range(ROUNDS)
+            ]
+            print(
+                f"| {task} | {name} | {spread([1000 * a / N for a, _, _ in rounds], 2)} "
+                f"| {spread([N / b for _, b, _ in rounds], 0)} | {spread([b * WORKERS / a for a, b, _ in rounds], 2)} "
+                f"| {spread([N / c for _, _, c in rounds], 0)} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The panel on a Ray cluster: the same workers and the same verdicts, on every core that Ray offers.
+
+Ray is an extra (requirements-ray.in). Its actors hold no model: each starts a worker of its own, in a sandbox, on its
+node. An actor or node that dies is replaced by Ray, and what it had is judged again.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from dartune.mistake import Mistake
+from dartune.panel import Panel
+from dartune.task import Task
+from dartune.verdict import Verdict
+
+CHUNK = 16  # programs per call: long enough to hide a call's cost, short enough to share the end evenly
+TRIES = 3  # of a chunk, when its actor dies
+
+
+class Seat:
+    """One actor: a panel of one worker."""
+
+    def __init__(self, task: str, split: str) -> None:
+        self._panel = Panel(Task(task), split, n_workers=1).__enter__()
+
+    def missing(self) -> list[str]:
+        return self._panel.missing
+
+    def judge(self, programs: list[tuple[str, str]], timeout_s: float, memory_mib: int) -> list[tuple[int, Verdict]]:
+        return list(self._panel.judge(programs, timeout_s, memory_mib))
+
+
+class Cluster:
+    """A Panel whose workers are spread over a cluster. address: "local" for one on this machine, else Ray's own."""
+
+    def __init__(self, task: Task, split: str, address: str) -> None:
+        self._task, self._split, self._address = task, split, address
+
+    def __enter__(self) -> "Cluster":
+        ray = self._ray = load_ray()
+        connect(ray, self._address)
+        seat = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=TRIES)(Seat)
+        n_seats = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self._seats = [seat.remote(self._task.name, self._split) for _ in range(n_seats)]
+        layers = ray.get([each.missing.remote() for each in self._seats])
+        self.missing = sorted({layer for missing in layers for layer in missing})
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for seat in self._seats:
+            self._ray.kill(seat)
+        self._ray.shutdown()
+
+    def judge(
+        self, programs: Iterable[tuple[str, str]], timeout_s: float, memory_mib: int
+    ) -> Iterator[tuple[int, Verdict]]:
+        """(number, verdict) of each (program, key), as they come."""
+        calls = chunks(list(programs))
+        waiting: dict[Any, tuple[Any, int]] = {}  # call -> seat, number of its first program
+
+        def give(seat: Any) -> None:
+            for first, chunk in islice(calls, 1):
+                waiting[seat.judge.remote(chunk, timeout_s, memory_mib)] = (seat, first)
+
+        for seat in self._seats * 2:  # one chunk ahead, so that no seat waits for this process
+            give(seat)
+        while waiting:
+            for done in self._ray.wait(list(waiting))[0]:
+                seat, first = waiting.pop(done)
+                for number, verdict in self._ray.get(done):
+                    yield first + number, verdict
+                give(seat)
+
+
+def chunks(programs: list[tuple[str, str]]) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+    for first in range(0, len(programs), CHUNK):
+        yield first, programs[first : first + CHUNK]
+
+
+def load_ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise Mistake(
+            "cluster: Ray is not installed; pip install -r requirements-ray.in, or set cluster to null"
+        ) from error
+    return ray
+
+
+def connect(ray: Any, address: str) -> None:
+    """Join the cluster, or start one here. Its dashboard and its usage reports stay off."""
+    where = {"include_dashboard": False} if address == "local" else {"address": address}
+    try:
+        ray.init(**where, log_to_driver=False, logging_level="warning", ignore_reinit_error=True)
+    except (ConnectionError, ValueError, TimeoutError) as error:
+        raise Mistake(f"cluster: no Ray cluster answers at {address!r}: {error}") from error

@@ -1,0 +1,38 @@
+"""Programs as text: when two are the same, and which are run a second time."""
+
+import ast
+import re
+
+# What brings chance or time into a program that the worker's fixed seeds do not reach.
+ENTROPY = re.compile(
+    r"\b(time|datetime|secrets|urandom|uuid|SystemRandom|getrandom|id|perf_counter|monotonic|getpid|gc)\b"
+    r"|\b(default_rng|RandomState|Random|seed)\(\s*\)|\bobject\("
+)
+# With what a program reads its own text: then layout and comments count.
+INTROSPECTION = re.compile(r"__doc__|__code__|lineno|_getframe|\b(inspect|traceback|linecache)\b")
+SAMPLED = 100  # every 100th of the other programs too
+
+
+def normal_form(program: str) -> str:
+    """Text that is equal for programs with the same syntax tree: comments, layout and docstrings do not count."""
+    if INTROSPECTION.search(program):
+        return program
+    try:
+        tree = ast.parse(program)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return program
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    try:
+        return ast.dump(tree)
+    except RecursionError:
+        return program
+
+
+def runs_twice(program: str, key: str) -> bool:
+    """Whether a second run must agree with the first: where chance or time may play a part, and on a fixed sample.
+
+    key: hexadecimal hash of the normal form, so that a program is always in the sample or never.
+    """
+    return bool(ENTROPY.search(program)) or int(key[:8], 16) % SAMPLED == 0

@@ -1,0 +1,255 @@
+"""What the kernel does for the referee: the layers around a process that runs programs, each where it is offered.
+
+enter() is for a worker, once, before it has read a program; its children inherit all of it. seal() is for a child,
+last before the program. Linux on x86_64 and aarch64; elsewhere every layer is missing, and enter() says so.
+
+network   a network namespace of its own (by way of a user namespace), without even a loopback
+landlock  reads nothing but Python's library, numpy and the system's shared libraries; writes nothing; no signal and no
+          abstract socket to the outside
+seccomp   a list of system calls that computing needs; the rest fails with EPERM: no process or thread, no socket, no
+          signal, no opening for writing, no limit raised, nothing that waits, so that CPU time is all the time that a
+          program can use up
+
+Without a layer of their own, on every Linux: no new privileges, no capability even when root started us, death with the
+parent, and orphans that fall to the worker, which kills them.
+
+Not covered: side channels (timing, caches), faults of the kernel itself, and what the listed calls let a program learn
+(its machine's name, the time, files of the libraries above).
+"""
+
+import ctypes
+import os
+import platform
+import signal
+import struct
+import sys
+import sysconfig
+from collections.abc import Callable
+from errno import EAGAIN, EPERM
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+LAYERS = ("network", "landlock", "seccomp")
+IS_LINUX = sys.platform == "linux"
+LIBC = ctypes.PyDLL(None, use_errno=True)  # PyDLL: the lock of the interpreter is kept, one thread forks alone
+
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_CHILD_SUBREAPER = 1, 38, 36
+CAPABILITY_VERSION = 0x20080522
+CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS = 0x10000000, 0x40000000, 0x08000000, 0x04000000
+
+
+def enter() -> list[str]:
+    """Confine this process and what it forks. Returns the layers that are missing here."""
+    if not IS_LINUX:
+        return list(LAYERS)
+    LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    layers: dict[str, Callable[[], bool]] = {
+        "network": lambda: LIBC.unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) == 0,
+        "landlock": restrict_files,
+        "seccomp": is_filter_offered,
+    }
+    missing = [name for name, apply in layers.items() if not apply()]
+    LIBC.capset(struct.pack("<Ii", CAPABILITY_VERSION, 0), bytes(24))
+    die_with_parent()  # last: a change of credentials clears it
+    return missing
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends."""
+    if IS_LINUX:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def fork() -> int:
+    """os.fork without Python's hooks, which touch 200 pages that a child then copies: a third of a short program's time.
+
+    Sound in a process of one thread, as workers are: there is no lock that another thread could hold.
+    """
+    return int(LIBC.fork())
+
+
+def trim() -> None:
+    """Give freed memory back to the kernel."""
+    if hasattr(LIBC, "malloc_trim"):
+        LIBC.malloc_trim(0)
+
+
+# ---- Landlock, from linux/landlock.h; abi: what this kernel's version of it can restrict.
+
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+READ_FILE, READ_DIR = 1 << 2, 1 << 3
+FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
+NET_RIGHTS, SCOPES = 0b11, 0b11  # bind and connect TCP, abi 4; abstract sockets and signals, abi 6
+
+
+def readable() -> list[Path]:
+    """What a program may read: enough to import what was not imported before it, and nothing of this package."""
+    library = Path(sysconfig.get_path("stdlib"))
+    modules = [path for path in library.iterdir() if path.name not in ("site-packages", "dist-packages")]
+    numpy = Path(np.__file__).parent
+    system = [Path("/usr/lib"), Path("/lib"), Path("/lib64"), Path("/etc/ld.so.cache")]
+    shared = Path(sys.base_prefix, "lib").glob("*.so*")
+    return [path for path in (*modules, numpy, numpy.with_name("numpy.libs"), *system, *shared) if path.exists()]
+
+
+def restrict_files() -> bool:
+    abi = LIBC.syscall(CREATE_RULESET, None, 0, 1)
+    if abi < 1:
+        return False
+    rights = FILE_RIGHTS[max(version for version in FILE_RIGHTS if version <= abi)]
+    fields = struct.pack("<QQQ", rights, NET_RIGHTS if abi >= 4 else 0, SCOPES if abi >= 6 else 0)
+    fields = fields[: 8 if abi < 4 else 16 if abi < 6 else 24]
+    ruleset = LIBC.syscall(CREATE_RULESET, fields, len(fields), 0)
+    for path in readable():
+        allow(ruleset, path)
+    is_restricted: bool = LIBC.syscall(RESTRICT_SELF, ruleset, 0) == 0
+    os.close(ruleset)
+    return is_restricted
+
+
+def allow(ruleset: int, path: Path) -> None:
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    rights = READ_FILE | (READ_DIR if path.is_dir() else 0)
+    LIBC.syscall(ADD_RULE, ruleset, 1, struct.pack("<Qi", rights, descriptor), 0)
+    os.close(descriptor)
+
+
+# ---- seccomp: a BPF program over struct seccomp_data {int nr; u32 arch; u64 instruction_pointer; u64 args[6]}.
+
+# Calls that computing needs: name -> (x86_64, aarch64), None where an architecture has no such call.
+CALLS: dict[str, tuple[int, int | None]] = {
+    "mmap": (9, 222),
+    "munmap": (11, 215),
+    "brk": (12, 214),
+    "mprotect": (10, 226),
+    "mremap": (25, 216),
+    "madvise": (28, 233),
+    "read": (0, 63),
+    "write": (1, 64),
+    "readv": (19, 65),
+    "writev": (20, 66),
+    "pread64": (17, 67),
+    "lseek": (8, 62),
+    "close": (3, 57),
+    "stat": (4, None),
+    "fstat": (5, 80),
+    "lstat": (6, None),
+    "newfstatat": (262, 79),
+    "statx": (332, 291),
+    "access": (21, None),
+    "faccessat": (269, 48),
+    "faccessat2": (439, 439),
+    "getdents64": (217, 61),
+    "readlink": (89, None),
+    "readlinkat": (267, 78),
+    "getcwd": (79, 17),
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
+    "rt_sigreturn": (15, 139),
+    "sigaltstack": (131, 132),
+    "getpid": (39, 172),
+    "getppid": (110, 173),
+    "gettid": (186, 178),
+    "getuid": (102, 174),
+    "getgid": (104, 176),
+    "geteuid": (107, 175),
+    "getegid": (108, 177),
+    "clock_gettime": (228, 113),
+    "clock_getres": (229, 114),
+    "gettimeofday": (96, 169),
+    "time": (201, None),
+    "times": (100, 153),
+    "getrandom": (318, 278),
+    "getrusage": (98, 165),
+    "getrlimit": (97, 163),
+    "sched_yield": (24, 124),
+    "sched_getaffinity": (204, 123),
+    "uname": (63, 160),
+    "sysinfo": (99, 179),
+    "set_robust_list": (273, 99),
+    "rseq": (334, 293),
+    "membarrier": (324, 283),
+    "exit": (60, 93),
+    "exit_group": (231, 94),
+}
+OPEN, OPENAT, FUTEX, PRLIMIT, IOCTL = (2, None), (257, 56), (202, 98), (302, 261), (16, 29)
+WRITING = (
+    os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | getattr(os, "O_TMPFILE", 0) & ~os.O_DIRECTORY
+)
+FUTEX_COMMAND, FUTEX_WAKE = 0x7F, 1  # without the flags for private memory and the clock
+IOCTLS = (0x5401, 0x5451)  # is it a terminal; close on exec
+
+ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+LOAD, EQUALS, AND, RETURN = 0x20, 0x15, 0x54, 0x06
+ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+PR_SET_SECCOMP, PR_GET_SECCOMP, SECCOMP_MODE_FILTER = 22, 21, 2
+
+
+def instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack("<HBBI", code, if_true, if_false, value)
+
+
+def argument(number: int, *, high: bool = False) -> bytes:
+    """Load the low (or high) half of an argument of the call."""
+    return instruction(LOAD, 16 + 8 * number + 4 * high)
+
+
+def when(call: int | None, body: bytes) -> bytes:
+    """The body for this call, else go on behind it; the number of the call is loaded again, as bodies load others."""
+    return b"" if call is None else instruction(LOAD, 0) + instruction(EQUALS, call, 0, len(body) // 8) + body
+
+
+def bpf() -> bytes:
+    """The filter: allow CALLS, allow a few others by their arguments, refuse the rest with EPERM."""
+    column, architecture = ARCHITECTURES[platform.machine()]
+    allow, refuse = instruction(RETURN, ALLOW), instruction(RETURN, ERRNO | EPERM)
+    spin = instruction(RETURN, ERRNO | EAGAIN)  # who waits for a lock tries again, until the CPU time is used up
+    reading = instruction(AND, WRITING) + instruction(EQUALS, 0, 0, 1) + allow + refuse
+    asking = argument(2) + instruction(EQUALS, 0, 0, 3) + argument(2, high=True) + instruction(EQUALS, 0, 0, 1)
+    waking = argument(1) + instruction(AND, FUTEX_COMMAND) + instruction(EQUALS, FUTEX_WAKE, 0, 1)
+    plain = [instruction(EQUALS, numbers[column] or 0, 0, 1) + allow for numbers in CALLS.values() if numbers[column]]
+    return b"".join(
+        [
+            instruction(LOAD, 4) + instruction(EQUALS, architecture, 1, 0) + instruction(RETURN, KILL),
+            instruction(LOAD, 0) + instruction(EQUALS, CALLS["read"][column] or 0, 0, 1) + allow,  # may be number 0
+            *plain,
+            when(OPEN[column], argument(1) + reading),
+            when(OPENAT[column], argument(2) + reading),
+            when(PRLIMIT[column], asking + allow + refuse),
+            when(FUTEX[column], waking + allow + spin),
+            *(when(IOCTL[column], argument(1) + instruction(EQUALS, code, 0, 1) + allow) for code in IOCTLS),
+            refuse,
+        ]
+    )
+
+
+def is_filter_offered() -> bool:
+    """Whether seal() will work: seccomp is in the kernel, nothing around us refuses it, and we know the machine."""
+    return platform.machine() in ARCHITECTURES and LIBC.prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0 and try_filter()
+
+
+def try_filter() -> bool:
+    """Seal a child, which says by its exit status whether that worked."""
+    if (child := os.fork()) == 0:
+        os._exit(0 if seal() else 1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+class Filter(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def seal() -> bool:
+    """Let this process compute and no more, for good."""
+    return bool(LIBC.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(filter_program()), 0, 0) == 0)
+
+
+@cache
+def filter_program() -> Filter:
+    text = bpf()
+    return Filter(len(text) // 8, text)
