@@ -112,9 +112,7 @@ def spread(values: list[float], digits: int) -> str:
 def main() -> None:
     panel.n_cores = lambda: WORKERS
     print(f"{N} programs, {ROUNDS} rounds, {WORKERS} workers, split {SPLIT}: median (range)\n")
-    print(
-        "| task | programs | own ms each | referee, evaluations/s | wall x workers / own | process each, evaluations/s |"
-    )
+    print("| task | programs | own ms each | referee, per s | wall x workers / own | a process each, per s |")
     print("|---|---|---|---|---|---|")
     for task in TASKS:
         for name, programs in programs_of(task).items():

@@ -81,9 +81,7 @@ def load_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise Mistake(
-            "cluster: Ray is not installed; pip install -r requirements-ray.in, or set cluster to null"
-        ) from error
+        raise Mistake("cluster: Ray is not installed; pip install -r requirements-ray.in") from error
     return ray
 
 

@@ -1,4 +1,4 @@
-"""The panel: this machine's workers for one task and split. Programs in, verdicts out, in the order in which they end."""
+"""The panel: this machine's workers for one task and split. Programs in, verdicts out, as they come."""
 
 import json
 import os
@@ -60,7 +60,7 @@ class Panel:
     def judge(
         self, programs: Iterable[tuple[str, str]], timeout_s: float, memory_mib: int
     ) -> Iterator[tuple[int, Verdict]]:
-        """(number, verdict) of each (program, key), see program.py. Second runs go to another worker if there is one."""
+        """(number, verdict) of each (program, key of program.py). Second runs go to another worker if there is one."""
         jobs = deque(Job(i, program, runs_twice(program, key)) for i, (program, key) in enumerate(programs))
         limits = {"timeout_s": timeout_s, "memory_mib": memory_mib}
         while jobs or any(each.jobs for each in self._workers):
@@ -127,7 +127,7 @@ class Worker:
         self.missing = json.loads(body)
 
     def fill(self, jobs: deque[Job], number: int, limits: dict[str, Any]) -> None:
-        """Send what comes next. A second run is left to the others: what an address decided would repeat itself here."""
+        """Send what comes next. A second run is left to the others: what an address decided would happen again here."""
         while jobs and len(self.jobs) < AHEAD:
             job = next((job for job in jobs if job.by != number or number < 0), None)
             held = sum(len(other.program) for other in self.jobs)

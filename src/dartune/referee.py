@@ -21,7 +21,7 @@ from dartune.task import TASKS, Task
 from dartune.verdict import Verdict
 
 MIN_TIMEOUT_S = 2.0
-MAX_PROGRAM_BYTES = 1 << 20
+MAX_PROGRAM = 1_000_000  # characters
 RULES = ("decisions", "program", "sandbox", "verdict", "worker")  # modules whose text decides a verdict
 
 
@@ -65,16 +65,12 @@ class Referee:
         return [self._known[each] for each in keys]
 
     def _run(self, new: dict[str, str]) -> Iterator[tuple[str, Verdict]]:
-        for each in [
-            each for each, program in new.items() if len(program.encode(errors="replace")) > MAX_PROGRAM_BYTES
-        ]:
-            del new[each]
-            yield each, Verdict("forbidden", f"longer than {MAX_PROGRAM_BYTES >> 20} MiB")
-        names = list(new)
-        self.n_run += len(names)
-        programs = [(program, each) for each, program in new.items()]
+        too_long = Verdict("forbidden", f"longer than {MAX_PROGRAM} characters")
+        yield from ((each, too_long) for each, program in new.items() if len(program) > MAX_PROGRAM)
+        programs = [(program, each) for each, program in new.items() if len(program) <= MAX_PROGRAM]
+        self.n_run += len(programs)
         for number, verdict in self._panel.judge(programs, self.timeout_s, self._memory_mib):
-            yield names[number], verdict
+            yield programs[number][1], verdict
 
     def _limit(self) -> float:
         """CPU seconds, measured once per version of the task and remembered, so that reruns have the same limit."""

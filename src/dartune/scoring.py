@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pydantic import PositiveFloat, PositiveInt
@@ -40,11 +41,11 @@ def write_scored(
 ) -> None:
     """Write the pool's rows with program and the fields of its verdict (verdict.py) on the training instances.
 
-    max_slowdown, memory_mib, cluster: see Referee. CPU times are not kept: they differ from run to run, and a table that
-    differs makes everything after it run again.
+    max_slowdown, memory_mib, cluster: see Referee. CPU times are not kept: they differ from run to run, and a table
+    that differs makes everything after it run again.
     """
     rows = journal.read(pool)
-    limits = {"max_slowdown": max_slowdown, "memory_mib": memory_mib}
+    limits: dict[str, Any] = {"max_slowdown": max_slowdown, "memory_mib": memory_mib}
     key = journal.fingerprint([pool, *sources(task)], **limits)
     with Referee(Task(task), "train", **limits, cluster=cluster) as referee:
 

@@ -7,9 +7,9 @@ back decisions (decisions.py). The worker, which never runs a line of a program,
 instances that no child can reach. Frames in both directions are a length and JSON.
 
 Covered, each by the layers of sandbox.py that the kernel offers (what is missing stands in every verdict):
-endless loops and long C calls (CPU clock of the child, watched from outside; RLIMIT_CPU behind it), sleeping and waiting
-(refused, or wall clock where seccomp is missing), unbounded memory, floods on standard output, answers without end,
-forks, threads and what they leave behind, signals to others or blocked ones, files, sockets, the environment, reading
+endless loops and long C calls (CPU clock of the child, watched from outside; RLIMIT_CPU behind it), sleeping and
+waiting (refused, or wall clock where seccomp is missing), unbounded memory, floods on standard output, answers
+without end, forks, threads and what they leave behind, signals to others or blocked ones, files, sockets, the environment, reading
 other processes, patched modules (the child's own copies), forged answers (they are only other decisions), early exits,
 crashes, recursion, atexit and __del__ (never reached), randomness (seeded; real entropy is found by a second run).
 
@@ -97,9 +97,8 @@ class Bench:
         self.task, self.rule, self.instances = task, task.rule, instances
         self.board = task.referee.prepare(instances)
         self.offspring = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY) if sandbox.IS_LINUX else -1
-        settle(
-            self, decode(answer(self, compile(task.template, "<template>", "exec")))
-        )  # the interpreter adapts to the rule here, not in every child
+        template = compile(task.template, "<template>", "exec")
+        settle(self, decode(answer(self, template)))  # the interpreter adapts to the rule here, not in every child
         # numpy's libraries have mapped much address space already: the limit is on what the program adds.
         pages = Path("/proc/self/statm").read_text().split()[0] if sandbox.IS_LINUX else 0
         self.mapped = int(pages) * resource.getpagesize()
@@ -212,7 +211,7 @@ def is_complete(answered: bytearray) -> bool:
 
 
 def cpu_seconds(process: int) -> float:
-    """What a process has used so far, by its CPU clock (its number is made from the process's, see clock_getcpuclockid)."""
+    """What a process has used so far, by its CPU clock, whose number is made as clock_getcpuclockid makes it."""
     try:
         return time.clock_gettime(~process << 3 | 2) if sandbox.IS_LINUX else 0.0
     except OSError:  # it has ended

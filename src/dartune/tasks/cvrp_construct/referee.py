@@ -12,14 +12,17 @@ OBJECTIVE = "mean total length"
 
 
 def prepare(instances: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """All instances: {"distances": (n_instances, n, n), "demands": (n_instances, n), 0 at the depot, "capacity": (n_instances,)}."""
+    """All instances: {"distances": (n_instances, n, n), "demands": (n_instances, n), "capacity": (n_instances,)}.
+
+    The depot demands 0.
+    """
     board = {key: np.stack([instance[key] for instance in instances]) for key in ("distances", "demands", "capacity")}
     board["demands"][:, 0] = 0
     return board
 
 
 def settle(board: dict[str, np.ndarray], decisions: list[Any]) -> tuple[list[float], bytes]:
-    """Total lengths of the routes, and the walks. Raises Refused unless each customer is served once within capacity."""
+    """Total lengths of the routes, and the walks; or Refused, unless each customer is served once within capacity."""
     n_instances, n_nodes = board["demands"].shape
     walks = [integers(decision, max_length=2 * n_nodes, below=n_nodes) for decision in decisions]
     table = np.zeros((n_instances, max(map(len, walks))), np.int64)  # a walk waits at the depot for the longest
