@@ -1,8 +1,12 @@
 """Known answers: values measured with LLM4AD (commit e8d848f) on its own instances, and cheats that must not score."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from dartune.referee import Referee, normal_form
+from dartune.program import normal_form
+from dartune.referee import Referee
 from dartune.task import Task, names
 from dartune.verdict import STATUSES, Verdict
 
@@ -11,8 +15,14 @@ VEHICLES = "def select_next_node(c, d, u, r, q, m):\n    {}\n"
 PRIORITY = "def priority(el, n, w):\n    {}\n"
 
 
-def judge(task: str, split: str, *programs: str, timeout_s: float = 3.0) -> list[Verdict]:
-    with Referee(Task(task), split, timeout_s=timeout_s, memory_mib=256) as referee:
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations are remembered in the working directory: here there are none."""
+    monkeypatch.chdir(tmp_path)
+
+
+def judge(task: str, split: str, *programs: str) -> list[Verdict]:
+    with Referee(Task(task), split, max_slowdown=1, memory_mib=256) as referee:
         return referee.judge(programs)
 
 
@@ -62,7 +72,7 @@ FAILURES = [
     ("tsp_construct", ROUTING.format("return [0] * 10 ** 10"), "memory"),
     ("tsp_construct", ROUTING.format("return f(c)\ndef f(x):\n    return f(x)"), "runtime"),
     ("tsp_construct", ROUTING.format("import os; os._exit(0)"), "crash"),
-    ("tsp_construct", ROUTING.format("import os, signal; os.kill(os.getpid(), signal.SIGKILL)"), "crash"),
+    ("tsp_construct", ROUTING.format("import os, signal; os.kill(os.getpid(), signal.SIGKILL)"), "forbidden"),
     ("tsp_construct", "import nowhere\n" + ROUTING.format("return u[0]"), "import"),
     ("tsp_construct", "def select_next_node(c, d):\n    return d\n", "signature"),
     ("tsp_construct", "select_next_node = 3\n", "no_program"),
@@ -77,22 +87,23 @@ FAILURES = [
 
 @pytest.mark.parametrize(("task", "program", "status"), FAILURES)
 def test_a_failing_program_gets_a_typed_verdict_without_a_score(task: str, program: str, status: str) -> None:
-    (verdict,) = judge(task, "train", program, timeout_s=1.0)
+    (verdict,) = judge(task, "train", program)
     assert (verdict.status, verdict.score, verdict.costs) == (status, None, None)
     assert verdict.status in STATUSES and verdict.reason and "\n" not in verdict.reason
 
 
 def test_a_vehicle_above_its_capacity_is_refused_whatever_the_program_returned() -> None:
     task = Task("cvrp_construct")
-    instance = task.instances("train")[0]
+    board = task.referee.prepare(task.instances("train"))
     with pytest.raises(Exception, match="its capacity is 40"):
-        task.referee.settle(instance, [0, *range(1, 51)])
+        task.referee.settle(board, [np.arange(51)] * 8)
 
 
 FORGED = """
-import json, os
+import os, struct
 def select_next_node(c, d, u, m):
-    os.write(3, json.dumps({"decisions": [[0, 0]] * 8, "score": 1e9, "status": "ok"}).encode())
+    body = b"=" + 8 * (struct.pack("<cI", b"i", 2) + struct.pack("<qq", 0, 0))
+    os.write(3, struct.pack("<Q", len(body)) + body)
     os._exit(0)
 """
 
@@ -107,7 +118,7 @@ def test_programs_after_a_hostile_one_are_judged_as_if_it_had_not_been_there() -
     hostile = ROUTING.format("import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
     alone = judge("tsp_construct", "train", honest)[0]
     after = judge("tsp_construct", "train", *[hostile.replace("c, d", f"c{i}, d") for i in range(4)], honest)
-    assert [verdict.status for verdict in after[:4]] == ["crash"] * 4
+    assert [verdict.status for verdict in after[:4]] == ["forbidden"] * 4
     assert after[4].costs == alone.costs
 
 

@@ -1,12 +1,16 @@
 """The `dartune` command: what can be asked without running a stage."""
 
 import argparse
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dartune import params
 from dartune.mistake import Mistake, nearest, one_line
+
+SCORE_CHUNK = 64  # programs judged before their verdicts are printed
 
 
 def stages() -> dict[str, Callable[..., Any]]:
@@ -89,13 +93,77 @@ def list_tasks() -> None:
             print(f"  {split:<13} {n:>3} instances, reference {task.reference(split):.4f}")
 
 
+def score_files(task_name: str, split: str, files: list[str], *, as_json: bool) -> None:
+    """Print the verdict on each file, as they come. All files are read before the first is judged."""
+    from dartune.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
+    from dartune.task import Task
+
+    task = Task(task_name)
+    task.instances(split)  # a Mistake for a split that is not there
+    programs = [read_program(file) for file in files]
+    row = "{file:<28} {status:<16} {score:>12} {objective:>12} {gap:>8} {cpu_s:>8}  {reason}"
+    if not as_json:
+        names = ("file", "status", "score", "objective", "gap", "cpu_s", "reason")
+        print(f"{task_name}, split {split}: {task.referee.DIRECTION} {task.referee.OBJECTIVE}")
+        print(f"reference {task.reference(split):.4f}\n" + row.format(**{name: name for name in names}))
+    with Referee(task, split, max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB) as referee:
+        for first in range(0, len(files), SCORE_CHUNK):
+            part = slice(first, first + SCORE_CHUNK)
+            for file, verdict in zip(files[part], referee.judge(programs[part]), strict=True):
+                record = scored(task, split, file, verdict)
+                print(json.dumps(record) if as_json else row.format(**readable(record)), flush=True)
+
+
+def read_program(file: str) -> str:
+    """A file's text, standard input for "-". Bytes that are not UTF-8 become what no program holds: a syntax error."""
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise Mistake(f"{file}: {(error.strerror or str(error)).lower()}; expected a file with a program") from error
+    return content.decode(errors="surrogateescape")
+
+
+def scored(task: Any, split: str, file: str, verdict: Any) -> dict[str, Any]:
+    """One line of `dartune score --json`."""
+    is_ok = verdict.status == "ok"
+    return {
+        "file": file,
+        "task": task.name,
+        "split": split,
+        "status": verdict.status,
+        "reason": verdict.reason,
+        "score": verdict.score,
+        "objective": task.sign * verdict.score if is_ok else None,
+        "gap": task.gap(verdict.score, split) if is_ok else None,
+        "objectives": list(verdict.costs) if is_ok else None,
+        "cpu_s": verdict.cpu_s,
+    }
+
+
+def readable(record: dict[str, Any]) -> dict[str, str]:
+    """The record with numbers as a table shows them."""
+    shown = {"score": "{:.4f}", "objective": "{:.4f}", "gap": "{:.2%}", "cpu_s": "{:.3f}"}
+    values = {key: shown[key].format(record[key]) if record[key] is not None else "-" for key in shown}
+    return {key: str(value) for key, value in record.items()} | values
+
+
 @one_line
 def main() -> None:
     parser = argparse.ArgumentParser(prog="dartune", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("check", help="check params.yaml before a run: names, types, models, tasks")
     commands.add_parser("tasks", help="list the tasks with their functions, splits and references")
-    if parser.parse_args().command == "tasks":
+    score = commands.add_parser("score", help="have the referee judge programs in files")
+    score.add_argument("--task", required=True, help="one of those that `dartune tasks` lists")
+    score.add_argument("--split", default="validation", help="the instances to judge on (default: %(default)s)")
+    score.add_argument("--json", action="store_true", help="one JSON object per program and line")
+    score.add_argument(
+        "files", nargs="+", metavar="FILE", help="a Python program that defines the task's function; - reads one"
+    )
+    arguments = parser.parse_args()
+    if arguments.command == "score":
+        score_files(arguments.task, arguments.split, arguments.files, as_json=arguments.json)
+    elif arguments.command == "tasks":
         list_tasks()
     else:
         content = check()

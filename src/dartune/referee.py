@@ -21,6 +21,7 @@ from dartune.task import TASKS, Task
 from dartune.verdict import Verdict
 
 MIN_TIMEOUT_S = 2.0
+MAX_SLOWDOWN, MEMORY_MIB = 1000.0, 512  # of `dartune score`; stages take theirs from params.yaml
 MAX_PROGRAM = 1_000_000  # characters
 RULES = ("decisions", "program", "sandbox", "verdict", "worker")  # modules whose text decides a verdict
 

@@ -9,9 +9,10 @@ instances that no child can reach. Frames in both directions are a length and JS
 Covered, each by the layers of sandbox.py that the kernel offers (what is missing stands in every verdict):
 endless loops and long C calls (CPU clock of the child, watched from outside; RLIMIT_CPU behind it), sleeping and
 waiting (refused, or wall clock where seccomp is missing), unbounded memory, floods on standard output, answers
-without end, forks, threads and what they leave behind, signals to others or blocked ones, files, sockets, the environment, reading
-other processes, patched modules (the child's own copies), forged answers (they are only other decisions), early exits,
-crashes, recursion, atexit and __del__ (never reached), randomness (seeded; real entropy is found by a second run).
+without end, forks, threads and what they leave behind, signals to others or blocked ones, files, sockets, the
+environment, reading other processes, patched modules (the child's own copies), forged answers (they are only other
+decisions), early exits, crashes, recursion, atexit and __del__ (never reached), randomness (seeded; real entropy is
+found by a second run).
 
 Not covered: a program may compute what it likes from what it is given, so a task whose instances reveal their future
 to the function must hand it over piece by piece in its rule; our three tasks are offline, nothing is to come. A program
