@@ -4,6 +4,8 @@ Ray is an extra (requirements-ray.in). Its actors hold no model: each starts a w
 node. An actor or node that dies is replaced by Ray, and what it had is judged again.
 """
 
+import os
+import socket
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -78,6 +80,7 @@ def chunks(programs: list[tuple[str, str]]) -> Iterator[tuple[int, list[tuple[st
 
 
 def load_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError as error:
@@ -86,9 +89,17 @@ def load_ray() -> Any:
 
 
 def connect(ray: Any, address: str) -> None:
-    """Join the cluster, or start one here. Its dashboard and its usage reports stay off."""
+    """Join the cluster, or start one here. Its dashboard stays off."""
+    if address != "local":
+        knock(address)
     where = {"include_dashboard": False} if address == "local" else {"address": address}
+    ray.init(**where, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
+
+
+def knock(address: str) -> None:
+    """A Mistake unless something listens there: Ray itself would try for five minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
-        ray.init(**where, log_to_driver=False, logging_level="warning", ignore_reinit_error=True)
-    except (ConnectionError, ValueError, TimeoutError) as error:
-        raise Mistake(f"cluster: no Ray cluster answers at {address!r}: {error}") from error
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise Mistake(f"cluster: no Ray cluster answers at {address!r} ({error}); expected ray://HOST:PORT") from error
