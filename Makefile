@@ -16,6 +16,9 @@ check: .venv/test.stamp             ## lint, format, types
 evidence: .venv/run.stamp           ## the pipeline on two more seeds, from the pool on (about 20 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/seeds.py 1 2
 
+bench-referee: .venv/run.stamp      ## the referee's throughput beside the programs' own time (about 4 minutes)
+	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/referee.py
+
 references: .venv/test.stamp        ## near-optimal costs of every routing instance, by PyVRP (about 10 minutes)
 	$(BIN)/python benchmarks/references.py
 
@@ -46,4 +49,4 @@ clean:                              ## what `make` and Prefect built; data, mode
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-dev.lock
 	@rm .venv/installing && touch $@
 
-.PHONY: run test check evidence references lock clean
+.PHONY: run test check evidence bench-referee references lock clean

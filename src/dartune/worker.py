@@ -121,6 +121,7 @@ def serve(task: str) -> None:
     gc.collect()
     sandbox.trim()  # every page that is left costs each fork something
     gc.freeze()  # else every child's collector would copy the pages of all objects
+    gc.set_threshold(10_000)
     write_frame(answers, json.dumps(missing).encode())
     while (body := read_frame(requests)) is not None:
         verdict = judge(bench, **json.loads(body), missing=", ".join(missing))
