@@ -14,7 +14,7 @@ from dartune.evidence import difference, figures
 from dartune.generation import Sampling, complete, start_seed
 from dartune.mistake import Mistake
 from dartune.referee import Referee
-from dartune.scoring import VERDICT, judge, sources
+from dartune.scoring import JUDGED, judge, sources
 from dartune.task import Task
 from dartune.verdict import Verdict
 
@@ -27,7 +27,7 @@ ROW = pa.schema(
         ("completion", pa.string()),
         ("n_tokens", pa.int64()),
         ("finish", pa.string()),
-        *VERDICT,
+        *JUDGED,
         ("quality", pa.float64()),
         ("gap", pa.float64()),
     ]

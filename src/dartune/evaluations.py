@@ -16,18 +16,17 @@ import pyarrow.parquet as pq
 from dartune import journal
 from dartune.verdict import Verdict
 
-EVALUATION = pa.schema(
+VERDICT = pa.schema(
     [
-        ("key", pa.string()),  # of the program: hash of its normal form
         ("status", pa.string()),
         ("reason", pa.string()),
         ("score", pa.float64()),
         ("costs", pa.list_(pa.float64())),
         ("behaviour", pa.string()),
-        ("cpu_s", pa.float64()),
         ("missing_layers", pa.string()),
     ]
 )
+EVALUATION = pa.schema([("key", pa.string()), *VERDICT, ("cpu_s", pa.float64())])  # key: hash of the normal form
 MAX_FILES = 100  # more are joined into one when they are read
 
 

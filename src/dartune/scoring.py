@@ -9,23 +9,14 @@ from pydantic import PositiveFloat, PositiveInt
 
 from dartune import journal
 from dartune.checkpoint import is_novel
+from dartune.evaluations import VERDICT
 from dartune.extraction import extract
 from dartune.referee import RULES, Referee
 from dartune.task import TASKS, Task
 from dartune.verdict import Refused, Verdict
 
 BATCH = 200
-VERDICT = pa.schema(
-    [
-        ("program", pa.string()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("score", pa.float64()),
-        ("costs", pa.list_(pa.float64())),
-        ("behaviour", pa.string()),
-        ("missing_layers", pa.string()),
-    ]
-)
+JUDGED = pa.schema([("program", pa.string()), *VERDICT])
 
 
 def write_scored(
@@ -74,10 +65,10 @@ def judge(referee: Referee, completions: list[str]) -> list[tuple[str | None, Ve
 
 
 def beside(rows: pa.Table, judged: list[tuple[str | None, Verdict]]) -> pa.Table:
-    """The rows with the columns of VERDICT."""
+    """The rows with the columns of JUDGED."""
     columns = [{"program": program, **vars(verdict)} for program, verdict in judged]
-    verdicts = pa.Table.from_pylist(columns, schema=VERDICT)
-    for name in VERDICT.names:
+    verdicts = pa.Table.from_pylist(columns, schema=JUDGED)
+    for name in JUDGED.names:
         rows = rows.append_column(name, verdicts[name])
     return rows
 
