@@ -186,14 +186,16 @@ def test_a_busy_machine_makes_no_honest_program_late() -> None:
 # ---- deterministic
 
 
-def test_a_program_with_real_chance_is_marked_and_one_with_seeded_chance_is_not() -> None:
-    real = "import os\ndef select_next_node(c, d, u, m):\n    return u[os.urandom(1)[0] % len(u)]\n"
+def test_a_program_that_the_clock_decides_is_marked_and_one_with_chance_repeats_itself() -> None:
+    clock = "import time\ndef select_next_node(c, d, u, m):\n    return u[time.time_ns() // 1000 % len(u)]\n"
     unseeded = "import numpy as np\ndef select_next_node(c, d, u, m):\n    return np.random.default_rng().choice(u)\n"
-    seeded = "import random\ndef select_next_node(c, d, u, m):\n    return random.choice(list(u))\n"
+    seeded = "import numpy as np\ndef select_next_node(c, d, u, m):\n    return np.random.RandomState(c).choice(u)\n"
+    plain = "import random\ndef select_next_node(c, d, u, m):\n    return random.choice(list(u))\n"
     with open_referee() as referee:
-        verdicts = referee.judge([real, unseeded, seeded, seeded + "N = 1\n"])
-    assert [verdict.status for verdict in verdicts] == ["nondeterministic", "nondeterministic", "ok", "ok"]
-    assert verdicts[2].costs == verdicts[3].costs and verdicts[0].score is None
+        first, *others = referee.judge([clock, *(f"{p}N = {i}\n" for p in (unseeded, seeded, plain) for i in range(3))])
+    assert (first.status, first.score) == ("nondeterministic", None)
+    assert {verdict.status for verdict in others} == {"ok"}
+    assert [len({verdict.costs for verdict in others[i : i + 3]}) for i in (0, 3, 6)] == [1, 1, 1]
 
 
 def test_every_hundredth_of_the_other_programs_runs_twice() -> None:

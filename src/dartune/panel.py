@@ -8,14 +8,16 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dartune import worker
 from dartune.program import runs_twice
+from dartune.settlement import Settlement
 from dartune.task import Task
 from dartune.verdict import Verdict
-from dartune.worker import FRAME, pack
+from dartune.worker import FRAME, REQUEST, pack, read_frame, write_all
 
 AHEAD = 2  # requests that a worker holds, so that it never waits for us
 PIPE_BYTES = 60_000  # below what a pipe holds: writing the second request never blocks
@@ -38,19 +40,21 @@ class Panel:
     """n_workers warm processes. A context manager: they live inside the block."""
 
     def __init__(self, task: Task, split: str, n_workers: int | None = None) -> None:
-        instances = pack(task.instances(split))
-        self._workers = [Worker(task.name, instances) for _ in range(n_workers or n_cores())]
+        self._task, self._instances = task, task.instances(split)
+        self._workers = [Worker(task.name, pack(self._instances)) for _ in range(n_workers or n_cores())]
 
     def __enter__(self) -> "Panel":
         for each in self._workers:
             each.start()
         for each in self._workers:
             each.greet()
+        self._settlement = Settlement(self._task, self._instances, self.missing)
         return self
 
     def __exit__(self, *_: Any) -> None:
         for each in self._workers:
             each.stop()
+            each.folder.cleanup()
 
     @property
     def missing(self) -> list[str]:
@@ -62,16 +66,17 @@ class Panel:
     ) -> Iterator[tuple[int, Verdict]]:
         """(number, verdict) of each (program, key of program.py). Second runs go to another worker if there is one."""
         jobs = deque(Job(i, program, runs_twice(program, key)) for i, (program, key) in enumerate(programs))
-        limits = {"timeout_s": timeout_s, "memory_mib": memory_mib}
         while jobs or any(each.jobs for each in self._workers):
             for number, each in enumerate(self._workers):
-                each.fill(jobs, number if len(self._workers) > 1 else -1, limits)
+                each.fill(jobs, number if len(self._workers) > 1 else -1, timeout_s, memory_mib)
             for number, each in self._ready():
-                verdict = each.take()
+                taken = each.take()
                 job = each.jobs.popleft()
-                if verdict is None:
+                if taken is None:
                     yield from self._bury(each, job, jobs)
-                elif job.is_checked and verdict.status == "ok" and job.first is None:
+                    continue
+                verdict = self._settlement.verdict(*taken, timeout_s)
+                if job.is_checked and verdict.status == "ok" and job.first is None:
                     jobs.appendleft(replace(job, first=verdict, by=number))
                 else:
                     yield job.number, agreed(job.first, verdict)
@@ -98,7 +103,7 @@ class Worker:
 
     def __init__(self, task: str, instances: bytes) -> None:
         self._task, self._instances = task, instances
-        self._folder = tempfile.TemporaryDirectory(prefix="dartune-")
+        self.folder = tempfile.TemporaryDirectory(prefix="dartune-")
         self.missing: list[str] = []
         self.jobs: deque[Job] = deque()
 
@@ -108,16 +113,16 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            cwd=self._folder.name,
+            cwd=self.folder.name,
             env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
         )
         assert self._process.stdout is not None
         self.answers = self._process.stdout.fileno()
-        self._send(self._instances)
+        self._send(FRAME.pack(len(self._instances)) + self._instances)
 
     def greet(self, tries: int = 3) -> None:
         """Wait until the worker is warm and has told which layers are missing."""
-        body = self._receive()
+        body = read_frame(self.answers)
         if body is None and tries > 1:  # somebody killed it
             self.stop()
             self.start()
@@ -126,24 +131,21 @@ class Worker:
             raise RuntimeError("a worker of the referee ends while it starts; what it said stands above")
         self.missing = json.loads(body)
 
-    def fill(self, jobs: deque[Job], number: int, limits: dict[str, Any]) -> None:
+    def fill(self, jobs: deque[Job], number: int, timeout_s: float, memory_mib: int) -> None:
         """Send what comes next. A second run is left to the others: what an address decided would happen again here."""
         while jobs and len(self.jobs) < AHEAD:
             job = next((job for job in jobs if job.by != number or number < 0), None)
-            held = sum(len(other.program) for other in self.jobs)
-            if job is None or (self.jobs and 6 * (held + len(job.program)) > PIPE_BYTES):  # JSON's \uXXXX
+            if job is None or (self.jobs and 4 * sum(len(each.program) for each in (*self.jobs, job)) > PIPE_BYTES):
                 return
             jobs.remove(job)
             self.jobs.append(job)
-            self._send(json.dumps({"program": job.program, "run": int(job.first is not None), **limits}).encode())
+            program = job.program.encode("utf-8", "surrogatepass")
+            self._send(REQUEST.pack(len(program), timeout_s, memory_mib, job.first is not None) + program)
 
-    def take(self) -> Verdict | None:
-        """The verdict on the first of the jobs; None when the worker has died."""
-        body = self._receive()
-        if body is None:
-            return None
-        content = json.loads(body)
-        return Verdict(**{**content, "costs": content["costs"] and tuple(content["costs"])})
+    def take(self) -> tuple[dict[str, Any], bytes] | None:
+        """The worker's report on the first of the jobs and the child's answer; None when the worker has died."""
+        report, answer = read_frame(self.answers), read_frame(self.answers)
+        return None if report is None or answer is None else (json.loads(report), answer)
 
     def stop(self) -> None:
         self._process.kill()
@@ -151,25 +153,8 @@ class Worker:
 
     def _send(self, body: bytes) -> None:
         assert self._process.stdin is not None
-        rest = memoryview(FRAME.pack(len(body)) + body)
-        try:
-            while rest:
-                rest = rest[self._process.stdin.write(rest) :]
-        except BrokenPipeError:  # it has died, which take() finds
-            pass
-
-    def _receive(self) -> bytes | None:
-        head = self._read(FRAME.size)
-        return self._read(FRAME.unpack(head)[0]) if head else None
-
-    def _read(self, n_bytes: int) -> bytes | None:
-        body = b""
-        while len(body) < n_bytes:
-            piece = os.read(self.answers, n_bytes - len(body))
-            if not piece:
-                return None
-            body += piece
-        return body
+        with suppress(BrokenPipeError):  # it has died, which take() finds
+            write_all(self._process.stdin.fileno(), body)
 
 
 def agreed(first: Verdict | None, second: Verdict) -> Verdict:

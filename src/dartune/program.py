@@ -2,31 +2,32 @@
 
 import ast
 import re
+import warnings
 
 # What brings chance or time into a program that the worker's fixed seeds do not reach.
 ENTROPY = re.compile(
     r"\b(time|datetime|secrets|urandom|uuid|SystemRandom|getrandom|id|perf_counter|monotonic|getpid|gc)\b"
-    r"|\b(default_rng|RandomState|Random|seed)\(\s*\)|\bobject\("
+    r"|\b(default_rng|RandomState|Random|seed)\(\s*((\w+\s*=\s*)?None)?\s*\)|\bobject\("
 )
 # With what a program reads its own text: then layout and comments count.
 INTROSPECTION = re.compile(r"__doc__|__code__|lineno|_getframe|\b(inspect|traceback|linecache)\b")
+MAX_LENGTH = 50_000  # characters; a longer program is not judged: some texts take Python seconds to parse
 SAMPLED = 100  # every 100th of the other programs too
 
 
 def normal_form(program: str) -> str:
     """Text that is equal for programs with the same syntax tree: comments, layout and docstrings do not count."""
-    if INTROSPECTION.search(program):
+    if len(program) > MAX_LENGTH or INTROSPECTION.search(program):
         return program
     try:
-        tree = ast.parse(program)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return program
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(program)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
         return ast.dump(tree)
-    except RecursionError:
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # also integers too long to be written out
         return program
 
 

@@ -16,14 +16,13 @@ import numpy as np
 from dartune import journal
 from dartune.evaluations import Evaluations
 from dartune.panel import Panel
-from dartune.program import normal_form
+from dartune.program import MAX_LENGTH, normal_form
 from dartune.task import TASKS, Task
 from dartune.verdict import Verdict
 
 MIN_TIMEOUT_S = 2.0
 MAX_SLOWDOWN, MEMORY_MIB = 1000.0, 512  # of `dartune score`; stages take theirs from params.yaml
-MAX_PROGRAM = 1_000_000  # characters
-RULES = ("decisions", "program", "sandbox", "verdict", "worker")  # modules whose text decides a verdict
+RULES = ("decisions", "program", "sandbox", "settlement", "verdict", "worker")  # modules whose text decides a verdict
 
 
 class Referee:
@@ -66,9 +65,9 @@ class Referee:
         return [self._known[each] for each in keys]
 
     def _run(self, new: dict[str, str]) -> Iterator[tuple[str, Verdict]]:
-        too_long = Verdict("forbidden", f"longer than {MAX_PROGRAM} characters")
-        yield from ((each, too_long) for each, program in new.items() if len(program) > MAX_PROGRAM)
-        programs = [(program, each) for each, program in new.items() if len(program) <= MAX_PROGRAM]
+        too_long = Verdict("forbidden", f"longer than {MAX_LENGTH} characters")
+        yield from ((each, too_long) for each, program in new.items() if len(program) > MAX_LENGTH)
+        programs = [(program, each) for each, program in new.items() if len(program) <= MAX_LENGTH]
         self.n_run += len(programs)
         for number, verdict in self._panel.judge(programs, self.timeout_s, self._memory_mib):
             yield programs[number][1], verdict
@@ -116,7 +115,7 @@ def rounded(seconds: float) -> float:
 
 def missing_line(missing: list[str]) -> str:
     risks = {
-        "network": "programs share this machine's network",
+        "network": "only seccomp keeps programs from it",
         "landlock": "programs can read files",
         "seccomp": "system calls are not filtered",
     }

@@ -26,7 +26,8 @@ class Refused(Exception):
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
         self.status = status
-        self.reason = " ".join(reason.split())[:200]
+        printable = reason.encode(errors="backslashreplace").decode()  # half characters fit into no file
+        self.reason = " ".join(printable.split())[:200] or "no reason was given"
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,19 @@
-"""The process that has programs run: one warm process a worker, which forks a child for every program and settles.
+"""The process that has programs run: one warm process a worker, which forks a child for every program.
 
-Started by panel.py as `python worker.py TASK PARENT`, from the same tree of code, before torch or anything else large
-is in memory. It reads the instances once, then one request a program on standard input, and answers each on standard
-output with the verdict. A child gets the program's text and, by the fork, its own copy of the instances, and hands
-back decisions (decisions.py). The worker, which never runs a line of a program, checks them and adds up the cost on
-instances that no child can reach. Frames in both directions are a length and JSON.
+Started by panel.py as `python worker.py TASK PARENT`, from the same tree of code, with nothing large in memory. It
+reads the instances once, then one request a program on standard input, and answers each on standard output with a
+report and what the child wrote, unread. Programs and answers pass through one buffer, which is overwritten at once: a
+child, which begins as a copy of this process, finds nothing in it of the programs before. The child gets the program's
+text and, by the fork, its own copy of the instances, and hands back decisions (decisions.py). settlement.py checks and
+costs them in the process that started the worker, on instances that no child can reach.
 
 Covered, each by the layers of sandbox.py that the kernel offers (what is missing stands in every verdict):
 endless loops and long C calls (CPU clock of the child, watched from outside; RLIMIT_CPU behind it), sleeping and
 waiting (refused, or wall clock where seccomp is missing), unbounded memory, floods on standard output, answers
 without end, forks, threads and what they leave behind, signals to others or blocked ones, files, sockets, the
-environment, reading other processes, patched modules (the child's own copies), forged answers (they are only other
-decisions), early exits, crashes, recursion, atexit and __del__ (never reached), randomness (seeded; real entropy is
-found by a second run).
+environment, reading other processes or other programs, patched modules (the child's own copies), forged answers (they
+are only other decisions), early exits, crashes, recursion, atexit and __del__ (never reached), randomness (seeded, also
+where a program asks for none of its own; the kernel's is refused, the clock's is found by a second run).
 
 Not covered: a program may compute what it likes from what it is given, so a task whose instances reveal their future
 to the function must hand it over piece by piece in its rule; our three tasks are offline, nothing is to come. A program
@@ -21,7 +22,6 @@ that was written by someone who knows a held-out split's seed can contain that s
 
 import fcntl
 import gc
-import hashlib
 import inspect
 import io
 import json
@@ -39,7 +39,7 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -47,31 +47,47 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from dartune import sandbox
-from dartune.decisions import MAX_BYTES, decode, encode, encode_failure
+from dartune.decisions import MAX_BYTES, encode, encode_failure
 from dartune.task import Task
-from dartune.verdict import Refused, Verdict
+from dartune.verdict import Refused
 
 # What programs import. Done once here: numpy.random alone, which numpy imports when it is first used, would cost every
 # child more than its program does.
 WARM = "numpy.random numpy.linalg math random itertools functools collections heapq operator statistics typing"
-FRAME = struct.Struct("<Q")
+FRAME = struct.Struct("<Q")  # before the instances, an answer, and what a worker says: the length of it
+REQUEST = struct.Struct("<QdIB")  # before a program: its length, timeout_s, memory_mib, whether this is its second run
 RESULT = 3  # the only descriptor that a child has, beside three on /dev/null
 LIMITS = {resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NOFILE: 64, resource.RLIMIT_CORE: 0}  # the worker's own too
 LOWEST = 16  # descriptors from here on are the worker's own
 
 
-def read_frame(stream: IO[bytes]) -> bytes | None:
+def read_frame(descriptor: int) -> bytes | None:
     """The next length-prefixed message, None at the end of the stream or when it is cut."""
-    header = stream.read(FRAME.size)
-    if len(header) < FRAME.size:
+    head = bytearray(FRAME.size)
+    if not read_into(descriptor, memoryview(head)):
         return None
-    body = stream.read(FRAME.unpack(header)[0])
-    return body if len(body) == FRAME.unpack(header)[0] else None
+    body = bytearray(FRAME.unpack(head)[0])
+    return bytes(body) if read_into(descriptor, memoryview(body)) else None
 
 
-def write_frame(stream: IO[bytes], body: bytes) -> None:
-    stream.write(FRAME.pack(len(body)) + body)
-    stream.flush()
+def read_into(descriptor: int, space: memoryview) -> bool:
+    """Fill the space, no byte more than that. False when the stream ends before."""
+    while space:
+        n_bytes = os.readv(descriptor, [space])
+        if not n_bytes:
+            return False
+        space = space[n_bytes:]
+    return True
+
+
+def write_all(descriptor: int, body: bytes | memoryview) -> None:
+    rest = memoryview(body)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def write_frame(descriptor: int, body: bytes) -> None:
+    write_all(descriptor, FRAME.pack(len(body)) + body)
 
 
 def pack(instances: list[dict[str, np.ndarray]]) -> bytes:
@@ -92,14 +108,14 @@ def unpack(body: bytes) -> list[dict[str, np.ndarray]]:
 
 
 class Bench:
-    """A task's instances with what children need to run programs on them, made once, before the sandbox closes."""
+    """What children need to run programs, made once, before the sandbox closes, and the buffer."""
 
     def __init__(self, task: Task, instances: list[dict[str, np.ndarray]]) -> None:
-        self.task, self.rule, self.instances = task, task.rule, instances
-        self.board = task.referee.prepare(instances)
-        self.offspring = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY) if sandbox.IS_LINUX else -1
-        template = compile(task.template, "<template>", "exec")
-        settle(self, decode(answer(self, template)))  # the interpreter adapts to the rule here, not in every child
+        self.rule, self.instances = task.rule, instances
+        self.buffer = memoryview(bytearray(FRAME.size + MAX_BYTES))  # takes no memory before it is filled
+        children = f"/proc/self/task/{os.getpid()}/children" if sandbox.IS_LINUX else os.devnull
+        self.offspring = os.open(children, os.O_RDONLY)
+        answer(self, task.template)  # the interpreter adapts to the rule here, not in every child
         # numpy's libraries have mapped much address space already: the limit is on what the program adds.
         pages = Path("/proc/self/statm").read_text().split()[0] if sandbox.IS_LINUX else 0
         self.mapped = int(pages) * resource.getpagesize()
@@ -116,100 +132,92 @@ def serve(task: str) -> None:
     for limit, value in LIMITS.items():
         resource.setrlimit(limit, (value, value))
     missing = sandbox.enter()
-    random.seed(0)  # children start from the same state
-    np.random.seed(0)
+    fix_chance()
     gc.collect()
     sandbox.trim()  # every page that is left costs each fork something
     gc.freeze()  # else every child's collector would copy the pages of all objects
     gc.set_threshold(10_000)
     write_frame(answers, json.dumps(missing).encode())
-    while (body := read_frame(requests)) is not None:
-        verdict = judge(bench, **json.loads(body), missing=", ".join(missing))
-        write_frame(answers, json.dumps(vars(verdict)).encode())
+    head = bytearray(REQUEST.size)
+    while read_into(requests, memoryview(head)):
+        n_bytes, timeout_s, memory_mib, run = REQUEST.unpack(head)
+        if not read_into(requests, bench.buffer[:n_bytes]):
+            return
+        report, n_bytes = run_child(bench, n_bytes, run, timeout_s, memory_mib)
+        write_frame(answers, json.dumps(report).encode())
+        write_all(answers, FRAME.pack(n_bytes))
+        write_all(answers, bench.buffer[:n_bytes])
+        wipe(bench.buffer[:n_bytes])
+        if missing:
+            empty_folder()
 
 
-def take_over_descriptors() -> tuple[IO[bytes], IO[bytes]]:
+def fix_chance() -> None:
+    """Every child starts from the same state of all generators. One without a seed asks os.urandom, which is such too:
+
+    RandomState(1), too, draws a seed before it takes the given one, so a refusal would hit honest programs.
+    """
+    random.seed(0)
+    np.random.seed(0)
+    os.urandom = random._urandom = random.Random(0).randbytes  # type: ignore[attr-defined]
+
+
+def wipe(used: memoryview) -> None:
+    used[:] = bytes(len(used))
+
+
+def take_over_descriptors() -> tuple[int, int]:
     """Standard input, output and error move up, so that children, which close all above 3, find /dev/null in 0 to 2."""
     requests, answers, errors = (fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, LOWEST) for number in (0, 1, 2))
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)
     sys.stderr = os.fdopen(errors, "w", buffering=1)
-    return os.fdopen(requests, "rb"), os.fdopen(answers, "wb")
+    return requests, answers
 
 
-def judge(bench: Bench, program: str, run: int, timeout_s: float, memory_mib: int, missing: str) -> Verdict:
-    """The verdict on one program. run: 0, or 1 for a second run, whose memory lies otherwise.
-
-    The program is compiled here, which runs nothing of it: in the child it would cost as much again in copied pages.
-    """
-    try:
-        code = compile(program, "<program>", "exec")
-    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
-        return Verdict("syntax", " ".join(str(error).split())[:200] or type(error).__name__, missing_layers=missing)
-    answered, cpu_s, is_late, signal_number = run_child(bench, code, run, timeout_s, memory_mib)
-    if "landlock" in missing or "seccomp" in missing:
-        empty_folder()
-    try:
-        if is_late:
-            raise Refused("timeout", f"took {cpu_s:.1f} s of CPU time; the limit is {timeout_s:g} s")
-        if not answered:
-            raise Refused("crash", f"ended by signal {signal_number}" if signal_number else "ended without an answer")
-        if len(answered) > MAX_BYTES:
-            raise Refused("output", f"the answer is longer than {MAX_BYTES >> 20} MiB")
-        return Verdict("ok", "", *settle(bench, decode(answered)), cpu_s, missing)
-    except Refused as refused:
-        return Verdict(refused.status, refused.reason, cpu_s=cpu_s, missing_layers=missing)
-
-
-def settle(bench: Bench, decisions: list[np.ndarray]) -> tuple[float, tuple[float, ...], str]:
-    """Score, costs and behaviour of decisions, by the task's referee; or Refused."""
-    if len(decisions) != len(bench.instances):
-        raise Refused("output", f"{len(decisions)} decisions for {len(bench.instances)} instances")
-    costs, solution = bench.task.referee.settle(bench.board, decisions)
-    return bench.task.score(costs), tuple(costs), hashlib.sha256(solution).hexdigest()[:16]
-
-
-def run_child(
-    bench: Bench, code: CodeType, run: int, timeout_s: float, memory_mib: int
-) -> tuple[bytes, float, bool, int]:
-    """Fork, let the child run the program, and say what came of it: (its bytes, CPU seconds, is late, signal)."""
+def run_child(bench: Bench, n_bytes: int, run: int, timeout_s: float, memory_mib: int) -> tuple[dict[str, Any], int]:
+    """Have a child run the program in the buffer. Returns what became of it, and the length of its answer there."""
     read_end, write_end = os.pipe()
     child = sandbox.fork()
     if child == 0:
-        be_child(bench, code, run, write_end, timeout_s, memory_mib)
+        be_child(bench, n_bytes, run, write_end, timeout_s, memory_mib)
     os.close(write_end)
-    answered, is_late = collect(read_end, child, timeout_s)
+    wipe(bench.buffer[:n_bytes])
+    n_answered, is_late = collect(bench.buffer, read_end, child, timeout_s)
     os.close(read_end)
     status, cpu_s = end(bench, child)
     signal_number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-    return answered, cpu_s, is_late or cpu_s > timeout_s, signal_number
+    return {"cpu_s": cpu_s, "is_late": is_late or cpu_s > timeout_s, "signal": signal_number}, n_answered
 
 
-def collect(descriptor: int, child: int, timeout_s: float) -> tuple[bytes, bool]:
-    """The child's answer, as far as it came before the end of the pipe or the time limit, and whether it was that.
+def collect(buffer: memoryview, descriptor: int, child: int, timeout_s: float) -> tuple[int, bool]:
+    """Length of the child's answer in the buffer, and whether the limit came before its end.
 
-    The answer is complete with as many bytes as it announced: nobody waits for the end of the process. The wall clock
-    only ends what waits where the kernel could not forbid it: a busy machine makes no program late.
+    The answer is complete with as many bytes as it announced: nobody waits for the end of the process, and what follows
+    does not count. The wall clock only ends what waits where the kernel could not forbid it: a busy machine makes no
+    program late.
     """
-    answered, backstop = bytearray(), time.monotonic() + 10 * timeout_s + 5
-    while not is_complete(answered):
+    n_bytes, backstop = 0, time.monotonic() + 10 * timeout_s + 5
+    announced = 0
+    while n_bytes < FRAME.size + announced or n_bytes < FRAME.size:
         left = timeout_s - cpu_seconds(child)
         if left <= 0 or time.monotonic() > backstop:
-            return b"", True
+            wipe(buffer[:n_bytes])
+            return 0, True
         if not select.select([descriptor], [], [], max(left, 0.001))[0]:
             continue
-        piece = os.read(descriptor, 1 << 20)
-        if not piece:
+        n_read = os.readv(descriptor, [buffer[n_bytes:]])
+        if not n_read:
             break
-        answered += piece
-    return bytes(answered[FRAME.size :]), False
-
-
-def is_complete(answered: bytearray) -> bool:
-    """Whether all that was announced is there, or more than anything that would be read."""
-    announced = FRAME.unpack_from(answered)[0] if len(answered) >= FRAME.size else MAX_BYTES
-    return len(answered) >= FRAME.size + min(announced, MAX_BYTES + 1)
+        n_bytes += n_read
+        announced = min(FRAME.unpack_from(buffer)[0], MAX_BYTES) if n_bytes >= FRAME.size else 0
+        if n_bytes < FRAME.size + announced:
+            time.sleep(0.0005)  # else a child that hands out single bytes would keep this process as busy as itself
+    n_answered = max(0, min(n_bytes - FRAME.size, announced))
+    buffer[:n_answered] = buffer[FRAME.size : FRAME.size + n_answered]
+    wipe(buffer[n_answered:n_bytes])
+    return n_answered, False
 
 
 def cpu_seconds(process: int) -> float:
@@ -243,15 +251,12 @@ def empty_folder() -> None:
             path.unlink(missing_ok=True)
 
 
-def be_child(bench: Bench, code: CodeType, run: int, write_end: int, timeout_s: float, memory_mib: int) -> None:
+def be_child(bench: Bench, n_bytes: int, run: int, write_end: int, timeout_s: float, memory_mib: int) -> None:
     """Never returns: the child's whole life."""
     try:
         confine(bench, write_end, timeout_s, memory_mib)
         _junk = [bytearray(size) for size in range(1, 600 * run)]  # other addresses for the program's objects
-        body = answer(bench, code)
-        rest = memoryview(FRAME.pack(len(body)) + body)
-        while rest:
-            rest = rest[os.write(RESULT, rest) :]
+        write_frame(RESULT, answer(bench, str(bench.buffer[:n_bytes], "utf-8", "surrogatepass")))
     finally:
         os._exit(0)
 
@@ -259,6 +264,7 @@ def be_child(bench: Bench, code: CodeType, run: int, write_end: int, timeout_s: 
 def confine(bench: Bench, write_end: int, timeout_s: float, memory_mib: int) -> None:
     """Own session, only the result pipe left, limits set, then sealed."""
     os.setsid()
+    sys.stderr = sys.__stderr__  # on /dev/null; the worker's own is closed here
     sandbox.die_with_parent()
     os.dup2(write_end, RESULT)
     os.closerange(RESULT + 1, 256)
@@ -269,15 +275,17 @@ def confine(bench: Bench, write_end: int, timeout_s: float, memory_mib: int) -> 
     sandbox.seal()
 
 
-def answer(bench: Bench, code: CodeType) -> bytes:
+def answer(bench: Bench, program: str) -> bytes:
     """The decisions, or the failure, as the program's process tells them."""
     try:
-        function = load(code, bench.rule.FUNCTION, bench.rule.N_ARGUMENTS)
+        function = load(program, bench.rule.FUNCTION, bench.rule.N_ARGUMENTS)
         return encode(bench.rule.decide(function, instance) for instance in bench.instances)
     except Refused as refused:
         return encode_failure(refused.status, refused.reason)
     except MemoryError:
         return encode_failure("memory", "allocated more than the limit")
+    except ImportError as error:
+        return encode_failure("import", f"{error}; programs have Python's library and numpy")
     except BaseException as error:  # the one broad except: a candidate's failure becomes a status
         status = "forbidden" if is_refusal(error) else "runtime"
         return encode_failure(status, f"{type(error).__name__}: {error}")
@@ -288,13 +296,14 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(error, PermissionError | BlockingIOError) or "start new thread" in str(error)
 
 
-def load(code: CodeType, name: str, n_arguments: int) -> Callable[..., Any]:
+def load(program: str, name: str, n_arguments: int) -> Callable[..., Any]:
     """The program's function, after its module code has run."""
     namespace: dict[str, Any] = {"__name__": "program"}
     try:
-        exec(code, namespace)
-    except ImportError as error:
-        raise Refused("import", f"{error}; programs have Python's library and numpy") from error
+        code = compile(program, "<program>", "exec")
+    except (SyntaxError, ValueError, OverflowError, RecursionError) as error:
+        raise Refused("syntax", str(error)) from error
+    exec(code, namespace)
     function: Any = namespace.get(name)
     if not callable(function):
         raise Refused("no_program", f"no function {name}")

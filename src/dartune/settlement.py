@@ -1,0 +1,39 @@
+"""Settlement: decisions that came out of a program's process become a verdict, in a process that runs no program."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from dartune.decisions import decode
+from dartune.task import Task
+from dartune.verdict import Refused, Verdict
+
+
+class Settlement:
+    """The task's referee with its own instances."""
+
+    def __init__(self, task: Task, instances: list[dict[str, np.ndarray]], missing: list[str]) -> None:
+        self._task, self._n_instances = task, len(instances)
+        self._board = task.referee.prepare(instances)
+        self._missing = ", ".join(missing)
+
+    def verdict(self, report: dict[str, Any], answer: bytes, timeout_s: float) -> Verdict:
+        """report: what the worker saw of the child, {"cpu_s", "is_late", "signal"}. answer: what the child wrote."""
+        cpu_s: float = report["cpu_s"]
+        try:
+            if report["is_late"]:
+                raise Refused("timeout", f"took {cpu_s:.1f} s of CPU time; the limit is {timeout_s:g} s")
+            if not answer:
+                how = f"by signal {report['signal']}" if report["signal"] else "without an answer"
+                raise Refused("crash", f"the process ended {how}")
+            return Verdict("ok", "", *self._settle(decode(answer)), cpu_s, self._missing)
+        except Refused as refused:
+            return Verdict(refused.status, refused.reason, cpu_s=cpu_s, missing_layers=self._missing)
+
+    def _settle(self, decisions: list[np.ndarray]) -> tuple[float, tuple[float, ...], str]:
+        """Score, costs and behaviour, or Refused."""
+        if len(decisions) != self._n_instances:
+            raise Refused("output", f"{len(decisions)} decisions for {self._n_instances} instances")
+        costs, solution = self._task.referee.settle(self._board, decisions)
+        return self._task.score(costs), tuple(costs), hashlib.sha256(solution).hexdigest()[:16]
