@@ -95,7 +95,7 @@ class Panel:
         if job.deaths + 1 < MAX_DEATHS:
             jobs.appendleft(replace(job, deaths=job.deaths + 1))
         else:
-            yield job.number, Verdict("crash", "the worker died with it, twice")
+            yield job.number, Verdict("crash", "the worker died with it, twice", missing_layers=", ".join(self.missing))
 
 
 class Worker:

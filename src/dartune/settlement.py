@@ -23,7 +23,12 @@ class Settlement:
         cpu_s: float = report["cpu_s"]
         try:
             if report["is_late"]:
-                raise Refused("timeout", f"took {cpu_s:.1f} s of CPU time; the limit is {timeout_s:g} s")
+                took = (
+                    f"{cpu_s:.1f} s of CPU time"
+                    if cpu_s > timeout_s
+                    else "more time on the clock than any honest program"
+                )
+                raise Refused("timeout", f"took {took}; the limit is {timeout_s:g} s")
             if not answer:
                 how = f"by signal {report['signal']}" if report["signal"] else "without an answer"
                 raise Refused("crash", f"the process ended {how}")
