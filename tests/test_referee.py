@@ -208,7 +208,7 @@ def test_every_hundredth_of_the_other_programs_runs_twice() -> None:
 
 
 def test_decisions_come_out_as_they_went_in() -> None:
-    arrays = decode(encode([[1, 2, -3], [0.5, float("inf")], []]))
+    arrays = decode(encode([[1, 2, -3], [0.5, float("inf")], []]), 3)
     assert [array.tolist() for array in arrays] == [[1, 2, -3], [0.5, float("inf")], []]
     assert [array.dtype.kind for array in arrays] == ["i", "f", "i"]
 
@@ -226,6 +226,8 @@ MALFORMED = [
     b'!{"status": "ok"}',
     b'!{"status": ["runtime"]}' + bytes(3),
     b"!" + b"[" * 100_000,
+    b"=" + struct.pack("<cI", b"i", 0) * 2,
+    b"!" + json.dumps({"status": "runtime", "reason": "x" * 9000}).encode(),
     b"\x80\x04\x95",
 ]
 
@@ -233,13 +235,13 @@ MALFORMED = [
 @pytest.mark.parametrize("answer", MALFORMED)
 def test_a_malformed_answer_is_refused_as_output(answer: bytes) -> None:
     with pytest.raises(Refused) as refused:
-        decode(answer)
+        decode(answer, 1)
     assert refused.value.status == "output"
 
 
 def test_a_failure_keeps_its_status_and_one_short_line_of_reason() -> None:
     with pytest.raises(Refused) as refused:
-        decode(encode_failure("runtime", "one\ntwo " + "x" * 1000))
+        decode(encode_failure("runtime", "one\ntwo " + "x" * 1000), 1)
     assert refused.value.status == "runtime"
     assert refused.value.reason.startswith("one two x") and len(refused.value.reason) == 200
 

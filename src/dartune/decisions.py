@@ -14,6 +14,7 @@ import numpy as np
 from dartune.verdict import STATUSES, Refused
 
 MAX_BYTES = 16 << 20
+MAX_FAILURE_BYTES = 8192  # reading JSON costs time that no limit covers
 KINDS = {b"i": np.dtype("<i8"), b"f": np.dtype("<f8")}
 HEAD = struct.Struct("<cI")
 
@@ -32,8 +33,8 @@ def encode_failure(status: str, reason: str) -> bytes:
     return b"!" + json.dumps({"status": status, "reason": reason[:500]}).encode()
 
 
-def decode(answer: bytes) -> list[np.ndarray]:
-    """The arrays in an answer, or Refused: with the failure that it tells of, or "output" when it is malformed."""
+def decode(answer: bytes, n_arrays: int) -> list[np.ndarray]:
+    """The n_arrays arrays in an answer, or Refused: with the failure that it tells of, or "output" otherwise."""
     if answer[:1] == b"!":
         raise failure(answer[1:])
     if answer[:1] != b"=":
@@ -48,13 +49,17 @@ def decode(answer: bytes) -> list[np.ndarray]:
             raise Refused("output", "the answer is malformed or cut")
         arrays.append(np.frombuffer(answer, KINDS[name], length, at))
         at += 8 * length
+        if len(arrays) > n_arrays:
+            break
+    if len(arrays) != n_arrays:
+        raise Refused("output", f"expected decisions for {n_arrays} instances, found {len(arrays)} or more")
     return arrays
 
 
 def failure(body: bytes) -> Refused:
     """What the program's process says of its own failure. It may lie, but never to its advantage."""
     try:
-        content = json.loads(body)
+        content = json.loads(body) if len(body) <= MAX_FAILURE_BYTES else None
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or content.get("status") not in STATUSES[1:]:

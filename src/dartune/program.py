@@ -6,7 +6,8 @@ import warnings
 
 # What brings chance or time into a program that the worker's fixed seeds do not reach.
 ENTROPY = re.compile(
-    r"\b(time|datetime|secrets|urandom|uuid|SystemRandom|getrandom|id|perf_counter|monotonic|getpid|gc)\b"
+    r"\b(time|datetime|secrets|urandom|uuid|SystemRandom|getrandom|id|perf_counter|monotonic|getpid|getppid|gc"
+    r"|times|getrusage|getloadavg|sysinfo|stat|hash|repr|getattr|__import__|ctypes)\b"
     r"|\b(default_rng|RandomState|Random|seed)\(\s*((\w+\s*=\s*)?None)?\s*\)|\bobject\("
 )
 # With what a program reads its own text: then layout and comments count.

@@ -68,7 +68,10 @@ def fork() -> int:
 
     Sound in a process of one thread, as workers are: there is no lock that another thread could hold.
     """
-    return int(LIBC.fork())
+    child = int(LIBC.fork())
+    if child < 0:
+        raise OSError(ctypes.get_errno(), "fork")
+    return child
 
 
 def trim() -> None:

@@ -30,15 +30,13 @@ class Settlement:
                 )
                 raise Refused("timeout", f"took {took}; the limit is {timeout_s:g} s")
             if not answer:
-                how = f"by signal {report['signal']}" if report["signal"] else "without an answer"
+                how = f"by signal {report['signal']}" if report["signal"] not in (0, 9) else "without an answer"
                 raise Refused("crash", f"the process ended {how}")
-            return Verdict("ok", "", *self._settle(decode(answer)), cpu_s, self._missing)
+            return Verdict("ok", "", *self._settle(decode(answer, self._n_instances)), cpu_s, self._missing)
         except Refused as refused:
             return Verdict(refused.status, refused.reason, cpu_s=cpu_s, missing_layers=self._missing)
 
     def _settle(self, decisions: list[np.ndarray]) -> tuple[float, tuple[float, ...], str]:
         """Score, costs and behaviour, or Refused."""
-        if len(decisions) != self._n_instances:
-            raise Refused("output", f"{len(decisions)} decisions for {self._n_instances} instances")
         costs, solution = self._task.referee.settle(self._board, decisions)
         return self._task.score(costs), tuple(costs), hashlib.sha256(solution).hexdigest()[:16]

@@ -26,8 +26,9 @@ class Refused(Exception):
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
         self.status = status
-        printable = reason.encode(errors="backslashreplace").decode()  # half characters fit into no file
-        self.reason = " ".join(printable.split())[:200] or "no reason was given"
+        words = " ".join(reason[:1000].split())
+        printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)  # no half characters, no bells
+        self.reason = printable[:200] or "no reason was given"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,2 @@
+# no_program: the name is there and means 3
+priority = 3

@@ -1,0 +1,2 @@
+# runtime, signature: a built-in function that takes anything
+priority = print

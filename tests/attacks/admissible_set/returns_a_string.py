@@ -1,0 +1,5 @@
+# runtime: a word
+
+
+def priority(el, n, w):
+    return "high"

@@ -1,0 +1,5 @@
+# infeasible, runtime: returns an integer that has too many digits to be printed
+
+
+def select_next_node(c, d, u, m):
+    return 10**5000
