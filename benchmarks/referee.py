@@ -26,6 +26,7 @@ from dartune.worker import load
 
 TASKS = ("admissible_set", "tsp_construct", "cvrp_construct")
 N, ROUNDS, WORKERS, SPLIT = 200, 5, 2, "llm4ad"
+CORES = panel.cores()
 
 
 def decide(task: str, instances: list, program: str) -> list:
@@ -110,7 +111,7 @@ def spread(values: list[float], digits: int) -> str:
 
 
 def main() -> None:
-    panel.n_cores = lambda: WORKERS
+    panel.cores = lambda: CORES[:WORKERS]
     print(f"{N} programs, {ROUNDS} rounds, {WORKERS} workers, split {SPLIT}: median (range)\n")
     print("| task | programs | own ms each | referee, per s | wall x workers / own | a process each, per s |")
     print("|---|---|---|---|---|---|")

