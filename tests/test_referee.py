@@ -340,7 +340,7 @@ def test_scoring_killed_20_times_gives_the_same_bytes_and_evaluates_nothing_twic
     while kills < 20:
         process = start_scoring(folders[1])
         try:
-            process.wait(rng.uniform(0.2, 4.0))
+            process.wait(rng.uniform(0.6, 2.6))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()

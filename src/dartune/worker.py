@@ -158,9 +158,9 @@ def serve(task: str) -> None:
 
 
 def fix_chance() -> None:
-    """Every child starts from the same state of all generators. One without a seed asks os.urandom, which is such too:
+    """Every child starts from the same state of all generators, os.urandom's too, from which those without a seed start.
 
-    RandomState(1), too, draws a seed before it takes the given one, so a refusal would hit honest programs.
+    A refusal would hit honest programs: RandomState(1) draws a seed before it takes the one that it was given.
     """
     random.seed(0)
     np.random.seed(0)
