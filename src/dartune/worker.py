@@ -158,7 +158,7 @@ def serve(task: str) -> None:
 
 
 def fix_chance() -> None:
-    """Every child starts from the same state of all generators, os.urandom's too, from which those without a seed start.
+    """Every child starts from the same state of all generators, and of os.urandom, which seeds those without a seed.
 
     A refusal would hit honest programs: RandomState(1) draws a seed before it takes the one that it was given.
     """
