@@ -1,9 +1,12 @@
 """The referee on a Ray cluster of this machine: the same verdicts, the same evaluations, killed actors included."""
 
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -64,6 +67,41 @@ def test_a_cluster_gives_the_verdicts_of_this_machine_also_when_its_actors_are_k
     assert n_there > N * 0.9 and n_here == 0  # here remembers what the cluster found
 
 
+@pytest.fixture
+def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A cluster that somebody else started on this machine, by the address of its client server."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    port, client_port = free_port(), free_port()
+    command = [Path(sys.executable).parent / "ray", "start", "--head", "--block", "--node-ip-address", "127.0.0.1"]
+    command += ["--port", str(port), "--ray-client-server-port", str(client_port), "--min-worker-port", "0"]
+    command += ["--max-worker-port", "0", "--num-cpus", "2", "--include-dashboard", "false", "--disable-usage-stats"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 60
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", client_port), timeout=1).close()
+            break
+        except OSError:
+            time.sleep(0.5)
+    yield f"ray://127.0.0.1:{client_port}"
+    process.terminate()
+    process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def test_a_cluster_that_was_started_elsewhere_is_joined_by_its_address(
+    head: str,
+) -> None:
+    there, n_there = judged(head, "validation")
+    here, n_here = judged(None, "validation")
+    assert there == here and n_there > N * 0.9 and n_here == 0
+
+
 def test_an_address_where_no_cluster_is_gets_one_line() -> None:
     with pytest.raises(Mistake, match=r"no Ray cluster answers at '127.0.0.1:1'"):
-        judged("127.0.0.1:1", "validation")
+        judged("127.0.0.1:1", "test")

@@ -145,7 +145,7 @@ def test_an_edited_report_draws_the_report(project: Path, flown) -> None:
 
 
 def test_an_edited_referee_scores_and_what_follows_but_writes_no_pool(project: Path, flown) -> None:
-    edit(project, f"src/dartune/tasks/{TASK}/referee.py", "return float(", "return 1.0 + float(")
+    edit(project, f"src/dartune/tasks/{TASK}/referee.py", "float((3 ** ", "1.0 + float((3 ** ")
     assert repro(project) == AFTER_POOL
 
 

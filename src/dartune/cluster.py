@@ -92,8 +92,13 @@ def connect(ray: Any, address: str) -> None:
     """Join the cluster, or start one here. Its dashboard stays off."""
     if address != "local":
         knock(address)
-    where = {"include_dashboard": False} if address == "local" else {"address": address}
-    ray.init(**where, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
+    # Said to be local: without an address Ray joins a cluster that runs here, or waits for one that ran here.
+    here = {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    where = here if address == "local" else {"address": address}
+    try:
+        ray.init(**where, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
+    except ConnectionError as error:
+        raise Mistake(f"cluster: {address!r} does not let us in: {error}") from error
 
 
 def knock(address: str) -> None:
