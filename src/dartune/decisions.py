@@ -52,7 +52,8 @@ def decode(answer: bytes, n_arrays: int) -> list[np.ndarray]:
         if len(arrays) > n_arrays:
             break
     if len(arrays) != n_arrays:
-        raise Refused("output", f"expected decisions for {n_arrays} instances, found {len(arrays)} or more")
+        found = len(arrays) if len(arrays) < n_arrays else "more"
+        raise Refused("output", f"expected decisions for {n_arrays} instances, found {found}")
     return arrays
 
 

@@ -56,8 +56,8 @@ def write_evaluation(
     """Write one row per model, sample and split: program, status, reason, score, quality, gap, costs, behaviour.
 
     n_samples: completions per model. held_out: the split to judge on, "validation" while settings are chosen, "test"
-    for results. with_shifted: judge on the size-shifted splits too. max_slowdown, memory_mib,
-    cluster: see Referee.
+    for results. with_shifted: judge on the size-shifted splits too. max_slowdown,
+    memory_mib, cluster: see Referee.
     """
     sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     this = Task(task)

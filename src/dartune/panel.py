@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,17 +46,18 @@ class Panel:
         self._workers = [Worker(task.name, pack(self._instances), core) for core in places]
 
     def __enter__(self) -> "Panel":
-        for each in self._workers:
-            each.start()
-        for each in self._workers:
-            each.greet()
+        with ExitStack() as stack:  # a worker that cannot start must not leave the others behind
+            for each in self._workers:
+                each.start()
+                stack.callback(each.close)
+            for each in self._workers:
+                each.greet()
+            self._stack = stack.pop_all()
         self._settlement = Settlement(self._task, self._instances, self.missing)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        for each in self._workers:
-            each.stop()
-            each.folder.cleanup()
+        self._stack.close()
 
     @property
     def missing(self) -> list[str]:
@@ -154,6 +155,11 @@ class Worker:
     def stop(self) -> None:
         self._process.kill()
         self._process.communicate()
+
+    def close(self) -> None:
+        """Stop, and leave no folder."""
+        self.stop()
+        self.folder.cleanup()
 
     def _send(self, body: bytes) -> None:
         assert self._process.stdin is not None

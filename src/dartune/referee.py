@@ -1,6 +1,7 @@
 """The referee: programs in, verdicts out. It remembers what it judged before and leaves the rest to a panel of workers.
 
-The child proposes, its worker settles (worker.py): decisions are all that comes out of a program's process.
+The child proposes, the parent scores: decisions are all that comes out of a program's process (worker.py), and they
+become verdicts where no program runs (settlement.py).
 """
 
 import hashlib
@@ -22,7 +23,8 @@ from dartune.verdict import Verdict
 
 MIN_TIMEOUT_S = 2.0
 MAX_SLOWDOWN, MEMORY_MIB = 1000.0, 512  # of `dartune score`; stages take theirs from params.yaml
-RULES = ("decisions", "program", "sandbox", "settlement", "verdict", "worker")  # modules whose text decides a verdict
+# Modules whose text decides a verdict.
+RULES = ("decisions", "panel", "program", "sandbox", "settlement", "task", "verdict", "worker")
 
 
 class Referee:
@@ -36,20 +38,21 @@ class Referee:
     def __init__(
         self, task: Task, split: str, *, max_slowdown: float, memory_mib: int, cluster: str | None = None
     ) -> None:
-        self.task, self.split = task, split
+        self.task = task
         self._max_slowdown, self._memory_mib = max_slowdown, memory_mib
         self._panel = open_panel(task, split, cluster)
         self._version = version(task, split)
         self.n_run = 0
 
     def __enter__(self) -> "Referee":
-        with ExitStack() as stack:  # a worker that cannot start must not leave the others behind
+        with ExitStack() as stack:  # a template that fails must not leave the workers behind
             stack.enter_context(self._panel)
+            missing = self._panel.missing
+            if missing:
+                print(f"sandbox: {missing_line(missing)}", file=sys.stderr, flush=True)
+            self.timeout_s = self._limit()
             self._stack = stack.pop_all()
-        if self._panel.missing:
-            print(f"sandbox: {missing_line(self._panel.missing)}", file=sys.stderr, flush=True)
-        self.timeout_s = self._limit()
-        limits = {"timeout_s": self.timeout_s, "memory_mib": self._memory_mib}
+        limits = {"timeout_s": self.timeout_s, "memory_mib": self._memory_mib, "missing": missing}
         self._known = Evaluations(self.task.name, journal.fingerprint([], version=self._version, **limits))
         return self
 

@@ -14,7 +14,7 @@ Without a layer of their own, on every Linux: no new privileges, no capability e
 parent, and orphans that fall to the worker, which kills them.
 
 Not covered: side channels (timing, caches), faults of the kernel itself, and what the listed calls let a program learn
-(its machine's name, the time, files of the libraries above).
+(its machine's name, the time, files of the libraries above, and names, sizes and times of all others, by stat).
 """
 
 import ctypes

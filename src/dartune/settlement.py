@@ -23,12 +23,8 @@ class Settlement:
         cpu_s: float = report["cpu_s"]
         try:
             if report["is_late"]:
-                took = (
-                    f"{cpu_s:.1f} s of CPU time"
-                    if cpu_s > timeout_s
-                    else "more time on the clock than any honest program"
-                )
-                raise Refused("timeout", f"took {took}; the limit is {timeout_s:g} s")
+                took = f"took {cpu_s:.1f} s of CPU time" if cpu_s > timeout_s else "waited"
+                raise Refused("timeout", f"{took}; the limit is {timeout_s:g} s")
             if not answer:
                 how = f"by signal {report['signal']}" if report["signal"] not in (0, 9) else "without an answer"
                 raise Refused("crash", f"the process ended {how}")
