@@ -121,7 +121,7 @@ def test_a_cut_file_of_evaluations_is_made_again_and_named(capsys: pytest.Captur
 def test_many_files_of_evaluations_become_one_with_the_same_content() -> None:
     store = evaluations.Evaluations("tsp_construct", "setting")
     for number in range(evaluations.MAX_FILES + 1):
-        store.add({f"{number:032x}": Verdict("ok", "", -1.0, (1.0,), "b", 0.1)})
+        store.add({f"{number:032x}": Verdict("ok", "", -1.0, (1.0,), "b", (1, 2), 0.1)})
     assert len(list(Path(".work/evaluations/tsp_construct/setting").glob("*.parquet"))) == evaluations.MAX_FILES + 1
     for _ in range(2):
         joined = evaluations.Evaluations("tsp_construct", "setting")

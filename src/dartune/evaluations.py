@@ -8,6 +8,7 @@ none touches another's files. Two that judge the same program at the same time w
 import os
 import sys
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ VERDICT = pa.schema(
         ("score", pa.float64()),
         ("costs", pa.list_(pa.float64())),
         ("behaviour", pa.string()),
+        ("signature", pa.list_(pa.uint64())),
         ("missing_layers", pa.string()),
     ]
 )
@@ -89,4 +91,8 @@ def load(file: Path) -> dict[str, Verdict]:
         print(f"{file}: not a whole Parquet file, its evaluations are made again ({error})", file=sys.stderr)
         file.unlink(missing_ok=True)
         return {}
-    return {row.pop("key"): Verdict(**{**row, "costs": row["costs"] and tuple(row["costs"])}) for row in rows}
+    return {row.pop("key"): Verdict(**{name: hashable(value) for name, value in row.items()}) for row in rows}
+
+
+def hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

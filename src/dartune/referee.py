@@ -24,7 +24,7 @@ from dartune.verdict import Verdict
 MIN_TIMEOUT_S = 2.0
 MAX_SLOWDOWN, MEMORY_MIB = 1000.0, 512  # of `dartune score`; stages take theirs from params.yaml
 # Modules whose text decides a verdict.
-RULES = ("decisions", "panel", "program", "sandbox", "settlement", "task", "verdict", "worker")
+RULES = ("behaviour", "decisions", "panel", "program", "sandbox", "settlement", "task", "verdict", "worker")
 
 
 class Referee:

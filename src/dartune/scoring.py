@@ -1,4 +1,4 @@
-"""Scores: the pool's rows with the program found in each completion and the referee's verdict on it."""
+"""Scores: the pool's rows with the program found in each completion, its traits, and the referee's verdict on it."""
 
 from collections import Counter
 from pathlib import Path
@@ -8,15 +8,27 @@ import pyarrow as pa
 from pydantic import PositiveFloat, PositiveInt
 
 from dartune import journal
-from dartune.checkpoint import is_novel
+from dartune.checkpoint import is_novel, text_fingerprint
 from dartune.evaluations import VERDICT
 from dartune.extraction import extract
 from dartune.referee import RULES, Referee
 from dartune.task import TASKS, Task
+from dartune.traits import traits
 from dartune.verdict import Refused, Verdict
 
 BATCH = 200
+SPLIT = "train"
 JUDGED = pa.schema([("program", pa.string()), *VERDICT])
+TRAITS = pa.schema(
+    [
+        ("text", pa.uint64()),
+        ("tree", pa.uint64()),
+        ("shape", pa.uint64()),
+        ("n_characters", pa.int64()),
+        ("family", pa.string()),
+        ("score_signature", pa.uint64()),
+    ]
+)
 
 
 def write_scored(
@@ -30,19 +42,23 @@ def write_scored(
     memory_mib: PositiveInt,
     cluster: str | None,
 ) -> None:
-    """Write the pool's rows with program and the fields of its verdict (verdict.py) on the training instances.
+    """Write the pool's rows with program, the fields of its verdict (verdict.py) on the training instances, and TRAITS.
 
-    max_slowdown, memory_mib, cluster: see Referee. CPU times are not kept: they differ from run to run, and a table
-    that differs makes everything after it run again.
+    score_signature: fingerprint of the exact costs; the other traits are those of traits.py. max_slowdown, memory_mib,
+    cluster: see Referee. All but cluster stand in every row, with split and task_version, so that a pair can tell how
+    it was made. CPU times are not kept: they differ from run to run, and a table that differs makes everything after
+    it run again.
     """
     rows = journal.read(pool)
     limits: dict[str, Any] = {"max_slowdown": max_slowdown, "memory_mib": memory_mib}
+    settings = {"split": SPLIT, "task_version": journal.fingerprint(task_files(task)), **limits}
     key = journal.fingerprint([pool, *sources(task)], **limits)
-    with Referee(Task(task), "train", **limits, cluster=cluster) as referee:
+    with Referee(Task(task), SPLIT, **limits, cluster=cluster) as referee:
 
         def batch(numbers: range) -> pa.Table:
             part = rows.slice(numbers.start, len(numbers))
-            return beside(part, judge(referee, part["completion"].to_pylist()))
+            judged = judge(referee, part["completion"].to_pylist())
+            return beside(part, judged, referee.task.rule.FUNCTION, settings)
 
         table = journal.run(f"score {task}", key, len(rows), BATCH, batch, output, tally="status")
     journal.write_json(metrics, summary(table, base))
@@ -64,24 +80,45 @@ def judge(referee: Referee, completions: list[str]) -> list[tuple[str | None, Ve
     ]
 
 
-def beside(rows: pa.Table, judged: list[tuple[str | None, Verdict]]) -> pa.Table:
-    """The rows with the columns of JUDGED."""
-    columns = [{"program": program, **vars(verdict)} for program, verdict in judged]
-    verdicts = pa.Table.from_pylist(columns, schema=JUDGED)
-    for name in JUDGED.names:
-        rows = rows.append_column(name, verdicts[name])
+def beside(
+    rows: pa.Table, judged: list[tuple[str | None, Verdict]], function: str, settings: dict[str, Any]
+) -> pa.Table:
+    """The rows with the columns of JUDGED and TRAITS, and the settings in each."""
+    columns = [
+        {"program": program, **vars(verdict), **traits(program, function), "score_signature": signature(verdict)}
+        for program, verdict in judged
+    ]
+    table = pa.Table.from_pylist(columns, schema=pa.schema([*JUDGED, *TRAITS]))
+    for name in table.column_names:
+        rows = rows.append_column(name, table[name])
+    for name, value in settings.items():
+        rows = rows.append_column(name, pa.array([value] * len(rows)))
     return rows
 
 
+def signature(verdict: Verdict) -> int | None:
+    """64 bits that are equal for programs of exactly the same cost on every instance."""
+    return text_fingerprint(repr(verdict.costs)) if verdict.costs else None
+
+
 def summary(table: pa.Table, base: Path) -> dict[str, object]:
-    """Counts per status, validity, and how much of what is valid is new and acts differently."""
-    valid = [row for row in table.select(["program", "status", "behaviour"]).to_pylist() if row["status"] == "ok"]
+    """Counts per status, validity, and how much of what is valid is new, and differs by text, tree and behaviour."""
+    columns = ["program", "status", "behaviour", "tree", "shape", "score_signature", "family"]
+    valid = [row for row in table.select(columns).to_pylist() if row["status"] == "ok"]
     novel = is_novel(base)
+
+    def distinct(column: str) -> int:
+        return len({row[column] for row in valid})
+
     return {
         "n_programs": len(table),
         "validity": len(valid) / len(table),
-        "distinct_programs": len({row["program"] for row in valid}),
-        "distinct_behaviours": len({row["behaviour"] for row in valid}),
+        "distinct_programs": distinct("program"),
+        "distinct_trees": distinct("tree"),
+        "distinct_shapes": distinct("shape"),
+        "distinct_behaviours": distinct("behaviour"),
+        "distinct_score_signatures": distinct("score_signature"),
+        "families": distinct("family"),
         "novelty": sum(novel(row["program"]) for row in valid) / max(len(valid), 1) if novel else None,
         "status": dict(sorted(Counter(table["status"].to_pylist()).items())),
     }
@@ -90,5 +127,10 @@ def summary(table: pa.Table, base: Path) -> dict[str, object]:
 def sources(task: str) -> list[Path]:
     """The files whose text decides a verdict: finished batches are of no use once one of them has changed."""
     here = Path(__file__).parent
-    shared = [here / f"{name}.py" for name in (*RULES, "extraction", "scoring")]
-    return [*shared, *sorted((TASKS / task).glob("*.py"))]
+    shared = [here / f"{name}.py" for name in (*RULES, "extraction", "scoring", "traits")]
+    return [*shared, *task_files(task)]
+
+
+def task_files(task: str) -> list[Path]:
+    """The files of the task that decide a score."""
+    return [TASKS / task / f"{part}.py" for part in ("instances", "referee", "rule", "template")]

@@ -1,10 +1,10 @@
 """Settlement: decisions that came out of a program's process become a verdict, in a process that runs no program."""
 
-import hashlib
 from typing import Any
 
 import numpy as np
 
+from dartune.behaviour import fingerprint, signature
 from dartune.decisions import decode
 from dartune.task import Task
 from dartune.verdict import Refused, Verdict
@@ -28,11 +28,12 @@ class Settlement:
             if not answer:
                 how = f"by signal {report['signal']}" if report["signal"] not in (0, 9) else "without an answer"
                 raise Refused("crash", f"the process ended {how}")
-            return Verdict("ok", "", *self._settle(decode(answer, self._n_instances)), cpu_s, self._missing)
+            settled = self._settle(decode(answer, self._n_instances))
+            return Verdict("ok", "", *settled, cpu_s=cpu_s, missing_layers=self._missing)
         except Refused as refused:
             return Verdict(refused.status, refused.reason, cpu_s=cpu_s, missing_layers=self._missing)
 
-    def _settle(self, decisions: list[np.ndarray]) -> tuple[float, tuple[float, ...], str]:
-        """Score, costs and behaviour, or Refused."""
-        costs, solution = self._task.referee.settle(self._board, decisions)
-        return self._task.score(costs), tuple(costs), hashlib.sha256(solution).hexdigest()[:16]
+    def _settle(self, decisions: list[np.ndarray]) -> tuple[float, tuple[float, ...], str, tuple[int, ...]]:
+        """Score, costs, behaviour and signature, or Refused."""
+        costs, moves = self._task.referee.settle(self._board, decisions)
+        return self._task.score(costs), tuple(costs), fingerprint(moves), signature(moves)

@@ -33,11 +33,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """status out of STATUSES; reason "" and score, costs and behaviour filled only when ok.
+    """status out of STATUSES; reason "" and score, costs, behaviour and signature filled only when ok.
 
     score: higher is better, mean over the instances, in the task's unit. costs: the objective per instance.
-    behaviour: fingerprint of the solutions, equal for programs that act alike on these instances. cpu_s: of the
-    program's process. missing_layers: of the sandbox (sandbox.LAYERS), those that the machine
+    behaviour, signature: of the solutions, equal and alike for programs that act so on these instances (behaviour.py).
+    cpu_s: of the program's process. missing_layers: of the sandbox (sandbox.LAYERS), those that the machine
     did not offer, joined by commas.
     """
 
@@ -46,5 +46,6 @@ class Verdict:
     score: float | None = None
     costs: tuple[float, ...] | None = None
     behaviour: str | None = None
+    signature: tuple[int, ...] | None = None
     cpu_s: float = 0.0
     missing_layers: str = ""

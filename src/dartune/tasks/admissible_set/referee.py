@@ -30,14 +30,15 @@ def prepare(instances: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray
     return instances
 
 
-def settle(instances: list[dict[str, np.ndarray]], decisions: list[Any]) -> tuple[list[float], bytes]:
+def settle(instances: list[dict[str, np.ndarray]], decisions: list[Any]) -> tuple[list[float], np.ndarray]:
     """Sizes of the sets, and the candidates taken in their order. Ties go to the first candidate."""
     taken = [build(instance, decision) for instance, decision in zip(instances, decisions, strict=True)]
     sizes = [
         float((3 ** (~IS_CONSTANT[instance["codes"][chosen]]).sum(axis=1)).sum())
         for instance, chosen in zip(instances, taken, strict=True)
     ]
-    return sizes, b"".join(np.array(chosen, np.int32).tobytes() for chosen in taken)
+    n_before = np.cumsum([0, *(len(instance["codes"]) for instance in instances)])  # instances may differ in size
+    return sizes, np.concatenate([np.array(chosen) + n for n, chosen in zip(n_before, taken, strict=False)])
 
 
 def build(instance: dict[str, np.ndarray], decision: np.ndarray) -> list[int]:

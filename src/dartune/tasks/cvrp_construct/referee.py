@@ -21,8 +21,8 @@ def prepare(instances: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return board
 
 
-def settle(board: dict[str, np.ndarray], decisions: list[Any]) -> tuple[list[float], bytes]:
-    """Total lengths of the routes, and the walks; or Refused, unless each customer is served once within capacity."""
+def settle(board: dict[str, np.ndarray], decisions: list[Any]) -> tuple[list[float], np.ndarray]:
+    """Total lengths of the routes, and their edges; or Refused, unless each customer is served once within capacity."""
     n_instances, n_nodes = board["demands"].shape
     walks = [integers(decision, max_length=2 * n_nodes, below=n_nodes) for decision in decisions]
     table = np.zeros((n_instances, max(map(len, walks))), np.int64)  # a walk waits at the depot for the longest
@@ -30,9 +30,10 @@ def settle(board: dict[str, np.ndarray], decisions: list[Any]) -> tuple[list[flo
         row[: len(walk)] = walk
     check_visits(table, n_nodes)
     check_loads(table, board)
-    rows = np.arange(n_instances)[:, None]
-    lengths = board["distances"][rows, table, np.roll(table, -1, axis=1)].sum(axis=1)
-    return lengths.tolist(), table.astype(np.int16).tobytes()
+    instance, following = np.arange(n_instances)[:, None], np.roll(table, -1, axis=1)
+    lengths = board["distances"][instance, table, following].sum(axis=1)
+    edges = instance * n_nodes**2 + np.minimum(table, following) * n_nodes + np.maximum(table, following)
+    return lengths.tolist(), edges[table != following]
 
 
 def check_visits(table: np.ndarray, n_nodes: int) -> None:

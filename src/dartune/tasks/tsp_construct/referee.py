@@ -16,14 +16,16 @@ def prepare(instances: list[dict[str, np.ndarray]]) -> np.ndarray:
     return np.stack([instance["distances"] for instance in instances])
 
 
-def settle(distances: np.ndarray, decisions: list[Any]) -> tuple[list[float], bytes]:
-    """Lengths of the closed tours, and the tours. Raises Refused unless each visits every city once, from city 0."""
+def settle(distances: np.ndarray, decisions: list[Any]) -> tuple[list[float], np.ndarray]:
+    """Lengths of the closed tours, and their edges. Raises Refused unless each visits every city once, from city 0."""
     n_cities = distances.shape[1]
     tours = [integers(decision, max_length=n_cities, below=n_cities) for decision in decisions]
     for number, tour in enumerate(tours):
         if tour[0] != 0 or len(tour) < n_cities or np.bincount(tour).max() > 1:
             visited = len(np.unique(tour))
             raise Refused("infeasible", f"instance {number}: the tour visits {visited} of {n_cities} cities")
-    table = np.stack(tours)
-    lengths = distances[np.arange(len(table))[:, None], table, np.roll(table, -1, axis=1)].sum(axis=1)
-    return lengths.tolist(), table.astype(np.int16).tobytes()
+    table, instance = np.stack(tours), np.arange(len(tours))[:, None]
+    following = np.roll(table, -1, axis=1)
+    lengths = distances[instance, table, following].sum(axis=1)
+    edges = np.minimum(table, following) * n_cities + np.maximum(table, following)
+    return lengths.tolist(), (instance * n_cities**2 + edges).ravel()
