@@ -1,4 +1,4 @@
-"""pool: what the base model writes to the task's prompt. Usage: pool.py TASK BASE OUTPUT"""
+"""pool: what the base model writes to the task's prompt, or an imported pool. Usage: pool.py TASK SOURCE OUTPUT"""
 
 import sys
 from pathlib import Path
@@ -9,8 +9,8 @@ from dartune.pool import write_pool
 
 
 @one_line
-def main(task: str, base: str, output: str) -> None:
-    write_pool(task, Path(base), Path(output), **params.section("pool", write_pool))
+def main(task: str, source: str, output: str) -> None:
+    write_pool(task, Path(output), **params.section("pool", write_pool) | {"source": source})
 
 
 if __name__ == "__main__":

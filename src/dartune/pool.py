@@ -1,4 +1,4 @@
-"""The pool: what a model writes to the task's fixed prompt, one row per completion asked for."""
+"""The pool: what a model writes to the task's fixed prompt, one row per completion; or programs that were imported."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,14 +9,31 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from dartune import journal
 from dartune.checkpoint import open_model, open_tokenizer, revision
 from dartune.generation import Sampling, complete, start_seed
-from dartune.task import Task
+from dartune.mistake import Mistake
+from dartune.task import Task, names
+
+ROW = pa.schema(
+    [
+        ("id", pa.string()),
+        ("task", pa.string()),
+        ("prompt", pa.string()),
+        ("completion", pa.string()),
+        ("n_tokens", pa.int64()),
+        ("finish", pa.string()),
+        ("model", pa.string()),
+        ("seed", pa.int64()),
+        ("temperature", pa.float64()),
+        ("top_p", pa.float64()),
+        ("max_new_tokens", pa.int64()),
+    ]
+)
 
 
 def write_pool(
     task: str,
-    base: Path,
     output: Path,
     *,
+    source: str,
     n_programs: PositiveInt,
     batch_size: PositiveInt,
     seed: NonNegativeInt,
@@ -26,9 +43,15 @@ def write_pool(
 ) -> None:
     """Write the pool of a task as Parquet.
 
-    Columns: id, task, prompt, completion, n_tokens, finish, and what decided it: model, seed, temperature, top_p.
-    n_programs: completions asked for. batch_size: completions per call of the model; each batch has its own seed.
+    Columns: ROW; model, seed, temperature, top_p and max_new_tokens are what decided a completion.
+    source: a model's folder, or one that `dartune import-pool` wrote: then its first n_programs rows are the pool, and
+    what follows is of no use. n_programs: completions asked for. batch_size: completions per call of the model; each
+    batch has its own seed.
     """
+    base = Path(source)
+    if (table := imported(task, base)) is not None:
+        journal.write(table.slice(0, n_programs), output)
+        return
     prompt, model_revision = Task(task).prompt, revision(base)
     sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     key = journal.fingerprint(
@@ -58,9 +81,27 @@ def write_pool(
                     "seed": seed,
                     "temperature": temperature,
                     "top_p": top_p,
+                    "max_new_tokens": max_new_tokens,
                 }
                 for number, completion in zip(rows, completions, strict=True)
-            ]
+            ],
+            schema=ROW,
         )
 
     journal.run(f"pool {task}", key, n_programs, batch_size, batch, output)
+
+
+def imported(task: str, source: Path) -> pa.Table | None:
+    """The task's pool in a folder that `dartune import-pool` wrote; None for a folder without pools, a model's."""
+    pools = {name: source / f"{name}.parquet" for name in names() if (source / f"{name}.parquet").exists()}
+    if not pools:
+        return None
+    if task not in pools:
+        raise Mistake(
+            f"pool.source: {source} holds a pool of {', '.join(pools)} and none of {task}; import one with"
+            f" `dartune import-pool FILE --task {task}`, or take {task} out of tasks in params.yaml"
+        )
+    table = journal.read(pools[task])
+    if table.schema != ROW:
+        raise Mistake(f"pool.source: {pools[task]} has other columns than a pool; make it with `dartune import-pool`")
+    return table
