@@ -1,4 +1,4 @@
-"""pairs: the drawn pairs in TRL's form. Usage: pairs.py SAMPLE SCORED BASE OUTPUT"""
+"""pairs: the drawn pairs in TRL's form. Usage: pairs.py TASK SAMPLE SCORED BASE OUTPUT"""
 
 import sys
 from pathlib import Path
@@ -9,8 +9,9 @@ from dartune.pairs import write_pairs
 
 
 @one_line
-def main(sample: str, scored: str, base: str, output: str) -> None:
-    write_pairs(Path(sample), Path(scored), Path(base), Path(output), **params.section("pairs", write_pairs))
+def main(task: str, sample: str, scored: str, base: str, output: str) -> None:
+    section = params.section("pairs", write_pairs)
+    write_pairs(task, Path(sample), Path(scored), Path(base), Path(output), **section)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""sample: the pairs that a strategy draws from the scored pool. Usage: sample.py TASK SCORED OUTPUT METRICS"""
+"""sample: the pairs that a strategy draws from the scored pool. Usage: sample.py TASK SCORED OUTPUT METRICS SHEET"""
 
 import sys
 from pathlib import Path
@@ -9,8 +9,9 @@ from dartune.sampling import write_sample
 
 
 @one_line
-def main(task: str, scored: str, output: str, metrics: str) -> None:
-    write_sample(task, Path(scored), Path(output), Path(metrics), **params.section("sample", write_sample))
+def main(task: str, scored: str, output: str, metrics: str, sheet: str) -> None:
+    section = params.section("sample", write_sample)
+    write_sample(task, Path(scored), Path(output), Path(metrics), Path(sheet), **section)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 # What a stage reads of a task's folder, which is found by name and not by import.
 PARTS = {
     "pool": ["prompt.md", "template.py"],
+    "pairs": ["prompt.md", "template.py"],
     "score": ["instances.py", "referee.py", "rule.py", "template.py"],
     "evaluate": ["instances.py", "prompt.md", "referee.py", "references.json", "rule.py", "template.py"],
 }
@@ -67,7 +68,7 @@ def test_a_stage_depends_on_just_the_files_that_it_imports(stage: str) -> None:
     if stage == "base":
         expected |= {"src/dartune/grammar.py"}  # imported by the tasks' grammars
     if stage == "sample":
-        expected |= {"src/dartune/sql/${sample.strategy}.sql"}
+        expected |= {f"src/dartune/{name}" for name in ("datasheet.md.jinja", "macros.sql", "sql")}
     if stage == "report":
         expected |= {"src/dartune/report.html.jinja"}
     assert declared(stage) == expected

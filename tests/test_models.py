@@ -77,7 +77,13 @@ def programs(n: int) -> pa.Table:
     texts = corpus(TASK, n, 3)
     ids = [f"p{i}" for i in range(n)]
     return pa.table(
-        {"id": ids, "prompt": [Task(TASK).prompt] * n, "completion": texts, "score": list(map(float, range(n)))}
+        {
+            "id": ids,
+            "task": [TASK] * n,
+            "prompt": [Task(TASK).prompt] * n,
+            "completion": texts,
+            "score": list(map(float, range(n))),
+        }
     )
 
 
@@ -85,12 +91,13 @@ def programs(n: int) -> pa.Table:
 def pairs(base: Path) -> Path:
     write(programs(40), Path("scored.parquet"))
     drawn = [
-        {"pair": i, "chosen": f"p{20 + i}", "rejected": f"p{i}", "chosen_score": 20.0 + i, "rejected_score": float(i)}
+        {"pair": i, "strategy": "dar", "chosen": f"p{20 + i}", "rejected": f"p{i}", "is_flipped": False}
         | {"chosen_subset": 1, "rejected_subset": 3}
         for i in range(20)
     ]
     write(pa.Table.from_pylist(drawn), Path("sample.parquet"))
-    write_pairs(Path("sample.parquet"), Path("scored.parquet"), base, Path("pairs.parquet"), held_out=0.2, seed=0)
+    inputs = (Path("sample.parquet"), Path("scored.parquet"), base)
+    write_pairs(TASK, *inputs, Path("pairs.parquet"), held_out=0.2, seed=0)
     return Path("pairs.parquet")
 
 
@@ -118,7 +125,7 @@ def test_the_prompt_goes_through_the_models_own_chat_template(base: Path) -> Non
 def test_a_pool_is_written_in_the_same_way_twice_and_otherwise_with_another_seed(base: Path) -> None:
     settings = {"n_programs": 6, "batch_size": 4, "temperature": 1.0, "top_p": 0.95, "max_new_tokens": 8}
     for name, seed in (("one", 0), ("same", 0), ("other", 1)):
-        write_pool(TASK, base, Path(f"{name}.parquet"), seed=seed, **settings)
+        write_pool(TASK, Path(f"{name}.parquet"), source=str(base), seed=seed, **settings)
     assert Path("one.parquet").read_bytes() == Path("same.parquet").read_bytes()
     one, other = pq.read_table("one.parquet"), pq.read_table("other.parquet")
     assert len(one) == 6 and len(set(one["id"].to_pylist())) == 6
@@ -152,7 +159,7 @@ def test_trl_trains_on_the_prompt_and_the_completions_as_the_model_writes_them(b
         assert example["prompt_ids"] == prompt_ids(tokenizer, Task(TASK).prompt)
         written = tokenizer(row["chosen"][0]["content"] + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
         assert example["chosen_ids"][: len(written)] == written
-        assert len(written) == row["chosen_tokens"]
+        assert len(example["chosen_ids"]) == row["chosen_tokens"]
 
 
 def test_before_the_first_step_the_dpo_loss_is_log_two(base: Path, pairs: Path) -> None:
@@ -225,13 +232,14 @@ def test_the_tuned_model_is_opened_for_evaluation_with_what_it_learnt(base: Path
             assert not torch.allclose(open_model(base, Path(name))(ids).logits, open_model(base)(ids).logits)
 
 
-def test_pairs_that_are_too_long_are_counted_and_all_too_long_is_refused(base: Path, pairs: Path) -> None:
+def test_pairs_that_are_too_long_are_named_and_all_too_long_is_refused(base: Path, pairs: Path) -> None:
     rows = pq.read_table(pairs).to_pylist()
     lengths = sorted(row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]) for row in rows)
     options = TRAIN | {"max_length": lengths[-3], "lora": LORA}
     write_tuned(TASK, pairs, base, Path("tuned"), Path("m.json"), Path("p.csv"), **options)
     n_longer = sum(length > lengths[-3] for length in lengths)
-    assert json.loads(Path("m.json").read_text())["n_too_long"] == n_longer > 0
+    too_long = json.loads(Path("m.json").read_text())["too_long"]
+    assert len(too_long) == n_longer > 0 and set(too_long) <= {row["pair"] for row in rows}
     with pytest.raises(Mistake, match=r"all 20 pairs of tsp_construct are longer than train\.max_length = 10 tokens"):
         write_tuned(TASK, pairs, base, Path("t"), Path("m.json"), Path("p.csv"), **options | {"max_length": 10})
 

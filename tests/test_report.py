@@ -47,6 +47,34 @@ def rows(model: str, scores: list[float | None], n_tokens: int = 50) -> list[dic
     ]
 
 
+SIDE = {
+    "failures": 0,
+    "by_tenth": {"0-10 %": 3, "90-100 %": 1},
+    "entropy": 0.4,
+    "n_behaviours": 4,
+    "distinct_programs": 1.0,
+    "distinct_trees": 1.0,
+    "distinct_shapes": 0.75,
+    "distinct_behaviours": 1.0,
+    "distance": 0.5,
+    "n_families": 2,
+    "mean_characters": 120.0,
+}
+SAMPLE = {
+    "n_asked": 5,
+    "n_pairs": 4,
+    "parts": {"dar": 4},
+    "gap_score": {"least": 1.0, "median": 1.25, "greatest": 2.0},
+    "gap_rank": 0.4,
+    "ties": {"pool": 0.1, "pairs": 0.0},
+    "below_noise": None,
+    "length_bias": 0.0,
+    "chosen": SIDE,
+    "rejected": SIDE,
+    "warnings": [],
+}
+
+
 def write_inputs(folder: Path, base: list[dict[str, Any]], tuned: list[dict[str, Any]], curve: str = "") -> None:
     """What the stages leave of the task "tour"; the figures are those of the stage evaluate itself."""
     table = pa.Table.from_pylist(base + tuned, schema=ROW)
@@ -58,18 +86,15 @@ def write_inputs(folder: Path, base: list[dict[str, Any]], tuned: list[dict[str,
             "n_programs": 10,
             "validity": 0.9,
             "distinct_programs": 8,
+            "distinct_trees": 8,
+            "distinct_shapes": 6,
             "distinct_behaviours": 7,
+            "distinct_score_signatures": 7,
             "novelty": None,
             "status": {"ok": 9, "syntax": 1},
         },
-        "sample": {
-            "n_asked": 5,
-            "n_pairs": 4,
-            "mean_gap_subsets": 3.5,
-            "mean_gap_score": 1.25,
-            "share_from_best_subset": 0.5,
-        },
-        "train": {"n_pairs": 4, "n_too_long": 0, "beta": 0.1, "steps": 5, "last": {}, "held_out": {"loss": 0.69}},
+        "sample": SAMPLE,
+        "train": {"n_pairs": 4, "too_long": [], "beta": 0.1, "steps": 5, "last": {}, "held_out": {"loss": 0.69}},
     }
     for stage, content in metrics.items():
         journal.write_json(folder / f"metrics/{stage}/tour.json", content)

@@ -11,6 +11,7 @@ from dartune import params
 from dartune.mistake import Mistake, nearest, one_line
 
 SCORE_CHUNK = 64  # programs judged before their verdicts are printed
+IMPORTED = Path("data/imported")
 
 
 def stages() -> dict[str, Callable[..., Any]]:
@@ -68,11 +69,7 @@ def check_fit(sections: dict[str, dict[str, Any]], file: Path) -> None:
     from dartune.sampling import check_strategy
 
     sample, train = sections["sample"], sections["train"]
-    check_strategy(sample["strategy"])
-    if sample["gap"] >= sample["n_subsets"]:
-        raise Mistake(
-            f"{file}: sample.gap is {sample['gap']}; it must be below sample.n_subsets, {sample['n_subsets']}"
-        )
+    check_strategy(sample["strategy"], sample["options"])
     if len(train["loss_type"]) != len(train["loss_weights"]):
         raise Mistake(
             f"{file}: train.loss_weights has {len(train['loss_weights'])} values; one per loss_type is needed"
@@ -160,11 +157,20 @@ def main() -> None:
     score.add_argument(
         "files", nargs="+", metavar="FILE", help="a Python program that defines the task's function; - reads one"
     )
+    pool = commands.add_parser("import-pool", help="make a pool of programs that another tool has logged")
+    pool.add_argument("--task", required=True, help="one of those that `dartune tasks` lists")
+    pool.add_argument(
+        "files", nargs="+", metavar="FILE", type=Path, help="JSON lines or JSON; fields: src/dartune/imports.py"
+    )
     arguments = parser.parse_args()
     if arguments.command == "score":
         score_files(arguments.task, arguments.split, arguments.files, as_json=arguments.json)
     elif arguments.command == "tasks":
         list_tasks()
+    elif arguments.command == "import-pool":
+        from dartune.imports import import_pool
+
+        print(import_pool(arguments.task, arguments.files, IMPORTED))
     else:
         content = check()
         print(f"params.yaml: {len(content) - 1} sections and {len(content['tasks'])} tasks are in order")

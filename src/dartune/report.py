@@ -169,6 +169,7 @@ def warnings_of(result: Result, limits: dict[str, float]) -> list[str]:
         chosen_fell(result.curve, result.train["beta"]),
         length_drift(result.splits[result.held_out]),
         *unproven(result.splits),
+        *(f"pairs: {warning}" for warning in result.sample["warnings"]),
     ]
     return [warning for warning in found if warning]
 

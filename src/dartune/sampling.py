@@ -1,16 +1,48 @@
 """Draws of (chosen, rejected) programs from the scored pool: a strategy is one SQL file under sql/."""
 
+import re
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import duckdb
 import pyarrow as pa
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from dartune.journal import read, write, write_json
+from dartune.datasheet import figures, markdown, warnings_of
+from dartune.journal import WORK, read, write, write_json
 from dartune.mistake import Mistake, nearest
 
 SQL = Path(__file__).parent / "sql"
+MACROS = Path(__file__).parent / "macros.sql"
+
+# The drawn rows with what every strategy's pairs tell of themselves. rank: share of the valid programs that are better.
+FINISHED = """
+with ranked as (
+    select file_row_number as row, (rank() over (order by score desc) - 1) / count(*) over () as rank
+    from scored
+    where status = 'ok'
+)
+select
+    drawn.pair,
+    drawn.strategy,
+    chosen.id as chosen,
+    rejected.id as rejected,
+    drawn.chosen_subset,
+    drawn.rejected_subset,
+    chosen.score as chosen_score,
+    rejected.score as rejected_score,
+    better.rank as chosen_rank,
+    worse.rank as rejected_rank,
+    paired_t(chosen.costs, rejected.costs) as t,
+    drawn.is_flipped
+from drawn
+inner join scored as chosen on chosen.file_row_number = drawn.chosen
+inner join scored as rejected on rejected.file_row_number = drawn.rejected
+inner join ranked as better on better.row = drawn.chosen
+left join ranked as worse on worse.row = drawn.rejected
+order by drawn.pair
+"""
 
 
 def write_sample(
@@ -18,64 +50,190 @@ def write_sample(
     scored: Path,
     output: Path,
     metrics: Path,
+    sheet: Path,
     *,
-    strategy: str,
+    strategy: str | dict[str, PositiveFloat],
     n_pairs: PositiveInt,
-    n_subsets: Annotated[int, Field(ge=3)],
-    gap: PositiveInt,
-    tau: PositiveFloat,
-    one_per: Literal["score_signature", "text"],
     seed: NonNegativeInt,
+    memory_mib: Annotated[int, Field(ge=100)],
+    max_length_bias: Annotated[float, Field(ge=0, le=0.5)],
+    min_behaviours: NonNegativeInt,
+    max_below_noise: Annotated[float, Field(ge=0, le=1)],
+    options: dict[str, dict[str, Any]],
 ) -> None:
-    """Write the drawn pairs: pair, chosen, rejected (ids), their subsets (1 is the best) and scores.
+    """Write the drawn pairs, their figures, and the data sheet.
 
-    strategy: name of the SQL file. n_subsets: M of the paper, gap and tau as in its section 3.2. one_per: of the
-    programs that share a score signature (or only their text), one takes part.
+    Columns: pair (1 ..), strategy, chosen, rejected (ids), their subsets (1 is the best; null where the rule has none),
+    scores and ranks (share of the valid programs that are better; null with the score of a failure), t (paired, over
+    the instances; null for one), is_flipped (the control shuffled trains on the opposite).
+
+    strategy: name of an SQL file, or {name: share of the pairs}. memory_mib: DuckDB's; what needs more goes to disk.
+    max_length_bias, min_behaviours, max_below_noise: beyond these the data sheet warns. options: parameters of each
+    strategy, which its file explains.
     """
     read(scored)
-    rule = {
-        "n_pairs": n_pairs,
-        "n_subsets": n_subsets,
-        "gap": gap,
-        "tau": tau,
-        "one_per": one_per,
-        "seed": seed,
-    }
-    check_size(task, scored, n_subsets, one_per)
-    pairs = draw(strategy, scored, **rule)
-    check_order(pairs)
+    shares = check_strategy(strategy, options)
+    with connect(scored, memory_mib) as connection:
+        check_pool(task, connection, shares, options)
+        pairs = draw(connection, shares, options, n_pairs, seed)
+        check_order(pairs)
+        found = figures(connection, pairs, n_pairs)
+    limits = {"length_bias": max_length_bias, "behaviours": min_behaviours, "below_noise": max_below_noise}
+    warnings = warnings_of(found, limits)
     write(pairs, output)
-    write_json(metrics, summary(pairs, n_pairs))
+    write_json(metrics, found | {"warnings": warnings})
+    used = {name: options.get(name, {}) for name in shares}
+    sheet.write_text(markdown(task, used, seed, found, warnings), encoding="utf-8")
 
 
-def draw(strategy: str, scored: Path, **rule: object) -> pa.Table:
-    """The strategy's pairs. DuckDB refuses a parameter that the SQL file does not know."""
-    file = check_strategy(strategy)
+def connect(scored: Path, memory_mib: int) -> duckdb.DuckDBPyConnection:
+    """A connection that knows the pool as `scored`, the macros, and a table `used` of rows that are taken."""
+    spill = WORK / "duckdb"
+    spill.mkdir(parents=True, exist_ok=True)
+    connection = duckdb.connect(
+        config={
+            "memory_limit": f"{memory_mib}MiB",
+            "temp_directory": str(spill),
+            "preserve_insertion_order": False,  # every strategy orders what depends on an order
+        }
+    )
+    pool = connection.read_parquet(str(scored), file_row_number=True)
+    pool.create_view("scored")
+    connection.execute("create temp table used (row bigint)")
+    connection.execute(MACROS.read_text())
+    return connection
+
+
+def draw(
+    connection: duckdb.DuckDBPyConnection,
+    shares: dict[str, float],
+    options: dict[str, dict[str, Any]],
+    n_pairs: int,
+    seed: int,
+) -> pa.Table:
+    """The pairs of all parts of the mixture, numbered through. No part takes a program of an earlier one."""
+    connection.execute(
+        "create or replace temp table drawn (pair integer, strategy varchar, chosen bigint, rejected bigint, "
+        "chosen_subset integer, rejected_subset integer, is_flipped boolean default false)"
+    )
+    for (name, _), n in zip(shares.items(), parts(list(shares.values()), n_pairs), strict=True):
+        connection.register("part", run(connection, name, options, n, seed))
+        connection.execute(
+            "insert into drawn by name "
+            "select * replace (pair + (select count(*) from drawn) as pair), $name as strategy from part",
+            {"name": name},
+        )
+        connection.execute("insert into used select chosen from part union select rejected from part")
+    return connection.sql(FINISHED).to_arrow_table()
+
+
+def run(
+    connection: duckdb.DuckDBPyConnection, name: str, options: dict[str, dict[str, Any]], n_pairs: int, seed: int
+) -> pa.Table:
+    """What one strategy draws; first what a strategy draws that it starts from, as a table of that name."""
+    for start in starts(name):
+        connection.register(start, run(connection, start, options, n_pairs, seed))
+    parameters = {"n_pairs": n_pairs, "seed": seed, **options.get(name, {})}
+    try:
+        return connection.sql(statement(name), params=parameters).to_arrow_table()
+    except duckdb.Error as error:
+        raise Mistake(f"sample: strategy {name}: {str(error).splitlines()[0]}") from error
+
+
+def parts(shares: list[float], n_pairs: int) -> list[int]:
+    """Whole numbers of pairs that add up to n_pairs."""
+    edges = [round(n_pairs * sum(shares[:i])) for i in range(len(shares) + 1)]
+    return [last - first for first, last in pairwise(edges)]
+
+
+def taking_part(shares: dict[str, float]) -> list[str]:
+    """The strategies of a mixture with those that they start from."""
+    return [each for name in shares for each in (*starts(name), name)]
+
+
+def strategies() -> list[str]:
+    return sorted(path.stem for path in SQL.glob("*.sql"))
+
+
+def statement(name: str) -> str:
+    return (SQL / f"{name}.sql").read_text()
+
+
+def header(name: str, key: str) -> list[str]:
+    """What the lines "-- key: ..." of a strategy's file say."""
+    return re.findall(rf"^-- {key}: +(.*)$", statement(name), re.MULTILINE)
+
+
+def starts(name: str) -> list[str]:
+    """The strategies whose pairs this one starts from: its header's in: names them."""
+    words = set(re.findall(r"[a-z_]+", header(name, "in")[0].split("through")[0]))
+    return [other for other in strategies() if other in words]
+
+
+def check_strategy(strategy: str | dict[str, float], options: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """The shares by strategy, or a Mistake about the first thing in the mixture or the options that cannot be."""
+    shares = {strategy: 1.0} if isinstance(strategy, str) else strategy
+    for name in [*shares, *options]:
+        if name not in strategies():
+            raise Mistake(f"sample.strategy: there is no strategy {name!r}{nearest(name, strategies())}")
+    if abs(sum(shares.values()) - 1) > 1e-9:
+        raise Mistake(f"sample.strategy: the shares add up to {sum(shares.values()):g}; expected 1")
+    for name in taking_part(shares):
+        check_options(name, options.get(name, {}))
+    return shares
+
+
+def check_options(name: str, given: dict[str, Any]) -> None:
+    """Refuse options that the strategy's file does not name, lacks, or rules out in its lines "-- check: ..."."""
+    text = "\n".join(line for line in statement(name).splitlines() if not line.startswith("--"))
+    known = set(re.findall(r"\$(\w+)", text)) - {"n_pairs", "seed"}
+    for key in given:
+        if key not in known:
+            raise Mistake(f"sample.options.{name}.{key} is not a parameter{nearest(key, sorted(known))}")
+    for key in sorted(known - set(given)):
+        raise Mistake(f"sample.options.{name}.{key} is missing; src/dartune/sql/{name}.sql needs it")
     with duckdb.connect() as connection:
-        return connection.sql(file.read_text(), params={"scored": str(scored), **rule}).to_arrow_table()
+        for rule in header(name, "check"):
+            values = {key: given[key] for key in re.findall(r"\$(\w+)", rule)}
+            if not holds(connection, rule, values):
+                raise Mistake(f"sample.options.{name}: expected {rule.replace('$', '')}; found {values}")
 
 
-def check_strategy(strategy: str) -> Path:
-    """The strategy's file, or a Mistake with the nearest known name."""
-    file = SQL / f"{strategy}.sql"
-    if not file.exists():
-        known = sorted(path.stem for path in SQL.glob("*.sql"))
-        raise Mistake(f"sample.strategy: there is no strategy {strategy!r}{nearest(strategy, known)}")
-    return file
+def holds(connection: duckdb.DuckDBPyConnection, rule: str, values: dict[str, Any]) -> bool:
+    try:
+        return connection.execute(f"select {rule}", values).fetchall()[0][0] is True
+    except duckdb.Error:
+        return False
 
 
-def check_size(task: str, scored: Path, n_subsets: int, one_per: str) -> None:
-    """Refuse a pool that cannot fill M subsets with two programs each."""
-    column = {"score_signature": "costs::varchar", "text": "program"}[one_per]
-    with duckdb.connect() as connection:
-        query = f"select count(*), count(*) filter (status = 'ok'), count(distinct {column}) filter (status = 'ok')"
-        n, n_ok, n_distinct = connection.execute(f"{query} from read_parquet($1)", [str(scored)]).fetchall()[0]
+def check_pool(
+    task: str,
+    connection: duckdb.DuckDBPyConnection,
+    shares: dict[str, float],
+    options: dict[str, dict[str, Any]],
+) -> None:
+    """Refuse a pool without a valid program, with a score that is no number, or too small for M subsets."""
+    n, n_ok, n_nan = connection.execute(
+        "select count(*), count(*) filter (status = 'ok'), count(*) filter (isnan(score) or isinf(score)) from scored"
+    ).fetchall()[0]
     if n_ok == 0:
         raise Mistake(f"sample: none of {n} programs of {task} is ok; metrics/score/{task}.json counts the reasons")
-    if n_distinct < 2 * n_subsets:
+    if n_nan:
+        raise Mistake(f"sample: {n_nan} scores of {task} are not finite numbers; run stage score again")
+    for name in taking_part(shares):
+        if "n_subsets" in options.get(name, {}):
+            check_size(task, connection, name, options[name])
+
+
+def check_size(task: str, connection: duckdb.DuckDBPyConnection, name: str, given: dict[str, Any]) -> None:
+    """Refuse a pool that cannot fill M subsets with two programs each."""
+    one_per, n_subsets = given.get("one_per", "behaviour"), given["n_subsets"]
+    query = "select count(*) from candidates($one_per, 0)"
+    n_different = connection.execute(query, {"one_per": one_per}).fetchall()[0][0]
+    if n_different < 2 * n_subsets:
         raise Mistake(
-            f"sample: {n_distinct} different programs of {task} are ok; at least {2 * n_subsets} are needed for "
-            f"M = {n_subsets} subsets. Raise pool.n_programs or lower sample.n_subsets"
+            f"sample: {n_different} different programs of {task} are ok; at least {2 * n_subsets} are needed for "
+            f"M = {n_subsets} subsets. Raise pool.n_programs or lower sample.options.{name}.n_subsets"
         )
 
 
@@ -83,20 +241,7 @@ def check_order(pairs: pa.Table) -> None:
     """Promise 6: chosen is better than rejected in every pair, whatever the strategy's SQL says."""
     if not len(pairs):
         raise Mistake("sample: the strategy drew no pair: do all programs have the same score?")
-    wrong = [row["pair"] for row in pairs.to_pylist() if not row["chosen_score"] > row["rejected_score"]]
-    if wrong:
-        raise Mistake(f"sample: chosen is not better than rejected in pair {wrong[0]}: the strategy is wrong")
-
-
-def summary(pairs: pa.Table, n_asked: int) -> dict[str, float | int]:
-    """How many pairs the pool had for the asking, and how far apart they are."""
-    rows = pairs.to_pylist()
-    gaps = [row["rejected_subset"] - row["chosen_subset"] for row in rows]
-    scores = [row["chosen_score"] - row["rejected_score"] for row in rows]
-    return {
-        "n_asked": n_asked,
-        "n_pairs": len(rows),
-        "mean_gap_subsets": sum(gaps) / len(rows),
-        "mean_gap_score": sum(scores) / len(rows),
-        "share_from_best_subset": sum(row["chosen_subset"] == 1 for row in rows) / len(rows),
-    }
+    for row in pairs.select(["pair", "chosen_score", "rejected_score"]).to_pylist():
+        better, worse = row["chosen_score"], row["rejected_score"]
+        if better is None or (worse is not None and not better > worse):
+            raise Mistake(f"sample: chosen is not better than rejected in pair {row['pair']}: the strategy is wrong")

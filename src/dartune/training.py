@@ -57,7 +57,7 @@ def write_tuned(
 
     All but seed and lora go to TRL's DPOConfig under their own names; lora goes to PEFT's LoraConfig, null trains all
     weights. warmup_steps below 1 is a share of the steps. max_length: tokens of prompt and answer; longer pairs are
-    left out and counted.
+    left out, where TRL would cut them, and named in the metrics.
     """
     options = {
         "seed": seed,
@@ -74,6 +74,7 @@ def write_tuned(
     }
     rows = journal.read(pairs)
     kept = [row for row in rows.to_pylist() if longest(row) <= max_length]
+    too_long = [row["pair"] for row in rows.to_pylist() if longest(row) > max_length]
     if not any(not row["is_held_out"] for row in kept):
         raise Mistake(f"train: all {len(rows)} pairs of {task} are longer than train.max_length = {max_length} tokens")
     work = journal.folder(f"train {task}", journal.fingerprint([pairs, base, Path(__file__)], lora=lora, **options))
@@ -81,7 +82,7 @@ def write_tuned(
     trainer.train(resume_from_checkpoint=journal.last_checkpoint(work))
     final = trainer.evaluate() if trainer.eval_dataset is not None else {}
     save(trainer, base, output)
-    record(trainer, final, metrics, plots, {"n_pairs": len(kept), "n_too_long": len(rows) - len(kept), "beta": beta})
+    record(trainer, final, metrics, plots, {"n_pairs": len(kept), "too_long": too_long, "beta": beta})
     shutil.rmtree(work)
 
 
@@ -158,7 +159,7 @@ def save(trainer: Any, base: Path, output: Path) -> None:
     partial.rename(output)
 
 
-def record(trainer: Any, final: dict[str, float], metrics: Path, plots: Path, known: dict[str, float]) -> None:
+def record(trainer: Any, final: dict[str, float], metrics: Path, plots: Path, known: dict[str, Any]) -> None:
     """Metrics of the last step and of the held-out pairs, and the curve. No wall-clock values."""
     from dartune.curve import curve, write_csv
 

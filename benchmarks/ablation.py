@@ -1,0 +1,105 @@
+"""Strategies against each other: the pipeline with each of them, as DVC experiments, equal in all but the pairs.
+
+`make ablation`, or: python benchmarks/ablation.py --strategies dar uniform --seeds 0 1 2. Judged on validation
+instances. An experiment that exists is not run again; `dvc exp remove NAME` to have it anew. --table only prints what there is.
+"""
+
+import argparse
+import statistics
+import subprocess
+from collections.abc import Iterator
+
+import dvc.api
+from dvc.repo import Repo
+
+STRATEGIES = ("dar", "dar_behaviour", "uniform", "top_k", "evotune", "shuffled")
+SEEDED = ("pool", "sample", "pairs", "train", "evaluate")
+N_PAIRS = 200  # what every pool gives under every strategy
+SETTINGS = {"sample.n_pairs": N_PAIRS, "evaluate.held_out": "validation", "evaluate.with_shifted": "false"}
+BASELINE = "uniform"
+T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's, by degrees of freedom from 1
+FIGURES = ("validity", "mean", "median", "top_10", "better_than_template", "distinct_behaviours")
+
+
+def queue(name: str, strategy: str, seed: int, extra: list[str]) -> None:
+    settings = SETTINGS | {"sample.strategy": strategy} | {f"{stage}.seed": seed for stage in SEEDED}
+    words = [f"{key}={value}" for key, value in settings.items()] + extra
+    subprocess.run(
+        ["dvc", "exp", "run", "-q", "--queue", "-n", name, *(w for s in words for w in ("-S", s))], check=True
+    )
+
+
+def existing() -> set[str]:
+    with Repo() as repo:
+        return {exp for exps in repo.experiments.ls().values() for exp, _ in exps}
+
+
+def run(names: dict[str, tuple[str, int]], extra: list[str]) -> None:
+    """The first strategy of each seed first: it makes the seed's pool, which the others find in the run cache."""
+    done = existing()
+    for name, (strategy, seed) in names.items():
+        if name not in done:
+            queue(name, strategy, seed, extra)
+    subprocess.run(["dvc", "exp", "run", "--run-all", "-j", "2"], check=True)
+
+
+def measured(names: dict[str, tuple[str, int]]) -> dict[tuple[str, str, int], dict[str, float]]:
+    """(task, strategy, seed) -> figures of the tuned model; strategy "base": those of the base model."""
+    found = {}
+    for name, (strategy, seed) in names.items():
+        for task in dvc.api.params_show(rev=name)["tasks"]:
+            figures = dvc.api.metrics_show(f"metrics/evaluate/{task}.json", rev=name)["validation"]
+            found[task, strategy, seed] = figures["tuned"]
+            found[task, "base", seed] = figures["base"]
+    return found
+
+
+def interval(values: list[float]) -> str:
+    """Mean and 95 % t interval over seeds."""
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return f"{mean:+.3f}"
+    half = T_975[len(values) - 2] * statistics.stdev(values) / len(values) ** 0.5
+    return f"{mean:+.3f} ({mean - half:+.3f}, {mean + half:+.3f})"
+
+
+def lines(found: dict[tuple[str, str, int], dict[str, float]]) -> Iterator[str]:
+    tasks, seeds = (sorted({key[i] for key in found}) for i in (0, 2))
+    strategies = list(dict.fromkeys(key[1] for key in found))
+    yield "| task | strategy | seeds | " + " | ".join(FIGURES) + f" | mean - base | mean - {BASELINE} |"
+    yield "|" + "---|" * (len(FIGURES) + 5)
+    for task in tasks:
+        for strategy in ["base", *(each for each in strategies if each != "base")]:
+            there = [seed for seed in seeds if (task, strategy, seed) in found]
+            shown = [f"{statistics.mean(found[task, strategy, s][f] for s in there):.3f}" for f in FIGURES]
+            against = [difference(found, task, strategy, other, there) for other in ("base", BASELINE)]
+            yield f"| {task} | {strategy} | {len(there)} | " + " | ".join([*shown, *against]) + " |"
+
+
+def difference(found: dict, task: str, strategy: str, other: str, seeds: list[int]) -> str:
+    """Of the means, seed by seed: the same pool and the same samples of the base model."""
+    both = [seed for seed in seeds if (task, other, seed) in found and strategy != other]
+    pairs = [(found[task, strategy, seed]["mean"], found[task, other, seed]["mean"]) for seed in both]
+    return interval([ours - theirs for ours, theirs in pairs]) if pairs else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--strategies", nargs="+", default=STRATEGIES)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--prefix", default="ablation", help="of the experiments' names")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="further parameters")
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    asked = parser.parse_args()
+    names = {
+        f"{asked.prefix}-{s}-{seed}".replace("_", "-"): (s, seed) for s in asked.strategies for seed in asked.seeds
+    }
+    if not asked.table:
+        run(names, asked.set)
+    done = existing()
+    for line in lines(measured({name: key for name, key in names.items() if name in done})):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

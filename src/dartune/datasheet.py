@@ -1,0 +1,160 @@
+"""The data sheet of a set of pairs: what a strategy made of the pool, in figures, warnings and Markdown."""
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+MIN_FILLED = 0.5  # of the pairs asked for
+NOISE = 2.0  # paired t statistic below which a difference over the instances is not told from chance
+N_COMPARED = 500  # programs whose signatures are compared, each with each
+QUANTILES = {"least": 0, "tenth": 0.1, "median": 0.5, "nine_tenths": 0.9, "greatest": 1}
+
+# grain: one row per pair and role, with the program's traits
+TRAITS = """
+select pair, role, rank, score, status, text, tree, shape, behaviour, family, n_characters, signature
+from (
+    select pair, 'chosen' as role, chosen as id, chosen_rank as rank from pairs
+    union all
+    select pair, 'rejected' as role, rejected as id, rejected_rank as rank from pairs
+)
+inner join scored using (id)
+order by pair, role
+"""
+# How often two valid programs at random have the same score.
+TIES = """
+select sum(n * (n - 1)) / greatest(sum(n) * (sum(n) - 1), 1)
+from (select count(*)::double as n from scored where status = 'ok' group by score)
+"""
+POOL = """
+select
+    count(*) as n_programs,
+    count(distinct text) as distinct_texts,
+    count(distinct tree) as distinct_trees,
+    count(distinct shape) as distinct_shapes,
+    count(distinct behaviour) as distinct_behaviours,
+    count(distinct score_signature) as distinct_score_signatures
+from scored
+where status = 'ok'
+"""
+
+
+def figures(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, n_asked: int) -> dict[str, Any]:
+    """What `dvc metrics diff` compares between two strategies. connection: knows the pool as `scored` (sampling.py).
+
+    gap_score: of the pairs without failures, in the task's unit. gap_rank: in shares of the valid pool. ties: of random
+    pairs of valid programs, and of these. below_noise: share of the pairs whose paired t is below NOISE, null where
+    there is one instance. length_bias: share of the pairs whose chosen program is the longer one (of the same length:
+    half), minus a half; 0 is none.
+    """
+    connection.register("pairs", pairs)
+    rows = connection.sql(TRAITS).to_arrow_table().to_pylist()
+    roles = {role: [row for row in rows if row["role"] == role] for role in ("chosen", "rejected")}
+    valid = [row for row in pairs.to_pylist() if row["rejected_score"] is not None]
+    gaps = [row["chosen_score"] - row["rejected_score"] for row in valid]
+    pool = connection.sql(POOL).to_arrow_table().to_pylist()[0]
+    return {
+        "n_asked": n_asked,
+        "n_pairs": len(pairs),
+        "parts": dict(sorted(Counter(pairs["strategy"].to_pylist()).items())),
+        "n_flipped": sum(pairs["is_flipped"].to_pylist()),
+        "pool": pool,
+        "gap_score": {name: rounded(np.quantile(gaps, q)) for name, q in QUANTILES.items()} if gaps else {},
+        "gap_rank": rounded(np.mean([row["rejected_rank"] - row["chosen_rank"] for row in valid] or [0])),
+        "ties": {"pool": rounded(connection.sql(TIES).fetchall()[0][0]), "pairs": rounded(np.mean(np.equal(gaps, 0)))},
+        "below_noise": below_noise([row["t"] for row in valid]),
+        "length_bias": length_bias(roles["chosen"], roles["rejected"]),
+        "chosen": role_figures(roles["chosen"]),
+        "rejected": role_figures(roles["rejected"]),
+    }
+
+
+def role_figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What kind of programs are on one side of the pairs.
+
+    by_tenth: programs in each tenth of the valid pool, the best first. entropy: of that, as a fraction of the uniform
+    one's. distinct_*: share of the programs. distance: mean share of moves that two of them do not have in common.
+    """
+    valid = [row for row in rows if row["status"] == "ok"]
+    tenths = np.bincount([min(int(10 * row["rank"]), 9) for row in valid], minlength=10)
+    distinct = {
+        f"distinct_{name}": rounded(len({row[key] for row in rows if row[key] is not None}) / len(rows))
+        for name, key in (("programs", "text"), ("trees", "tree"), ("shapes", "shape"), ("behaviours", "behaviour"))
+    }
+    return {
+        "failures": len(rows) - len(valid),
+        "by_tenth": {f"{10 * i}-{10 * i + 10} %": int(n) for i, n in enumerate(tenths)},
+        "entropy": entropy(tenths),
+        "n_behaviours": len({row["behaviour"] for row in valid}),
+        **distinct,
+        "distance": mean_distance([row["signature"] for row in valid]),
+        "n_families": len({row["family"] for row in valid}),
+        "mean_characters": rounded(np.mean([row["n_characters"] or 0 for row in rows])),
+    }
+
+
+def entropy(counts: np.ndarray) -> float:
+    """Of the shares, as a fraction of the entropy of equal shares: 1 is uniform, 0 all in one."""
+    shares = counts[counts > 0] / max(counts.sum(), 1)
+    return rounded(abs(float((shares * np.log(shares)).sum())) / math.log(len(counts)))
+
+
+def mean_distance(signatures: list[list[int]]) -> float | None:
+    """Mean of behaviour.distance over all twos of the programs, of the first N_COMPARED; null for fewer than two."""
+    bits = np.unpackbits(np.array(signatures[:N_COMPARED], np.uint64).view(np.uint8), axis=-1).reshape(-1, 128)
+    if len(bits) < 2:
+        return None
+    signs = 1.0 - 2.0 * bits
+    agreeing = np.clip(signs @ signs.T / signs.shape[1], 0, 1)  # an estimate of the share of common moves
+    n = len(bits)
+    return rounded(1 - (agreeing.sum() - n) / (n * (n - 1)))
+
+
+def below_noise(statistics: list[float | None]) -> float | None:
+    tested = [t for t in statistics if t is not None]
+    return rounded(np.mean(np.array(tested) < NOISE)) if tested else None
+
+
+def length_bias(chosen: list[dict[str, Any]], rejected: list[dict[str, Any]]) -> float:
+    longer, shorter = (np.array([row["n_characters"] or 0 for row in rows]) for rows in (chosen, rejected))
+    return rounded(np.mean(np.sign(longer - shorter)) / 2)
+
+
+def rounded(value: float | np.floating[Any]) -> float:
+    return round(float(value), 6)
+
+
+def warnings_of(found: dict[str, Any], limits: dict[str, float]) -> list[str]:
+    """What is doubtful about these pairs, with the limit that says so (params.yaml, section sample)."""
+    chosen, bias, noise = found["chosen"], found["length_bias"], found["below_noise"]
+    longer = "longer" if bias > 0 else "shorter"
+    doubts = {
+        f"only {found['n_pairs']} of {found['n_asked']} pairs: the pool has no more": (
+            found["n_pairs"] < MIN_FILLED * found["n_asked"]
+        ),
+        f"the labels of {found['n_flipped']} pairs are the wrong way round: a control": found["n_flipped"] > 0,
+        f"length bias: the chosen program is the {longer} one in {100 * (0.5 + abs(bias)):.0f} % of the pairs "
+        f"(limit {100 * (0.5 + limits['length_bias']):.0f} %)": abs(bias) > limits["length_bias"],
+        f"chosen programs act in {chosen['n_behaviours']} ways (limit {limits['behaviours']})": (
+            chosen["n_behaviours"] < limits["behaviours"]
+        ),
+        f"{100 * (noise or 0):.0f} % of the gaps are below noise, paired t < {NOISE:g} "
+        f"(limit {100 * limits['below_noise']:.0f} %)": (noise or 0) > limits["below_noise"],
+    }
+    return [words for words, is_so in doubts.items() if is_so]
+
+
+def markdown(
+    task: str, options: dict[str, dict[str, Any]], seed: int, found: dict[str, Any], warnings: list[str]
+) -> str:
+    """The data sheet. options: of each strategy that took part."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, autoescape=False)
+    template = environment.get_template("datasheet.md.jinja")
+    return template.render(task=task, options=options, seed=seed, found=found, warnings=warnings, noise=NOISE)

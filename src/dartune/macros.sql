@@ -1,0 +1,117 @@
+-- What the strategies share. `scored` is the pool with a number per row (file_row_number, called row here), `used` the
+-- rows that an earlier part of a mixture took. Chance comes from hash(... || seed) only.
+
+-- Uniform in [0, 1), by the words that it hangs on.
+create macro chance(words) as hash(words) / 18446744073709551616.0;
+
+-- 1 is the best of n_subsets. All programs of one score lie in the subset of their best rank, so that a border never
+-- splits a score, and programs of different subsets differ in score; a subset can be empty then.
+create macro subset_of(score, n_subsets) as
+    ((rank() over (order by score desc) - 1) * n_subsets // count(*) over () + 1)::int;
+
+-- The pool's valid programs, one per fingerprint, the first in the pool. lot: their order in a draw by chance.
+create macro candidates(one_per, seed) as table (
+    select
+        min(file_row_number) as row,
+        arg_min(score, file_row_number) as score,
+        arg_min(hash(id || '/lot/' || seed), file_row_number) as lot
+    from scored
+    where status = 'ok' and file_row_number not in (select row from used)
+    group by case one_per
+        when 'text' then text
+        when 'tree' then tree
+        when 'shape' then shape
+        when 'behaviour' then hash(behaviour)
+        when 'score_signature' then score_signature
+        else error('one_per: expected text, tree, shape, behaviour or score_signature')::ubigint
+    end
+);
+
+-- DAR's draws without replacement (arXiv 2507.10614, section 3.2): which subset gives the chosen and which the rejected
+-- program of each pair, and as the how-manieth out of that subset (1 ..).
+-- pool: name of a table with the column subset. gap: the rejected program's subset is at least that many below.
+-- The order of draws matters, since a subset runs out: the recursion goes pair by pair over the numbers left.
+create macro dar_draws(pool, n_pairs, n_subsets, gap, tau, seed) as table (
+    with recursive
+    sizes as (
+        select list(n order by subset) as left_over
+        from (
+            select numbers.subset, count(programs.subset)::int as n
+            from range(1, n_subsets::bigint + 1) as numbers (subset)
+            left join query_table(pool) as programs on programs.subset = numbers.subset
+            group by numbers.subset
+        )
+    ),
+    draws as (
+        select 0 as pair, 0 as chosen_subset, 0 as rejected_subset, left_over
+        from sizes
+        union all
+        select
+            pair + 1,
+            chosen_subset,
+            rejected_subset,
+            list_transform(left_over, lambda n, i: n - (i = chosen_subset)::int - (i = rejected_subset)::int)
+        from (
+            select
+                pair,
+                left_over,
+                chosen_subset,
+                -- uniform over the programs left in the subsets below, so a subset weighs what is left in it
+                list_position(
+                    list_transform(
+                        left_over,
+                        lambda n, i: i >= chosen_subset + gap
+                        and list_sum(left_over[chosen_subset + gap : i])
+                        > chance(pair || '/rejected/' || seed) * list_sum(left_over[chosen_subset + gap :])
+                    ),
+                    true
+                )::int as rejected_subset
+            from (
+                select
+                    pair,
+                    left_over,
+                    list_position(
+                        list_transform(
+                            weights,
+                            lambda w, i: list_sum(weights[1 : i]) > chance(pair || '/chosen/' || seed) * list_sum(weights)
+                        ),
+                        true
+                    )::int as chosen_subset
+                from (
+                    select
+                        pair,
+                        left_over,
+                        -- Pr(i) ~ exp((M - gap - i) / tau), normalised over the subsets that can still give a pair
+                        list_transform(
+                            left_over,
+                            lambda n, i: case
+                                when n > 0 and list_sum(left_over[i + gap :]) > 0
+                                then exp((n_subsets - gap - i) / tau)
+                                else 0.0
+                            end
+                        ) as weights
+                    from draws
+                    where pair < n_pairs
+                )
+                where list_sum(weights) > 0
+            )
+        )
+    ),
+    uses as (
+        select pair, 'chosen' as role, chosen_subset as subset
+        from draws
+        where pair > 0
+        union all
+        select pair, 'rejected' as role, rejected_subset as subset
+        from draws
+        where pair > 0
+    )
+    select pair, role, subset, row_number() over (partition by subset order by pair, role) as place
+    from uses
+);
+
+-- Paired t statistic of two lists of costs on the same instances; none for one instance, infinite where all differ alike.
+create macro paired_t(costs, other_costs) as (
+    select case when count(*) > 1 then abs(avg(d)) / (stddev_samp(d) / sqrt(count(*))) end
+    from (select unnest(list_transform(costs, lambda cost, i: cost - other_costs[i])) as d)
+);

@@ -1,0 +1,33 @@
+-- Chosen from the top, rejected from all the rest: the paper's ablation (top 1 program, 1 %, 5 %, 10 %).
+-- grain: one row per pair
+-- in:  scored, through candidates() of macros.sql
+-- out: pair, chosen, rejected, chosen_subset, rejected_subset
+-- check: $one_per in ('text', 'tree', 'shape', 'behaviour', 'score_signature')
+-- check: $top > 0
+-- $one_per: of the programs that share it, one takes part. $top: how many programs are the top; below 1, a share of them.
+--
+-- Few programs give all the chosen ones, so each is used again and again, in turn; a rejected one is used once.
+with places as (
+    select row, score, lot, row_number() over (order by score desc, lot, row) as place, count(*) over () as n
+    from candidates($one_per, $seed)
+),
+top as (
+    select row, score, row_number() over (order by lot, row) as turn, count(*) over () as n
+    from places
+    where place <= case when $top >= 1 then $top else greatest(1, round($top * n)) end
+),
+rest as (
+    select row, row_number() over (order by lot, row) as turn
+    from places
+    where score < (select min(score) from top)
+)
+select
+    rest.turn::int as pair,
+    top.row as chosen,
+    rest.row as rejected,
+    null::int as chosen_subset,
+    null::int as rejected_subset
+from rest
+inner join top on top.turn = (rest.turn - 1) % top.n + 1
+where rest.turn <= $n_pairs
+order by pair
