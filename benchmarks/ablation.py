@@ -1,7 +1,7 @@
 """Strategies against each other: the pipeline with each of them, as DVC experiments, equal in all but the pairs.
 
-`make ablation`, or: python benchmarks/ablation.py --strategies dar uniform --seeds 0 1 2. Judged on validation
-instances. An experiment that exists is not run again; `dvc exp remove NAME` to have it anew. --table only prints what there is.
+`make ablation`, or: python benchmarks/ablation.py --strategies dar uniform --seeds 0 1 2. On validation instances. What
+exists is not run again: `dvc exp remove NAME` to have an experiment anew. --table prints what there is.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def queue(name: str, strategy: str, seed: int, extra: list[str]) -> None:
 
 def existing() -> set[str]:
     with Repo() as repo:
-        return {exp for exps in repo.experiments.ls().values() for exp, _ in exps}
+        return {exp for exps in repo.experiments.ls(all_commits=True).values() for exp, _ in exps}
 
 
 def run(names: dict[str, tuple[str, int]], extra: list[str]) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import numpy as np
 
 N_BITS = 128
+ONE = np.uint64(1)
 WORDS = N_BITS // 64
 # Odd multipliers, one per bit of a signature.
 MULTIPLIERS = np.random.default_rng(0).integers(0, 2**63, N_BITS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
@@ -25,9 +26,9 @@ def signature(moves: np.ndarray) -> tuple[int, ...]:
 
     One move more or less changes few bits, so a tie that another machine breaks otherwise does not make a stranger.
     """
-    hashed = mixed(np.unique(moves).astype(np.uint64))
+    hashed = mixed(np.unique(moves).astype(np.uint64) + ONE)  # 0 would stay 0, and be the least under each multiplier
     least = (hashed[:, None] * MULTIPLIERS).min(axis=0)
-    bits = (mixed(least) & np.uint64(1)).astype(np.uint8)
+    bits = (mixed(least) & ONE).astype(np.uint8)
     return tuple(np.packbits(bits, bitorder="little").view("<u8").tolist())
 
 

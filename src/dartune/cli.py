@@ -162,6 +162,9 @@ def main() -> None:
     pool.add_argument(
         "files", nargs="+", metavar="FILE", type=Path, help="JSON lines or JSON; fields: src/dartune/imports.py"
     )
+    trace = commands.add_parser("trace", help="tell how a pair came to be: programs, prompt, model, settings, commit")
+    trace.add_argument("pair", metavar="PAIR_ID", help="such as tsp_construct-00017: column pair of data/pairs/")
+    trace.add_argument("--json", action="store_true", help="one JSON object, with every column")
     arguments = parser.parse_args()
     if arguments.command == "score":
         score_files(arguments.task, arguments.split, arguments.files, as_json=arguments.json)
@@ -171,6 +174,11 @@ def main() -> None:
         from dartune.imports import import_pool
 
         print(import_pool(arguments.task, arguments.files, IMPORTED))
+    elif arguments.command == "trace":
+        from dartune import lineage
+
+        found = lineage.trace(arguments.pair)
+        print(json.dumps(found) if arguments.json else lineage.readable(found))
     else:
         content = check()
         print(f"params.yaml: {len(content) - 1} sections and {len(content['tasks'])} tasks are in order")

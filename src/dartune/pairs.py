@@ -8,7 +8,8 @@ import pyarrow as pa
 from pydantic import Field, NonNegativeInt
 
 from dartune.checkpoint import answer, open_tokenizer, prompt_ids, render
-from dartune.journal import read, write
+from dartune.journal import write
+from dartune.tables import whole
 from dartune.task import Task
 
 # grain: one row per pair. A held-out pair is one of the share with the lowest hash: the same whatever the row order.
@@ -62,9 +63,7 @@ def write_pairs(
     pair: the name that `dartune trace` takes. margin: null where the rejected program is a failure. held_out: share of
     pairs kept from training, for the accuracy of the reward on pairs that it has not seen.
     """
-    for file in (sample, scored):
-        read(file)
-    settings = {"sample": str(sample), "scored": str(scored), "held_out": held_out, "seed": seed}
+    settings = {"sample": whole(sample), "scored": whole(scored), "held_out": held_out, "seed": seed}
     settings["prompt"] = Task(task).prompt
     with duckdb.connect() as connection:
         rows = connection.sql(JOIN, params=settings).to_arrow_table().to_pylist()

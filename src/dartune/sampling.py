@@ -1,6 +1,7 @@
 """Draws of (chosen, rejected) programs from the scored pool: a strategy is one SQL file under sql/."""
 
 import re
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,18 +11,36 @@ import pyarrow as pa
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dartune.datasheet import figures, markdown, warnings_of
-from dartune.journal import WORK, read, write, write_json
+from dartune.journal import WORK, write, write_json
 from dartune.mistake import Mistake, nearest
+from dartune.tables import whole
 
 SQL = Path(__file__).parent / "sql"
 MACROS = Path(__file__).parent / "macros.sql"
 
 # The drawn rows with what every strategy's pairs tell of themselves. rank: share of the valid programs that are better.
 FINISHED = """
-with ranked as (
-    select file_row_number as row, (rank() over (order by score desc) - 1) / count(*) over () as rank
+with programs as materialized (
+    select file_row_number as row, id, score, costs
     from scored
-    where status = 'ok'
+    where file_row_number in (select chosen from drawn union select rejected from drawn)
+),
+thresholds as (
+    select distinct score
+    from programs
+    where score is not null
+),
+steps as (  -- the valid programs from one of these scores up to the next better one
+    select thresholds.score, count(*) as n, count(*) filter (scored.score > thresholds.score) as n_above
+    from scored
+    asof join thresholds on scored.score >= thresholds.score
+    where scored.status = 'ok'
+    group by thresholds.score
+),
+ranked as (
+    select steps.score, (sum(n) over (order by steps.score desc) - n + n_above) / n_valid as rank
+    from steps
+    cross join (select count(*) as n_valid from scored where status = 'ok')
 )
 select
     drawn.pair,
@@ -37,10 +56,10 @@ select
     paired_t(chosen.costs, rejected.costs) as t,
     drawn.is_flipped
 from drawn
-inner join scored as chosen on chosen.file_row_number = drawn.chosen
-inner join scored as rejected on rejected.file_row_number = drawn.rejected
-inner join ranked as better on better.row = drawn.chosen
-left join ranked as worse on worse.row = drawn.rejected
+inner join programs as chosen on chosen.row = drawn.chosen
+inner join programs as rejected on rejected.row = drawn.rejected
+inner join ranked as better on better.score = chosen.score
+left join ranked as worse on worse.score = rejected.score
 order by drawn.pair
 """
 
@@ -71,7 +90,6 @@ def write_sample(
     max_length_bias, min_behaviours, max_below_noise: beyond these the data sheet warns. options: parameters of each
     strategy, which its file explains.
     """
-    read(scored)
     shares = check_strategy(strategy, options)
     with connect(scored, memory_mib) as connection:
         check_pool(task, connection, shares, options)
@@ -97,7 +115,8 @@ def connect(scored: Path, memory_mib: int) -> duckdb.DuckDBPyConnection:
             "preserve_insertion_order": False,  # every strategy orders what depends on an order
         }
     )
-    pool = connection.read_parquet(str(scored), file_row_number=True)
+    connection.execute(f"set enable_progress_bar = {sys.stdout.isatty()}")
+    pool = connection.read_parquet(whole(scored), file_row_number=True)
     pool.create_view("scored")
     connection.execute("create temp table used (row bigint)")
     connection.execute(MACROS.read_text())
