@@ -19,6 +19,12 @@ evidence: .venv/run.stamp           ## the pipeline on two more seeds, from the 
 bench-referee: .venv/run.stamp      ## the referee's throughput beside the programs' own time (about 4 minutes)
 	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/referee.py
 
+bench-sampling: .venv/run.stamp     ## drawing pairs out of 10 thousand to 10 million programs (about 5 minutes)
+	@mkdir -p .work && $(BIN)/python benchmarks/sampling.py
+
+ablation: .venv/run.stamp           ## six strategies on three seeds, on validation instances (about 40 minutes)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/ablation.py
+
 references: .venv/test.stamp        ## near-optimal costs of every routing instance, by PyVRP (about 10 minutes)
 	$(BIN)/python benchmarks/references.py
 
@@ -49,4 +55,4 @@ clean:                              ## what `make` and Prefect built; data, mode
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-dev.lock
 	@rm .venv/installing && touch $@
 
-.PHONY: run test check evidence bench-referee references lock clean
+.PHONY: run test check evidence bench-referee bench-sampling ablation references lock clean

@@ -10,7 +10,6 @@ import subprocess
 from collections.abc import Iterator
 
 import dvc.api
-from dvc.repo import Repo
 
 STRATEGIES = ("dar", "dar_behaviour", "uniform", "top_k", "evotune", "shuffled")
 SEEDED = ("pool", "sample", "pairs", "train", "evaluate")
@@ -30,8 +29,9 @@ def queue(name: str, strategy: str, seed: int, extra: list[str]) -> None:
 
 
 def existing() -> set[str]:
-    with Repo() as repo:
-        return {exp for exps in repo.experiments.ls(all_commits=True).values() for exp, _ in exps}
+    """Names of all experiments that are done. DVC would wait for the lock that a run holds."""
+    refs = subprocess.run(["git", "for-each-ref", "--format=%(refname)", "refs/exps"], capture_output=True, text=True)
+    return {ref.rpartition("/")[2] for ref in refs.stdout.split()}
 
 
 def run(names: dict[str, tuple[str, int]], extra: list[str]) -> None:

@@ -15,7 +15,13 @@ ROOT = Path(__file__).parents[1]
 TASK = "admissible_set"
 TINY = {
     "pool": {"n_programs": 60, "batch_size": 30},
-    "sample": {"n_pairs": 8, "n_subsets": 4, "gap": 1},
+    "sample": {
+        "n_pairs": 8,
+        "options": {
+            "dar": {"one_per": "score_signature", "n_subsets": 4, "gap": 1, "tau": 3.0},
+            "uniform": {"one_per": "text"},
+        },
+    },
     "train": {"per_device_train_batch_size": 2, "loss_type": ["sigmoid"], "loss_weights": [1.0], "lora": None},
     "evaluate": {"n_samples": 20, "batch_size": 20, "with_shifted": False},
 }
@@ -134,6 +140,54 @@ def test_another_beta_by_an_experiment_runs_training_and_what_follows(project: P
     assert "rewards/margins" in (project / ".work/plots/index.html").read_text()
 
 
+def test_a_pair_leads_back_to_its_programs_and_the_commit(project: Path, flown) -> None:
+    import pyarrow.parquet as pq
+
+    pair = pq.read_table(project / f"data/pairs/{TASK}.parquet").to_pylist()[2]
+    pool = {row["id"]: row for row in pq.read_table(project / f"data/pool/{TASK}.parquet").to_pylist()}
+    found = json.loads(run(project, "dartune", "trace", pair["pair"], "--json").stdout)
+    assert (found["pair"], found["task"], found["margin"]) == (pair["pair"], TASK, pair["margin"])
+    for role in ("chosen", "rejected"):
+        written = pool[pair[f"{role}_id"]]
+        assert {key: found[role][key] for key in written if key != "task"} == {
+            key: value for key, value in written.items() if key != "task"
+        }
+        assert found[role]["score"] == pair[f"{role}_score"] and found[role]["split"] == "train"
+        assert found[role]["max_slowdown"] == 1000 and len(found[role]["task_version"]) == 16
+    committed = run(project, "git", "log", "--format=%H", "--grep=first run").stdout.strip()
+    assert found["commit"] == committed
+    words = run(project, "dartune", "trace", pair["pair"]).stdout
+    assert pair["chosen_id"] in words and "model revision" in words and committed in words
+
+
+def test_another_mixture_draws_other_pairs_and_the_metrics_tell_what_it_did(project: Path, flown) -> None:
+    mixture = "sample.strategy={dar:0.5,uniform:0.5}"
+    output = run(project, "dvc", "exp", "run", "-n", "mixture", "-S", mixture, f"pairs@{TASK}").stdout
+    assert {name.split("@")[0] for name in re.findall(r"Running stage '([^']+)'", output)} == {"sample", "pairs"}
+    assert "parts.uniform" in run(project, "dvc", "metrics", "diff", "HEAD").stdout
+    assert "`uniform`: 4 pairs" in (project / f"metrics/sample/{TASK}.md").read_text()
+    found = json.loads(run(project, "dartune", "trace", f"{TASK}-00008", "--json").stdout)
+    assert found["strategy"] == "uniform" and found["commit"] is None
+    run(project, "git", "checkout", "-q", ".")
+    run(project, "dvc", "checkout", "-q")
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        (
+            f"{TASK}-99999",
+            r"there is no pair 'admissible_set-99999'; \S+ has admissible_set-00001 to admissible_set-00008",
+        ),
+        ("admisible_set-00001", "names no task; did you mean 'admissible_set'"),
+        ("tsp_construct-00001", "tsp_construct.parquet is missing; get it by `dvc checkout` or `dvc repro`"),
+    ],
+)
+def test_a_pair_that_is_not_there_is_refused_in_one_line(project: Path, flown, pair: str, message: str) -> None:
+    result = run(project, "dartune", "trace", pair, is_ok=False)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1 and re.search(message, result.stderr)
+
+
 def test_another_evaluation_setting_runs_evaluation_and_report(project: Path, flown) -> None:
     set_params(project, {"evaluate": {"n_samples": 24}})
     assert repro(project) == {"evaluate", "report"}
@@ -150,10 +204,10 @@ def test_an_edited_referee_scores_and_what_follows_but_writes_no_pool(project: P
 
 
 def test_a_pool_too_small_stops_the_run_with_one_line(project: Path, flown, prefect_server: str) -> None:
-    result = fly(project, prefect_server, "--set", "sample.n_subsets=40", is_ok=False)
+    result = fly(project, prefect_server, "--set", "sample.options.dar.n_subsets=40", is_ok=False)
     assert result.returncode == 1
     assert re.fullmatch(
         r"sample: \d+ different programs of admissible_set are ok; at least 80 are needed for M = 40 subsets\. "
-        r"Raise pool\.n_programs or lower sample\.n_subsets",
+        r"Raise pool\.n_programs or lower sample\.options\.dar\.n_subsets",
         result.stderr.strip().splitlines()[-1],
     )

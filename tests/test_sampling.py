@@ -1,8 +1,12 @@
-"""DAR in SQL, against numbers from METHOD: M = 10, tau = 3, chosen in 1..M-2, rejected at least two subsets below."""
+"""What every strategy promises, mixtures, DAR's probabilities, and what is refused. By hand: test_strategies."""
 
+import math
+import random
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -11,138 +15,476 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dartune import params, sampling
 from dartune.mistake import Mistake
-from dartune.sampling import SQL, check_order, check_size, draw
+from dartune.sampling import (
+    check_options,
+    check_order,
+    check_pool,
+    check_strategy,
+    connect,
+    draw,
+    run,
+    strategies,
+    write_sample,
+)
 
-PAPER = {"n_subsets": 10, "gap": 2, "tau": 3.0, "one_per": "score_signature"}
+ROOT = Path(__file__).parents[1]
+UNSIGNED = pa.uint64()
+TYPES = {
+    "score": pa.float64(),
+    "costs": pa.list_(pa.float64()),
+    "behaviour": pa.string(),
+    "signature": pa.list_(UNSIGNED),
+    "n_characters": pa.int64(),
+    "family": pa.string(),
+    **dict.fromkeys(("text", "tree", "shape", "score_signature"), UNSIGNED),
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "dar": {"one_per": "text", "n_subsets": 10, "gap": 2, "tau": 3.0},
+    "dar_behaviour": {"n_subsets": 10, "gap": 2, "tau": 3.0, "cap": 4, "spread": 2, "min_gap": 0.0, "min_t": 0.0},
+    "dar_authors_code": {"n_subsets": 10, "tau": 3.0},
+    "top_k": {"one_per": "text", "top": 0.05},
+    "uniform": {"one_per": "text"},
+    "best_worst": {"one_per": "text"},
+    "evotune": {"one_per": "text", "n_outputs": 8, "percentile": 0.3},
+    "valid_invalid": {"share": 0.2},
+}
+LIMITS = {"max_length_bias": 0.5, "min_behaviours": 0, "max_below_noise": 1.0}  # no warnings
+FOUR_SUBSETS = {name: {"n_subsets": 4} for name in ("dar", "dar_behaviour", "dar_authors_code")}
 
 
-def scored(folder: Path, scores: list[float | None], programs: list[str] | None = None) -> Path:
-    """A scored pool: a score of None is a failure."""
+def pool(folder: Path, scores: list[float | None], **columns: list[Any]) -> Path:
+    """A scored pool of programs p0, p1, .., each unlike all others in every trait; a score of None is a failure.
+
+    Three instances, each costing minus the score, one more and one less: two programs differ alike on all. columns: in
+    the place of these.
+    """
     n = len(scores)
-    table = pa.table(
-        {
-            "id": [f"p{i:04d}" for i in range(n)],
-            "program": programs or [f"program {i}" for i in range(n)],
-            "status": ["runtime" if score is None else "ok" for score in scores],
-            "score": pa.array(scores, pa.float64()),
-            "costs": pa.array([None if s is None else [-s] for s in scores], pa.list_(pa.float64())),
-        }
-    )
+    chance = random.Random(0)
+    kinds: dict[str, list[Any]] = {
+        "id": [f"p{i}" for i in range(n)],
+        "task": ["t"] * n,
+        "prompt": ["solve t"] * n,
+        "completion": [f"program {i}" for i in range(n)],
+        "program": [f"program {i}" for i in range(n)],
+        "status": ["runtime" if score is None else "ok" for score in scores],
+        "reason": [f"reason {i}" if score is None else "" for i, score in enumerate(scores)],
+        "score": list(scores),
+        "costs": [None if score is None else [-score, 1 - score, -1 - score] for score in scores],
+        "behaviour": [None if score is None else f"behaviour {i}" for i, score in enumerate(scores)],
+        "signature": [None if score is None else [chance.getrandbits(64), chance.getrandbits(64)] for score in scores],
+        "text": list(range(n)),
+        "tree": list(range(n)),
+        "shape": list(range(n)),
+        "score_signature": [None if score is None else i for i, score in enumerate(scores)],
+        "n_characters": [100] * n,
+        "family": ["loop of 0"] * n,
+    }
+    table = pa.table({name: pa.array(values, TYPES.get(name)) for name, values in (kinds | columns).items()})
     pq.write_table(table, folder / "scored.parquet")
     return folder / "scored.parquet"
 
 
-def test_subsets_are_drawn_with_the_papers_probabilities(tmp_path: Path) -> None:
-    file = scored(tmp_path, [float(i) for i in range(4000)])
-    drawn: Counter[int] = Counter()
-    for seed in range(20):
-        pairs = draw("dar", file, n_pairs=100, seed=seed, **PAPER).to_pylist()
-        drawn.update(pair["chosen_subset"] for pair in pairs)
-    # exp((8 - i) / 3) for i = 1..8, divided by its sum
-    expected = [0.305, 0.218, 0.156, 0.112, 0.080, 0.057, 0.041, 0.030]
-    chi_square = sum((drawn[i + 1] - 2000 * p) ** 2 / (2000 * p) for i, p in enumerate(expected))
-    assert chi_square < 24.3  # 0.1 % point of chi-square with 7 degrees of freedom
+def drawn(
+    file: Path, strategy: str | dict[str, float], n_pairs: int, seed: int = 0, **changes: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The pairs as rows. changes: of OPTIONS, by strategy."""
+    shares = {strategy: 1.0} if isinstance(strategy, str) else strategy
+    with connect(file, 256) as connection:
+        return draw(connection, shares, changed(changes), n_pairs, seed).to_pylist()
 
 
-def test_every_rule_of_the_paper_holds_in_every_pair(tmp_path: Path) -> None:
-    file = scored(tmp_path, [float(i % 97) + i / 1000 for i in range(500)])
-    pairs = draw("dar", file, n_pairs=150, seed=1, **PAPER).to_pylist()
-    assert len(pairs) == 150
-    assert all(pair["chosen_score"] > pair["rejected_score"] for pair in pairs)
-    assert all(1 <= pair["chosen_subset"] <= pair["rejected_subset"] - 2 <= 8 for pair in pairs)
-    used = [pair[role] for pair in pairs for role in ("chosen", "rejected")]
-    assert len(set(used)) == len(used)
+def draws(
+    file: Path, strategy: str, n_pairs: int, seeds: Iterable[int], **changes: dict[str, Any]
+) -> list[list[tuple[Any, Any]]]:
+    """For each seed the pairs as (score of the chosen program, score of the rejected one)."""
+    scores = pq.read_table(file)["score"].to_pylist()
+    with connect(file, 256) as connection:
+        tables = [run(connection, strategy, changed(changes), n_pairs, seed) for seed in seeds]
+    return [[(scores[row["chosen"]], scores[row["rejected"]]) for row in table.to_pylist()] for table in tables]
 
 
-def test_with_four_programs_and_four_subsets_there_is_one_way_for_the_first_pair(tmp_path: Path) -> None:
-    # one program a subset, gap 3: only (1, 4), and after it nothing is left to pair
-    file = scored(tmp_path, [1.0, 4.0, 3.0, 2.0])
-    pairs = draw("dar", file, n_pairs=5, n_subsets=4, gap=3, tau=3.0, one_per="text", seed=0).to_pylist()
-    assert [(pair["chosen"], pair["rejected"]) for pair in pairs] == [("p0001", "p0000")]
+def changed(changes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    assert set(changes) <= set(OPTIONS)
+    return {name: values | changes.get(name, {}) for name, values in OPTIONS.items()}
 
 
-def test_rejected_programs_are_uniform_over_what_is_left_below(tmp_path: Path) -> None:
-    # M = 3, gap 1, tau -> 0: chosen from subset 1; rejected uniform over the 8 programs of subsets 2 and 3
-    file = scored(tmp_path, [float(i) for i in range(12)])
-    rule = {"n_subsets": 3, "gap": 1, "tau": 0.01, "one_per": "text", "n_pairs": 1}
-    drawn = Counter(draw("dar", file, seed=seed, **rule).to_pylist()[0]["rejected"] for seed in range(160))
-    assert set(drawn) == {f"p{i:04d}" for i in range(8)}
-    assert sum((n - 20) ** 2 / 20 for n in drawn.values()) < 24.3  # chi-square, 7 degrees of freedom, 0.1 %
+def published(folder: Path, file: Path, strategy: str | dict[str, float], n_pairs: int, **changes: Any) -> list[Path]:
+    """The files of write_sample: pairs, metrics, data sheet."""
+    files = [folder / "pairs.parquet", folder / "metrics.json", folder / "sheet.md"]
+    limits = {key: changes.pop(key, value) for key, value in LIMITS.items()}
+    options = changed(changes)
+    write_sample(
+        "t", file, *files, strategy=strategy, n_pairs=n_pairs, seed=0, memory_mib=256, options=options, **limits
+    )
+    return files
 
 
-def test_a_border_never_splits_a_score(tmp_path: Path) -> None:
-    # 60 of 100 programs share the best score: they are all of subset 1, and subsets 2 to 6 are empty
-    file = scored(tmp_path, [50.0] * 60 + [float(i) for i in range(40)])
-    pairs = draw("dar", file, n_pairs=30, seed=0, **PAPER | {"one_per": "text"}).to_pylist()
-    subsets = {(pair["chosen_score"] == 50.0, pair["chosen_subset"] == 1) for pair in pairs}
-    assert subsets <= {(True, True), (False, False)}
-    assert {pair["rejected_subset"] for pair in pairs} <= {7, 8, 9, 10}
+def chi_square(counts: Iterable[int], shares: Iterable[float]) -> float:
+    counts = list(counts)
+    return sum((n - sum(counts) * share) ** 2 / (sum(counts) * share) for n, share in zip(counts, shares, strict=True))
 
 
-def test_one_program_per_score_signature_unless_asked_otherwise(tmp_path: Path) -> None:
-    file = scored(tmp_path, [float(i // 10) for i in range(400)])
-    once = draw("dar", file, n_pairs=100, seed=0, **PAPER).to_pylist()
-    scores = [pair[f"{role}_score"] for pair in once for role in ("chosen", "rejected")]
-    assert len(set(scores)) == len(scores) <= 40
-    assert len(draw("dar", file, n_pairs=100, seed=0, **PAPER | {"one_per": "text"})) == 100
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
-def test_programs_of_the_same_text_count_once(tmp_path: Path) -> None:
-    file = scored(tmp_path, [float(i) for i in range(100)], ["same"] * 90 + [f"other {i}" for i in range(10)])
-    pairs = draw("dar", file, n_pairs=50, seed=0, **PAPER | {"one_per": "text"}).to_pylist()
-    assert sum(int(pair[role][1:]) < 90 for pair in pairs for role in ("chosen", "rejected")) <= 1
+# Few different scores, so that ties are common; half of the pools have failures; some have one program or one score.
+SCORES = st.lists(st.one_of(st.integers(-4, 8).map(float), st.none()), min_size=1, max_size=40)
 
 
-def test_failures_take_no_part(tmp_path: Path) -> None:
-    file = scored(tmp_path, [None, 1.0] * 50 + [float(i) for i in range(50)])
-    pairs = draw("dar", file, n_pairs=10, seed=0, **PAPER).to_pylist()
-    assert all(pair[f"{role}_score"] is not None for pair in pairs for role in ("chosen", "rejected"))
-
-
-def test_the_same_seed_draws_the_same_pairs_and_another_seed_others(tmp_path: Path) -> None:
-    file = scored(tmp_path, [float(i) for i in range(200)])
-    first, again, other = (draw("dar", file, n_pairs=40, seed=seed, **PAPER) for seed in (3, 3, 4))
-    assert first.equals(again) and not first.equals(other)
-
-
-def test_the_header_of_each_strategy_lists_the_columns_that_it_returns(tmp_path: Path) -> None:
-    file = scored(tmp_path, [float(i) for i in range(100)])
-    for sql in SQL.glob("*.sql"):
-        out = re.search(r"^-- out: (.*)$", sql.read_text(), re.MULTILINE)
-        assert out is not None
-        assert draw(sql.stem, file, n_pairs=5, seed=0, **PAPER).column_names == out[1].split(", ")
-
-
-def test_duckdb_refuses_a_parameter_that_the_strategy_does_not_know(tmp_path: Path) -> None:
-    with pytest.raises(duckdb.Error):
-        draw("dar", scored(tmp_path, [1.0]), n_pairs=5, seed=0, temperature=1.0, **PAPER)
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.one_of(st.none(), st.integers(0, 12).map(float)), min_size=1, max_size=60), st.integers(3, 8))
-def test_whatever_the_pool_no_pair_is_wrong_and_no_program_is_used_twice(
-    tmp_path_factory: pytest.TempPathFactory, scores: list[float | None], n_subsets: int
+@pytest.mark.parametrize("strategy", strategies())
+@settings(max_examples=15, deadline=None, database=None)
+@given(scores=SCORES)
+def test_whatever_the_pool_chosen_is_better_no_program_is_used_twice_and_no_pair_is_too_many(
+    strategy: str, tmp_path_factory: pytest.TempPathFactory, scores: list[float | None]
 ) -> None:
-    file = scored(tmp_path_factory.mktemp("pool"), scores)
-    rule = {"n_subsets": n_subsets, "gap": 2, "tau": 3.0, "one_per": "text"}
-    pairs = draw("dar", file, n_pairs=40, seed=0, **rule).to_pylist()
-    used = [pair[role] for pair in pairs for role in ("chosen", "rejected")]
+    file = pool(tmp_path_factory.mktemp("pool"), scores, prompt=[f"prompt {i % 2}" for i in range(len(scores))])
+    pairs = drawn(file, strategy, 8, **FOUR_SUBSETS)
+    assert [pair["pair"] for pair in pairs] == list(range(1, len(pairs) + 1)) and len(pairs) <= 8
+    valid = [score for score in scores if score is not None]
+    for pair in pairs:
+        better, worse = (scores[int(pair[role][1:])] for role in ("chosen", "rejected"))
+        assert (pair["chosen_score"], pair["rejected_score"]) == (better, worse)
+        assert better is not None and (better > worse if worse is not None else strategy == "valid_invalid")
+        assert pair["chosen_rank"] == pytest.approx(sum(score > better for score in valid) / len(valid))
+        if worse is not None:
+            assert pair["rejected_rank"] == pytest.approx(sum(score > worse for score in valid) / len(valid))
+        if strategy in ("dar", "dar_behaviour", "shuffled"):
+            assert 1 <= pair["chosen_subset"] <= pair["rejected_subset"] - 2 <= 2
+    roles = {"top_k": ["rejected"], "dar_authors_code": []}.get(strategy, ["chosen", "rejected"])
+    used = [pair[role] for pair in pairs for role in roles]
     assert len(set(used)) == len(used)
-    assert all(pair["chosen_score"] > pair["rejected_score"] for pair in pairs)
 
 
-def test_a_pool_too_small_for_the_subsets_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    file = scored(tmp_path, [1.0, 2.0, None])
-    with pytest.raises(Mistake, match=r"2 different programs of t are ok; at least 20 .* Raise pool.n_programs"):
-        check_size("t", file, 10, "text")
+@pytest.mark.parametrize("strategy", strategies())
+@settings(max_examples=6, deadline=None, database=None)
+@given(scores=SCORES, chance=st.randoms(use_true_random=False))
+def test_the_order_of_the_pools_rows_decides_nothing_where_no_two_programs_are_alike(
+    strategy: str, tmp_path_factory: pytest.TempPathFactory, scores: list[float | None], chance: random.Random
+) -> None:
+    file = pool(tmp_path_factory.mktemp("pool"), scores)
+    pairs = drawn(file, strategy, 8, **FOUR_SUBSETS)
+    table = pq.read_table(file)
+    pq.write_table(table.take(chance.sample(range(len(table)), len(table))), file)
+    assert drawn(file, strategy, 8, **FOUR_SUBSETS) == pairs
+
+
+@pytest.mark.parametrize("strategy", strategies())
+def test_the_same_seed_draws_the_same_pairs_and_another_seed_others(tmp_path: Path, strategy: str) -> None:
+    # every score twice, so that chance decides in best_worst too; n_pairs below what the pool can give
+    file = pool(tmp_path, [float(i // 2) for i in range(200)] + [None] * 20)
+    first, again, other = (drawn(file, strategy, 20, seed=seed) for seed in (3, 3, 4))
+    assert len(first) == 20
+    assert first == again and first != other
+
+
+@pytest.mark.parametrize("strategy", strategies())
+def test_a_task_that_minimises_x_and_one_that_maximises_minus_x_give_the_same_pairs(
+    tmp_path: Path, strategy: str
+) -> None:
+    # the score is -x in both; costs are x, or -x
+    values = [[float((7 * i + 3 * k) % 31) for k in range(3)] for i in range(60)]
+    scores: list[float | None] = [-sum(costs) / 3 for costs in values]
+    minimised = drawn(pool(tmp_path, scores, costs=values), strategy, 10, **FOUR_SUBSETS)
+    negative = [[-cost for cost in costs] for costs in values]
+    maximised = drawn(pool(tmp_path, scores, costs=negative), strategy, 10, **FOUR_SUBSETS)
+    assert minimised == maximised and minimised
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "best_worst"])
+def test_negated_scores_give_the_mirrored_pairs(tmp_path: Path, strategy: str) -> None:
+    scores = [float(i % 23) for i in range(60)]
+    pairs = drawn(pool(tmp_path, scores), strategy, 30)
+    mirrored = drawn(pool(tmp_path, [-score for score in scores]), strategy, 30)
+    assert pairs and [(pair["rejected"], pair["chosen"]) for pair in pairs] == [
+        (pair["chosen"], pair["rejected"]) for pair in mirrored
+    ]
+
+
+@pytest.mark.parametrize("strategy", strategies())
+def test_with_negated_scores_chosen_is_better_by_the_negated_score(tmp_path: Path, strategy: str) -> None:
+    pairs = drawn(pool(tmp_path, [-float(i % 23) for i in range(60)]), strategy, 10, **FOUR_SUBSETS)
+    assert pairs and all(int(pair["chosen"][1:]) % 23 < int(pair["rejected"][1:]) % 23 for pair in pairs)
+
+
+@pytest.mark.parametrize("strategy", strategies())
+def test_of_one_program_no_pair_is_drawn(tmp_path: Path, strategy: str) -> None:
+    assert drawn(pool(tmp_path, [1.0]), strategy, 5) == []
+
+
+@pytest.mark.parametrize("strategy", sorted(set(strategies()) - {"valid_invalid"}))
+def test_failures_take_no_part(tmp_path: Path, strategy: str) -> None:
+    pairs = drawn(pool(tmp_path, [None, None, *(float(i) for i in range(40)), None]), strategy, 20, **FOUR_SUBSETS)
+    assert pairs and all(pair[f"{role}_score"] is not None for pair in pairs for role in ("chosen", "rejected"))
+
+
+def test_of_the_programs_that_share_a_fingerprint_the_first_in_the_pool_takes_part(tmp_path: Path) -> None:
+    # texts 0 1 2 3, each three times; only the first four rows may be drawn
+    file = pool(tmp_path, [1.0, 2.0, 3.0, 4.0] * 3, text=[0, 1, 2, 3] * 3)
+    with connect(file, 256) as connection:
+        rows = [row for seed in range(10) for row in run(connection, "uniform", OPTIONS, 5, seed).to_pylist()]
+    assert {row[role] for row in rows for role in ("chosen", "rejected")} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("one_per", ["text", "tree", "shape", "behaviour", "score_signature"])
+def test_one_program_takes_part_per_fingerprint_of_the_kind_asked_for(tmp_path: Path, one_per: str) -> None:
+    # 40 programs of 10 kinds: five pairs; by any other trait there would be twenty
+    kinds = [f"behaviour {i % 10}" if one_per == "behaviour" else i % 10 for i in range(40)]
+    file = pool(tmp_path, [float(i) for i in range(40)], **{one_per: kinds})
+    assert len(drawn(file, "best_worst", 40, best_worst={"one_per": one_per})) == 5
+    assert len(drawn(file, "best_worst", 40, best_worst={"one_per": "text" if one_per != "text" else "tree"})) == 20
+
+
+def test_the_parts_of_a_mixture_have_their_shares_are_numbered_through_and_share_no_program(tmp_path: Path) -> None:
+    file = pool(tmp_path, [float(i) for i in range(300)] + [None] * 30)
+    pairs = drawn(file, {"dar": 0.5, "top_k": 0.1, "valid_invalid": 0.2, "uniform": 0.2}, 50)
+    assert [pair["pair"] for pair in pairs] == list(range(1, 51))
+    names = [pair["strategy"] for pair in pairs]
+    assert names == ["dar"] * 25 + ["top_k"] * 5 + ["valid_invalid"] * 10 + ["uniform"] * 10
+    parts = {
+        name: {row[role] for row in pairs if row["strategy"] == name for role in ("chosen", "rejected")}
+        for name in names
+    }
+    assert sum(map(len, parts.values())) == len(set.union(*parts.values()))
+
+
+def test_shares_that_give_no_whole_numbers_are_rounded_so_that_the_parts_add_up(tmp_path: Path) -> None:
+    # thirds of ten: borders at round(3.33) = 3 and round(6.67) = 7, so 3, 4, 3
+    file = pool(tmp_path, [float(i) for i in range(100)])
+    pairs = drawn(file, {"uniform": 1 / 3, "best_worst": 1 / 3, "evotune": 1 / 3}, 10)
+    assert Counter(pair["strategy"] for pair in pairs) == {"uniform": 3, "best_worst": 4, "evotune": 3}
+
+
+def test_a_part_that_starts_from_dar_starts_from_what_is_left(tmp_path: Path) -> None:
+    file = pool(tmp_path, [float(i) for i in range(100)])
+    pairs = drawn(file, {"dar": 0.5, "shuffled": 0.5}, 20)
+    assert len({pair[role] for pair in pairs for role in ("chosen", "rejected")}) == 40
+
+
+def test_no_copy_of_a_program_is_in_two_parts_of_a_mixture(tmp_path: Path) -> None:
+    # 20 programs, each twice in the pool: together the two parts can make ten pairs, not twenty
+    file = pool(tmp_path, [float(i // 2) for i in range(40)], text=[i // 2 for i in range(40)])
+    pairs = drawn(file, {"uniform": 0.5, "best_worst": 0.5}, 20)
+    texts = [int(pair[role][1:]) // 2 for pair in pairs for role in ("chosen", "rejected")]
+    assert len(texts) == len(set(texts))
+
+
+@pytest.fixture(scope="module")
+def large_pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """100,000 programs of different scores: ten subsets of 10,000, none of which runs out in 10,000 pairs."""
+    return pool(tmp_path_factory.mktemp("large"), [float(i) for i in range(100_000)])
+
+
+def test_dar_draws_the_chosen_subset_with_the_papers_probabilities(large_pool: Path) -> None:
+    pairs = drawn(large_pool, "dar", 10_000)
+    subsets = Counter(pair["chosen_subset"] for pair in pairs)
+    # exp((8 - i) / 3) for i = 1..8, divided by its sum; 24.3: chi-square, 7 degrees of freedom, 0.1 %
+    shares = [0.3048, 0.2184, 0.1565, 0.1121, 0.0804, 0.0576, 0.0412, 0.0290]
+    assert set(subsets) == set(range(1, 9))
+    assert chi_square([subsets[i] for i in range(1, 9)], shares) < 24.3
+    # rejected uniform over i+2..10, so its mean is (i + 12) / 2 and the mean gap (12 - 2.926) / 2 = 4.54, give or take
+    # 0.023; that a fifth of the pool is used up changes it by 0.01
+    gap = sum(pair["rejected_subset"] - pair["chosen_subset"] for pair in pairs) / len(pairs)
+    assert gap == pytest.approx(4.54, abs=0.1)
+
+
+def test_the_authors_code_draws_the_chosen_subset_out_of_m_minus_3(large_pool: Path) -> None:
+    pairs = drawn(large_pool, "dar_authors_code", 10_000)
+    subsets = Counter(pair["chosen_subset"] for pair in pairs)
+    # exp(-i / 3) for i = 1..7, divided by its sum; 22.5: chi-square, 6 degrees of freedom, 0.1 %
+    weights = [math.exp(-i / 3) for i in range(1, 8)]
+    assert set(subsets) == set(range(1, 8))
+    assert chi_square([subsets[i] for i in range(1, 8)], [weight / sum(weights) for weight in weights]) < 22.5
+    # the mean of i is 2.776, the mean gap (12 - 2.776) / 2 = 4.61
+    gap = sum(pair["rejected_subset"] - pair["chosen_subset"] for pair in pairs) / len(pairs)
+    assert gap == pytest.approx(4.61, abs=0.1)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_no_finite_number_is_refused(tmp_path: Path, score: float) -> None:
+    file = pool(tmp_path, [score, *(float(i) for i in range(30))])
+    with pytest.raises(Mistake, match="1 scores of t are not finite numbers; run stage score again"):
+        published(tmp_path, file, "uniform", 5)
 
 
 def test_a_pool_without_a_valid_program_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="none of 3 programs of t is ok"):
-        check_size("t", scored(tmp_path, [None] * 3), 10, "text")
+    with pytest.raises(Mistake, match=r"none of 3 programs of t is ok; metrics/score/t\.json counts the reasons"):
+        published(tmp_path, pool(tmp_path, [None] * 3), "uniform", 5)
 
 
-def test_pairs_in_the_wrong_order_are_refused_whatever_made_them() -> None:
-    with pytest.raises(Mistake, match="not better than rejected in pair 7"):
-        check_order(pa.table({"pair": [7], "chosen_score": [1.0], "rejected_score": [1.0]}))
+@pytest.mark.parametrize("strategy", ["dar", "dar_behaviour", "dar_authors_code", "shuffled", "random_matched"])
+def test_a_pool_too_small_for_the_subsets_is_refused_with_what_to_do(tmp_path: Path, strategy: str) -> None:
+    name = strategy if strategy.startswith("dar") else "dar"
+    words = (
+        "sample: 19 different programs of t are ok; at least 20 are needed for M = 10 subsets. "
+        f"Raise pool.n_programs or lower sample.options.{name}.n_subsets"
+    )
+    with pytest.raises(Mistake, match=re.escape(words)):
+        published(tmp_path, pool(tmp_path, [float(i) for i in range(19)]), strategy, 5)
+
+
+def test_programs_are_counted_as_the_strategy_takes_them(tmp_path: Path) -> None:
+    # 24 texts that act in 12 ways: enough for ten subsets by text, as dar and its authors' code count, not by behaviour
+    file = pool(tmp_path, [float(i) for i in range(24)], behaviour=[f"behaviour {i % 12}" for i in range(24)])
+    with connect(file, 256) as connection:
+        with pytest.raises(Mistake, match="12 different programs"):
+            check_pool("t", connection, {"dar_behaviour": 1.0}, OPTIONS)
+        check_pool("t", connection, {"dar": 1.0}, OPTIONS)
+        check_pool("t", connection, {"dar_authors_code": 1.0}, OPTIONS)
+
+
+def test_a_pool_of_one_score_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match=r"drew no pair: do all programs have the same score\?"):
+        published(tmp_path, pool(tmp_path, [1.0] * 40), "dar", 5)
+
+
+def test_a_pool_file_that_was_cut_is_refused(tmp_path: Path) -> None:
+    file = pool(tmp_path, [1.0, 2.0])
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(Mistake, match="not a whole Parquet file"):
+        published(tmp_path, file, "uniform", 5)
+
+
+def test_shares_that_do_not_add_up_to_1_are_refused() -> None:
+    with pytest.raises(Mistake, match=r"the shares add up to 0\.9; expected 1"):
+        check_strategy({"dar": 0.5, "uniform": 0.4}, OPTIONS)
+    assert check_strategy({"dar": 0.7, "uniform": 0.2, "top_k": 0.1}, OPTIONS)  # 0.9999999999999999
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5])
+def test_a_share_that_is_not_above_0_is_refused(share: float) -> None:
+    section = params.read(ROOT / "params.yaml")["sample"]
+    with pytest.raises(Mistake, match=r"sample\.strategy"):
+        params.check("sample", section | {"strategy": {"dar": share, "uniform": 1 - share}}, write_sample)
+
+
+def test_a_strategy_that_is_no_file_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(Mistake, match="there is no strategy 'dar_behavior'; did you mean 'dar_behaviour'"):
+        check_strategy("dar_behavior", OPTIONS)
+    with pytest.raises(Mistake, match=r"there is no strategy '\.\./dar'"):
+        check_strategy({"dar": 0.5, "../dar": 0.5}, OPTIONS)
+    with pytest.raises(Mistake, match="there is no strategy 'topk'; did you mean 'top_k'"):
+        check_strategy("dar", OPTIONS | {"topk": {"top": 1}})
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "words"),
+    [
+        ("dar", OPTIONS["dar"] | {"temperature": 1.0}, "options.dar.temperature is not a parameter"),
+        ("dar", OPTIONS["dar"] | {"n_subset": 5}, "options.dar.n_subset is not a parameter; did you mean 'n_subsets'?"),
+        ("dar", OPTIONS["dar"] | {"seed": 5}, "options.dar.seed is not a parameter"),
+        ("shuffled", {"share": 0.5}, "options.shuffled.share is not a parameter"),
+        ("dar", {"one_per": "text", "n_subsets": 10, "gap": 2}, "options.dar.tau is missing; src/dartune/sql/dar.sql"),
+        ("top_k", {}, "options.top_k.one_per is missing"),
+        (
+            "dar",
+            OPTIONS["dar"] | {"n_subsets": 2, "gap": 1},
+            "expected n_subsets >= 3 and gap >= 1 and gap < n_subsets",
+        ),
+        ("dar", OPTIONS["dar"] | {"gap": 10}, "expected n_subsets >= 3 and gap >= 1 and gap < n_subsets"),
+        ("dar", OPTIONS["dar"] | {"gap": 0}, "found {'n_subsets': 10, 'gap': 0}"),
+        ("dar", OPTIONS["dar"] | {"tau": 0}, "expected tau > 0; found {'tau': 0}"),
+        ("dar", OPTIONS["dar"] | {"one_per": "program"}, "expected one_per in ('text', 'tree', 'shape', 'behaviour'"),
+        ("dar", OPTIONS["dar"] | {"one_per": None}, "found {'one_per': None}"),
+        ("dar", OPTIONS["dar"] | {"n_subsets": [3]}, "found {'n_subsets': [3], 'gap': 2}"),
+        ("dar", OPTIONS["dar"] | {"tau": "hot"}, "expected tau > 0; found {'tau': 'hot'}"),
+        ("dar_behaviour", OPTIONS["dar_behaviour"] | {"cap": 0}, "expected cap >= 1 and spread >= 1"),
+        ("dar_behaviour", OPTIONS["dar_behaviour"] | {"spread": 0}, "expected cap >= 1 and spread >= 1"),
+        ("dar_behaviour", OPTIONS["dar_behaviour"] | {"min_gap": -0.1}, "expected min_gap >= 0 and min_t >= 0"),
+        ("dar_behaviour", OPTIONS["dar_behaviour"] | {"min_t": None}, "expected min_gap >= 0 and min_t >= 0"),
+        ("dar_authors_code", {"n_subsets": 3, "tau": 3.0}, "expected n_subsets >= 4"),
+        ("top_k", {"one_per": "text", "top": 0}, "expected top > 0"),
+        ("evotune", OPTIONS["evotune"] | {"n_outputs": 1}, "expected n_outputs >= 2"),
+        ("evotune", OPTIONS["evotune"] | {"percentile": 1}, "expected percentile >= 0 and percentile < 1"),
+        ("valid_invalid", {"share": 0}, "expected share > 0 and share <= 1"),
+        ("valid_invalid", {"share": 1.1}, "expected share > 0 and share <= 1"),
+    ],
+)
+def test_an_option_that_is_unknown_missing_out_of_range_or_of_no_fitting_type_is_refused_in_one_line(
+    strategy: str, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(Mistake, match=re.escape(words)) as refused:
+        check_strategy(strategy, OPTIONS | {strategy: options})
+    assert str(refused.value).startswith(f"sample.options.{strategy}") and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "key", "value"),
+    [
+        ("dar", "n_subsets", 10.5),
+        ("dar", "n_subsets", "10"),
+        ("dar", "gap", 1.5),
+        ("dar", "gap", "2"),
+        ("dar", "tau", True),
+        ("dar_authors_code", "n_subsets", 4.5),
+        ("dar_behaviour", "cap", 1.5),
+        ("dar_behaviour", "spread", 1.5),
+        ("top_k", "top", "5"),
+        ("valid_invalid", "share", True),
+    ],
+)
+def test_an_option_of_another_type_is_refused_in_one_line(tmp_path: Path, strategy: str, key: str, value: Any) -> None:
+    file = pool(tmp_path, [float(i) for i in range(60)] + [None])
+    with pytest.raises(Mistake, match=f"(options|strategy).*{strategy}") as refused:
+        published(tmp_path, file, strategy, 5, **{strategy: {key: value}})
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "key"),
+    [("dar", "tau"), ("dar_behaviour", "min_gap"), ("dar_behaviour", "min_t"), ("top_k", "top")],
+)
+def test_an_option_that_is_no_number_is_refused_by_its_name(strategy: str, key: str) -> None:
+    with pytest.raises(Mistake, match=key):
+        check_strategy(strategy, changed({strategy: {key: math.nan}}))
+
+
+def test_what_a_strategy_starts_from_is_checked_too() -> None:
+    with pytest.raises(Mistake, match=r"sample\.options\.dar: expected tau > 0"):
+        check_strategy("shuffled", changed({"dar": {"tau": -1.0}}))
+    with pytest.raises(Mistake, match=r"sample\.options\.dar\.gap is missing"):
+        check_strategy("random_matched", {})
+
+
+@pytest.mark.parametrize(("better", "worse"), [(1.0, 1.0), (1.0, 2.0), (None, 1.0), (None, None), (math.nan, 1.0)])
+def test_pairs_in_the_wrong_order_are_refused_whatever_made_them(better: float | None, worse: float | None) -> None:
+    scores = {
+        "chosen_score": pa.array([2.0, better], pa.float64()),
+        "rejected_score": pa.array([None, worse], pa.float64()),
+    }
+    with pytest.raises(Mistake, match="chosen is not better than rejected in pair 7"):
+        check_order(pa.table({"pair": [6, 7], **scores}))
+
+
+def test_a_strategy_of_ones_own_is_a_file_and_its_pairs_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = "null::int as chosen_subset, null::int as rejected_subset from scored"
+    for name, chosen, rejected in (("forwards", "arg_max", "arg_min"), ("backwards", "arg_min", "arg_max")):
+        rows = f"{chosen}(file_row_number, score) as chosen, {rejected}(file_row_number, score) as rejected"
+        (tmp_path / f"{name}.sql").write_text(
+            f"-- in: scored\nselect 1 as pair, {rows}, {columns} where $n_pairs > $seed"
+        )
+    monkeypatch.setattr(sampling, "SQL", tmp_path)
+    file = pool(tmp_path, [2.0, 1.0, 3.0])
+    with pytest.raises(Mistake, match="chosen is not better than rejected in pair 1"):
+        published(tmp_path, file, "backwards", 5)
+    assert not (tmp_path / "pairs.parquet").exists()
+    pairs = pq.read_table(published(tmp_path, file, "forwards", 5)[0]).to_pylist()
+    assert [(pair["strategy"], pair["chosen"], pair["rejected"]) for pair in pairs] == [("forwards", "p2", "p1")]
+
+
+def test_every_option_of_params_yaml_is_accepted_and_none_is_missing() -> None:
+    options = params.read(ROOT / "params.yaml")["sample"]["options"]
+    for name, given_options in options.items():
+        check_options(name, given_options)
+    for name in strategies():
+        check_strategy(name, options)
+
+
+def test_duckdb_refuses_a_parameter_that_the_strategy_does_not_know(tmp_path: Path) -> None:
+    with connect(pool(tmp_path, [1.0]), 256) as connection, pytest.raises((Mistake, duckdb.Error)):
+        run(connection, "dar", changed({"dar": {"temperature": 1.0}}), 5, 0)
