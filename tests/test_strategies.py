@@ -303,6 +303,9 @@ def test_evotune_compares_answers_to_the_same_prompt_only(tmp_path: Path) -> Non
     # prompt a: 10 and 9; b: 2 and 1; c: 5
     file = pool(tmp_path, [10.0, 2.0, 9.0, 1.0, 5.0], prompt=["a", "b", "a", "b", "c"])
     assert sorted(draws(file, "evotune", 10, [0], evotune={"percentile": 0})[0]) == [(2, 1), (10, 9)]
+    # hands are dealt for each prompt: with hands of two, both pairs whatever the seed
+    for pairs in draws(file, "evotune", 10, range(5), evotune={"n_outputs": 2, "percentile": 0}):
+        assert sorted(pairs) == [(2, 1), (10, 9)]
     # the quantile is one of all scores: 1 2 5 9 10 has the median 5
     assert draws(file, "evotune", 10, [0], evotune={"percentile": 0.5}) == [[(10, 9)]]
 
@@ -401,9 +404,11 @@ def test_valid_invalid_puts_a_failure_in_the_place_of_dars_rejected_program_in_a
 ) -> None:
     file = pool(tmp_path, [float(i) for i in range(200)] + [None] * 50)
     dar = drawn(file, "dar", 20)
-    pairs = drawn(file, "valid_invalid", 20, valid_invalid={"share": 0.3})
+    pairs = drawn(file, "valid_invalid", 20, valid_invalid={"share": 0.32})
     changed_pairs = [row for row in pairs if row["rejected_score"] is None]
-    assert len(changed_pairs) == 6 == len({row["rejected"] for row in changed_pairs})  # 0.3 x 20, each failure once
+    assert (
+        len(changed_pairs) == 6 == len({row["rejected"] for row in changed_pairs})
+    )  # 0.32 x 20 = 6.4, each failure once
     assert all(int(row["rejected"][1:]) >= 200 and row["rejected_subset"] is None for row in changed_pairs)
     for row, other in zip(dar, pairs, strict=True):
         assert row["chosen"] == other["chosen"]

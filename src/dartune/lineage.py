@@ -8,6 +8,7 @@ from typing import Any
 import duckdb
 
 from dartune.mistake import Mistake, nearest
+from dartune.program import plain
 from dartune.task import names
 
 LOCK = Path("dvc.lock")
@@ -101,15 +102,14 @@ def readable(found: dict[str, Any]) -> str:
     for role in ("chosen", "rejected"):
         program = found[role]
         lines += ["", f"{role}: {program['id']}"]
-        lines += [
-            f"  {label}: {shown(program[key])}" for key, label in LABELS.items() if program[key] not in (None, "")
-        ]
+        fields = {label: program[key] for key, label in LABELS.items() if program[key] not in (None, "")}
+        lines += [f"  {label}: {shown(value)}" for label, value in fields.items()]
         lines += ["", *(f"    {line}" for line in program["completion"].splitlines())]
     same = found["chosen"]["prompt"] == found["rejected"]["prompt"]
     for role in ("chosen",) if same else ("chosen", "rejected"):
         lines += ["", "prompt:" if same else f"prompt of {role}:"]
         lines += [f"    {line}" for line in found[role]["prompt"].splitlines()]
-    return "\n".join(lines)
+    return plain("\n".join(lines))  # a model wrote most of it
 
 
 def shown(value: Any) -> str:

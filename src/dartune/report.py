@@ -13,6 +13,7 @@ from pydantic import PositiveInt
 from dartune import journal
 from dartune.figures import best_of_curves, distributions, training_curves
 from dartune.mistake import Mistake
+from dartune.program import plain
 
 MODELS = ("base", "tuned")
 MAX_LENGTH_DRIFT = 0.25  # of the base model's mean length
@@ -307,11 +308,6 @@ def shown(value: float | None, unit: str, signed: bool = False) -> str:
     if signed:
         return f"{factor * value:+z{form}}".replace("-", "−")
     return f"{factor * value:z{form}}{suffix}"
-
-
-def plain(text: str) -> str:
-    """Text whose control and direction characters are spelled out, so that what is read is what runs."""
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\u{ord(c):04x}" for c in text)
 
 
 def best_programs(result: Result, model: str, n: int) -> list[dict[str, Any]]:
