@@ -114,10 +114,9 @@ def published(folder: Path, file: Path, strategy: str | dict[str, float], n_pair
     """The files of write_sample: pairs, metrics, data sheet."""
     files = [folder / "pairs.parquet", folder / "metrics.json", folder / "sheet.md"]
     limits = {key: changes.pop(key, value) for key, value in LIMITS.items()}
-    options = changed(changes)
-    write_sample(
-        "t", file, *files, strategy=strategy, n_pairs=n_pairs, seed=0, memory_mib=256, options=options, **limits
-    )
+    options = {name: values for name, values in changed(changes).items() if name in strategies()}
+    rule = {"strategy": strategy, "n_pairs": n_pairs, "seed": 0, "options": options}
+    write_sample("t", file, *files, **rule, memory_mib=256, **limits)
     return files
 
 

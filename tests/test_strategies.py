@@ -258,7 +258,7 @@ def test_a_share_of_less_than_one_program_is_one_program(tmp_path: Path) -> None
 
 def test_uniform_draws_each_way_to_pair_four_programs_equally_often(tmp_path: Path) -> None:
     # {43, 21}, {42, 31}, {41, 32}; chi-square, 2 degrees of freedom, 0.1 %: 13.8
-    ways = Counter(frozenset(pairs) for pairs in draws(pool(tmp_path, [1.0, 2.0, 3.0, 4.0]), "uniform", 5, range(300)))
+    ways = Counter(frozenset(pairs) for pairs in draws(pool(tmp_path, [1.0, 2.0, 3.0, 4.0]), "uniform", 5, range(150)))
     assert set(ways) == {frozenset({(4, 3), (2, 1)}), frozenset({(4, 2), (3, 1)}), frozenset({(4, 1), (3, 2)})}
     assert chi_square(ways.values(), [1 / 3] * 3) < 13.8
 
@@ -372,7 +372,7 @@ def test_random_matched_draws_every_allowed_pairing_equally_often(
     ways: Counter[frozenset[tuple[int, int]]] = Counter()
     with connect(pool(tmp_path, list(scores)), 256) as connection:
         connection.register("dar", dar)
-        for seed in range(40 * n_ways):
+        for seed in range(30 * n_ways):
             values = {"n_pairs": n, "seed": seed}
             found = connection.sql(statement("random_matched"), params=values).fetchall()
             ways[frozenset((row[1], row[2]) for row in found)] += 1

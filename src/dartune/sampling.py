@@ -100,6 +100,8 @@ def write_sample(
     warnings = warnings_of(found, limits)
     write(pairs, output)
     write_json(metrics, found | {"warnings": warnings})
+    for line in (f"{len(pairs)} of {n_pairs} pairs by {', '.join(shares)}", *(f"warning: {each}" for each in warnings)):
+        print(f"sample {task}: {line}", file=sys.stderr)
     used = {name: options.get(name, {}) for name in shares}
     sheet.write_text(markdown(task, used, seed, found, warnings), encoding="utf-8")
 

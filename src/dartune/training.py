@@ -1,6 +1,7 @@
 """Training on preference pairs: DPO by TRL, of all weights or of a LoRA adapter. The reference is the base model."""
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -72,11 +73,7 @@ def write_tuned(
         "gradient_accumulation_steps": gradient_accumulation_steps,
         "max_length": max_length,
     }
-    rows = journal.read(pairs)
-    kept = [row for row in rows.to_pylist() if longest(row) <= max_length]
-    too_long = [row["pair"] for row in rows.to_pylist() if longest(row) > max_length]
-    if not any(not row["is_held_out"] for row in kept):
-        raise Mistake(f"train: all {len(rows)} pairs of {task} are longer than train.max_length = {max_length} tokens")
+    kept, too_long = fitting(task, journal.read(pairs).to_pylist(), max_length)
     work = journal.folder(f"train {task}", journal.fingerprint([pairs, base, Path(__file__)], lora=lora, **options))
     trainer = new_trainer(f"train {task}", kept, base, work, options, lora)
     trainer.train(resume_from_checkpoint=journal.last_checkpoint(work))
@@ -84,6 +81,18 @@ def write_tuned(
     save(trainer, base, output)
     record(trainer, final, metrics, plots, {"n_pairs": len(kept), "too_long": too_long, "beta": beta})
     shutil.rmtree(work)
+
+
+def fitting(task: str, rows: list[dict[str, Any]], max_length: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """The pairs that are short enough, and the names of the others."""
+    too_long = [row["pair"] for row in rows if longest(row) > max_length]
+    kept = [row for row in rows if longest(row) <= max_length]
+    if not any(not row["is_held_out"] for row in kept):
+        raise Mistake(f"train: all {len(rows)} pairs of {task} are longer than train.max_length = {max_length} tokens")
+    if too_long:
+        names = ", ".join(too_long[:10]) + (" ..." if len(too_long) > 10 else "")
+        print(f"train {task}: {len(too_long)} pairs over {max_length} tokens left out: {names}", file=sys.stderr)
+    return kept, too_long
 
 
 def longest(row: dict[str, Any]) -> int:
