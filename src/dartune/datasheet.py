@@ -65,7 +65,7 @@ def figures(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, n_asked: int
         "pool": pool,
         "gap_score": {name: rounded(np.quantile(gaps, q)) for name, q in QUANTILES.items()} if gaps else {},
         "gap_rank": rounded(np.mean([row["rejected_rank"] - row["chosen_rank"] for row in valid] or [0])),
-        "ties": {"pool": rounded(connection.sql(TIES).fetchall()[0][0]), "pairs": rounded(np.mean(np.equal(gaps, 0)))},
+        "ties": {"pool": rounded(connection.sql(TIES).fetchall()[0][0]), "pairs": rounded(np.mean(np.equal(gaps, 0))) if gaps else None},
         "below_noise": below_noise([row["t"] for row in valid]),
         "length_bias": length_bias(roles["chosen"], roles["rejected"]),
         "chosen": role_figures(roles["chosen"]),
@@ -120,8 +120,9 @@ def below_noise(statistics: list[float | None]) -> float | None:
 
 
 def length_bias(chosen: list[dict[str, Any]], rejected: list[dict[str, Any]]) -> float:
-    longer, shorter = (np.array([row["n_characters"] or 0 for row in rows]) for rows in (chosen, rejected))
-    return rounded(np.mean(np.sign(longer - shorter)) / 2)
+    lengths = [(a["n_characters"], b["n_characters"]) for a, b in zip(chosen, rejected, strict=True)]
+    signs = [np.sign(a - b) for a, b in lengths if b is not None]  # a failure without a program has none
+    return rounded(np.mean(signs or [0]) / 2)
 
 
 def rounded(value: float | np.floating[Any]) -> float:

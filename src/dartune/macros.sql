@@ -9,14 +9,17 @@ create macro chance(words) as hash(words) / 18446744073709551616.0;
 create macro subset_of(score, n_subsets) as
     ((rank() over (order by score desc) - 1) * n_subsets // count(*) over () + 1)::int;
 
--- The pool's valid programs, one per fingerprint, the first in the pool. lot: their order in a draw by chance.
+-- The pool's valid programs, one per fingerprint, the first in the pool. lot: their order in a draw by chance. band: the
+-- first 16 bits of the signature, equal for most programs that act nearly alike.
 create macro candidates(one_per, seed) as table (
     select
         min(file_row_number) as row,
         arg_min(score, file_row_number) as score,
-        arg_min(hash(id || '/lot/' || seed), file_row_number) as lot
+        arg_min(hash(id || '/lot/' || seed), file_row_number) as lot,
+        arg_min(signature[1] & 65535, file_row_number) as band
     from scored
-    where status = 'ok' and file_row_number not in (select row from used)
+    left join used on used.row = scored.file_row_number
+    where status = 'ok'
     group by case one_per
         when 'text' then text
         when 'tree' then tree
@@ -25,6 +28,7 @@ create macro candidates(one_per, seed) as table (
         when 'score_signature' then score_signature
         else error('one_per: expected text, tree, shape, behaviour or score_signature')::ubigint
     end
+    having count(used.row) = 0  -- nor is a copy of a program that was used a candidate
 );
 
 -- DAR's draws without replacement (arXiv 2507.10614, section 3.2): which subset gives the chosen and which the rejected
@@ -81,17 +85,22 @@ create macro dar_draws(pool, n_pairs, n_subsets, gap, tau, seed) as table (
                     select
                         pair,
                         left_over,
-                        -- Pr(i) ~ exp((M - gap - i) / tau), normalised over the subsets that can still give a pair
+                        -- Pr(i) ~ exp(-i / tau), normalised over the subsets that can still give a pair; counted from
+                        -- the first of them, so that a small tau neither overflows nor leaves nothing
                         list_transform(
-                            left_over,
-                            lambda n, i: case
-                                when n > 0 and list_sum(left_over[i + gap :]) > 0
-                                then exp((n_subsets - gap - i) / tau)
-                                else 0.0
-                            end
+                            is_open,
+                            lambda can, i: case when can then exp((list_position(is_open, true) - i) / tau) else 0.0 end
                         ) as weights
-                    from draws
-                    where pair < n_pairs
+                    from (
+                        select
+                            pair,
+                            left_over,
+                            list_transform(
+                                left_over, lambda n, i: n > 0 and coalesce(list_sum(left_over[i + gap :]), 0) > 0
+                            ) as is_open
+                        from draws
+                        where pair < n_pairs
+                    )
                 )
                 where list_sum(weights) > 0
             )

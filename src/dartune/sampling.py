@@ -18,6 +18,12 @@ from dartune.tables import whole
 SQL = Path(__file__).parent / "sql"
 MACROS = Path(__file__).parent / "macros.sql"
 
+# What the lines "-- check: ..." may ask of an option.
+KINDS = """
+create macro whole(x) as typeof(x) in ('INTEGER', 'BIGINT');
+create macro number(x) as whole(x) or (typeof(x) = 'DOUBLE' and isfinite(x));
+"""
+
 # The drawn rows with what every strategy's pairs tell of themselves. rank: share of the valid programs that are better.
 FINISHED = """
 with programs as materialized (
@@ -102,7 +108,7 @@ def write_sample(
     write_json(metrics, found | {"warnings": warnings})
     for line in (f"{len(pairs)} of {n_pairs} pairs by {', '.join(shares)}", *(f"warning: {each}" for each in warnings)):
         print(f"sample {task}: {line}", file=sys.stderr)
-    used = {name: options.get(name, {}) for name in shares}
+    used = {name: options.get(name, {}) for name in taking_part(shares)}
     sheet.write_text(markdown(task, used, seed, found, warnings), encoding="utf-8")
 
 
@@ -118,6 +124,9 @@ def connect(scored: Path, memory_mib: int) -> duckdb.DuckDBPyConnection:
         }
     )
     connection.execute(f"set enable_progress_bar = {sys.stdout.isatty()}")
+    # Joins in the order in which they are written: the optimiser has nothing to estimate a recursion or a draw by, and
+    # has been seen to compare all programs with all.
+    connection.execute("set disabled_optimizers = 'join_order'")
     pool = connection.read_parquet(whole(scored), file_row_number=True)
     pool.create_view("scored")
     connection.execute("create temp table used (row bigint)")
@@ -187,7 +196,7 @@ def header(name: str, key: str) -> list[str]:
 
 def starts(name: str) -> list[str]:
     """The strategies whose pairs this one starts from: its header's in: names them."""
-    words = set(re.findall(r"[a-z_]+", header(name, "in")[0].split("through")[0]))
+    words = {word for line in header(name, "in") for word in re.findall(r"[a-z_]+", line.split("through")[0])}
     return [other for other in strategies() if other in words]
 
 
@@ -214,6 +223,7 @@ def check_options(name: str, given: dict[str, Any]) -> None:
     for key in sorted(known - set(given)):
         raise Mistake(f"sample.options.{name}.{key} is missing; src/dartune/sql/{name}.sql needs it")
     with duckdb.connect() as connection:
+        connection.execute(KINDS)
         for rule in header(name, "check"):
             values = {key: given[key] for key in re.findall(r"\$(\w+)", rule)}
             if not holds(connection, rule, values):
@@ -248,7 +258,7 @@ def check_pool(
 
 def check_size(task: str, connection: duckdb.DuckDBPyConnection, name: str, given: dict[str, Any]) -> None:
     """Refuse a pool that cannot fill M subsets with two programs each."""
-    one_per, n_subsets = given.get("one_per", "behaviour"), given["n_subsets"]
+    one_per, n_subsets = given.get("one_per", *header(name, "one_per")), given["n_subsets"]
     query = "select count(*) from candidates($one_per, 0)"
     n_different = connection.execute(query, {"one_per": one_per}).fetchall()[0][0]
     if n_different < 2 * n_subsets:
@@ -261,7 +271,7 @@ def check_size(task: str, connection: duckdb.DuckDBPyConnection, name: str, give
 def check_order(pairs: pa.Table) -> None:
     """Promise 6: chosen is better than rejected in every pair, whatever the strategy's SQL says."""
     if not len(pairs):
-        raise Mistake("sample: the strategy drew no pair: do all programs have the same score?")
+        raise Mistake("sample: the strategy drew no pair: too few different scores for it, or its options rule out all")
     for row in pairs.select(["pair", "chosen_score", "rejected_score"]).to_pylist():
         better, worse = row["chosen_score"], row["rejected_score"]
         if better is None or (worse is not None and not better > worse):

@@ -1,4 +1,5 @@
--- The best against the worst, the second best against the second worst, and so on (as in Self-Developing, arXiv 2410.15639).
+-- The best against the worst, the second best against the second worst, and so on: the widest gaps there are. With few
+-- pairs out of a large pool, the top against the bottom, as in Self-Developing (arXiv 2410.15639).
 -- grain: one row per pair
 -- in:  scored, through candidates() of macros.sql
 -- out: pair, chosen, rejected, chosen_subset, rejected_subset

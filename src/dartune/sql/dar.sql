@@ -3,8 +3,9 @@
 -- in:  scored, through candidates() and dar_draws() of macros.sql
 -- out: pair, chosen, rejected, chosen_subset, rejected_subset
 -- check: $one_per in ('text', 'tree', 'shape', 'behaviour', 'score_signature')
--- check: $n_subsets >= 3 and $gap >= 1 and $gap < $n_subsets
--- check: $tau > 0
+-- check: whole($n_subsets) and $n_subsets >= 3
+-- check: whole($gap) and $gap >= 1 and $gap < $n_subsets
+-- check: number($tau) and $tau > 0
 -- $one_per: of the programs that share it, one takes part. $n_subsets: M. $gap: the rejected program's subset is at least
 -- that many below the chosen one's (the paper: 2). $tau: spread of the chosen subset.
 --

@@ -3,8 +3,9 @@
 -- grain: one row per pair
 -- in:  scored, through candidates() of macros.sql
 -- out: pair, chosen, rejected, chosen_subset, rejected_subset
--- check: $n_subsets >= 4
--- check: $tau > 0
+-- one_per: text
+-- check: whole($n_subsets) and $n_subsets >= 4
+-- check: number($tau) and $tau > 0
 -- $n_subsets: M. $tau: spread of the chosen subset. Programs of the same text take part once.
 --
 -- Not as published: where the score decides nothing (a tie) the pair is drawn again, and pairs are not copied.
@@ -40,7 +41,7 @@ select
     chosen.row as chosen,
     rejected.row as rejected,
     draws.subset as chosen_subset,
-    ((rejected.place - 1) * $n_subsets // rejected.n + 1)::int as rejected_subset
+    ((rejected.place * $n_subsets + rejected.n - 1) // rejected.n)::int as rejected_subset
 from draws
 inner join places as chosen on chosen.place = draws.chosen_place
 inner join places as rejected on rejected.place = draws.rejected_place

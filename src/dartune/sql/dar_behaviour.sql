@@ -1,53 +1,65 @@
 -- DAR with the diversity that its name promises: programs that act differently, spread within each subset, and pairs whose
--- difference is more than noise. In all else as dar.
+-- difference is more than noise.
 -- grain: one row per pair
 -- in:  scored, also its signature and costs, and through candidates() and dar_draws() of macros.sql
 -- out: pair, chosen, rejected, chosen_subset, rejected_subset
--- check: $n_subsets >= 3 and $gap >= 1 and $gap < $n_subsets
--- check: $tau > 0
--- check: $cap >= 1 and $spread >= 1
--- check: $min_gap >= 0 and $min_t >= 0
+-- one_per: behaviour
+-- check: whole($n_subsets) and $n_subsets >= 3
+-- check: whole($gap) and $gap >= 1 and $gap < $n_subsets
+-- check: number($tau) and $tau > 0
+-- check: whole($cap) and $cap >= 1
+-- check: whole($spread) and $spread >= 1
+-- check: number($min_gap) and $min_gap >= 0
+-- check: number($min_t) and $min_t >= 0
 -- $n_subsets, $gap, $tau: as in dar. Programs that act alike on every instance take part once.
--- $cap: so many programs that act nearly alike take part, those whose signatures agree in their first 12 bits (two that
--- share 95 % of their moves do so with probability .74, 50 %: .03).
+-- $cap: so many programs that act nearly alike take part, those whose signatures agree in their first 16 bits (two that
+-- share 95 % of their moves do so with probability .67, 50 %: .01).
 -- $spread: in each subset, the programs used are the most different ones out of so many times their number: each is the
 -- one farthest from those before it (Gonzalez 1985), by the bits in which their signatures differ. 1: as chance has it.
--- $min_gap: least difference of the scores, in interquartile ranges of the pool's scores.
+-- $min_gap: least difference of the scores, in interquartile ranges of the scores that take part.
 -- $min_t: least paired t statistic of the costs over the instances (1.9: 5 % one-sided for 8); one instance has none.
+--
+-- A pair that does not pass is drawn again, so where many do not, wider gaps are drawn more often than by dar.
 with recursive
-ranked as (
-    select row, score, lot, subset_of(score, $n_subsets) as subset
-    from candidates('behaviour', $seed)
-),
-shortlist as (  -- no more than all draws could need: a pool of millions need not be looked at whole
-    select *
-    from ranked
-    qualify row_number() over (partition by subset order by lot, row) <= 4 * $spread * $n_pairs
-),
 capped as (
-    select shortlist.*, scored.signature[1] as high, scored.signature[2] as low, scored.costs
-    from shortlist
-    inner join scored on scored.file_row_number = shortlist.row
-    qualify row_number() over (partition by scored.signature[1] & 4095 order by shortlist.lot, shortlist.row) <= $cap
+    select row, score, lot
+    from candidates('behaviour', $seed)
+    qualify row_number() over (partition by band order by lot, row) <= $cap
 ),
 lots as (
     select *, row_number() over (partition by subset order by lot, row) as lot_place
-    from capped
+    from (select row, score, lot, subset_of(score, $n_subsets) as subset from capped)
 ),
-uses as materialized (  -- twice as many as wanted: some pairs will not pass
+uses as materialized (  -- those after $n_pairs replace pairs that do not pass
     select pair, role, subset, place
     from dar_draws('lots', 2 * $n_pairs, $n_subsets, $gap, $tau, $seed)
 ),
-near as (
-    select lots.row, lots.subset, lots.lot, lots.lot_place, lots.high, lots.low, n_uses
+wanted as (
+    select subset, count(*) filter (pair <= $n_pairs) as n_uses, count(*) as n_draws
+    from uses
+    group by subset
+),
+near as materialized (  -- all that can be used, with what they are judged by
+    select
+        lots.row,
+        lots.score,
+        lots.lot,
+        lots.subset,
+        lots.lot_place,
+        n_uses,
+        signature[1] as high,
+        signature[2] as low,
+        costs
     from lots
-    inner join (select subset, count(*) as n_uses from uses group by subset) as wanted on wanted.subset = lots.subset
-    where lots.lot_place <= $spread * n_uses
+    inner join wanted on wanted.subset = lots.subset
+    inner join scored on scored.file_row_number = lots.row
+    where lots.lot_place <= greatest($spread * n_uses, n_draws)
 ),
 -- place: as the how-manieth a program was taken, 0 while it was not; far: bits to the nearest one taken
 spread_out (row, subset, lot, high, low, n_uses, far, place, step) using key (row) as (
     select row, subset, lot, high, low, n_uses, 1000, (lot_place = 1)::bigint, 1::bigint
     from near
+    where lot_place <= $spread * n_uses
     union
     select row, subset, lot, high, low, n_uses, far, case when is_farthest then step else 0 end, step
     from (
@@ -73,15 +85,21 @@ spread_out (row, subset, lot, high, low, n_uses, far, place, step) using key (ro
         )
     )
 ),
-programs as (
-    select spread_out.subset, spread_out.place, lots.row, lots.score, lots.costs
-    from spread_out
-    inner join lots on lots.row = spread_out.row
-    where spread_out.place > 0
+programs as (  -- after those that were taken, the others in the order of their lots
+    select
+        near.row,
+        near.score,
+        near.costs,
+        near.subset,
+        row_number() over (
+            partition by near.subset order by coalesce(nullif(spread_out.place, 0), 1000000000), near.lot, near.row
+        ) as place
+    from near
+    left join spread_out on spread_out.row = near.row
 ),
 unit as (
     select quantile_cont(score, 0.75) - quantile_cont(score, 0.25) as iqr
-    from ranked
+    from capped
 )
 select
     (row_number() over (order by chosen_use.pair))::int as pair,

@@ -3,14 +3,14 @@
 -- in:  scored, also its prompt, and through candidates() of macros.sql
 -- out: pair, chosen, rejected, chosen_subset, rejected_subset
 -- check: $one_per in ('text', 'tree', 'shape', 'behaviour', 'score_signature')
--- check: $n_outputs >= 2
--- check: $percentile >= 0 and $percentile < 1
+-- check: whole($n_outputs) and $n_outputs >= 2
+-- check: number($percentile) and $percentile >= 0 and $percentile < 1
 -- $one_per: of the programs that share it, one takes part. $n_outputs: answers that are compared with each other, of the
 -- same prompt (EvoTune asks for 8 a prompt; where one prompt has more, they are dealt into hands of so many by chance).
 -- $percentile: chosen programs are not below this quantile of all scores.
 --
--- The different scores of a hand are split in the middle: the best of the better half against the best of the worse half,
--- and so on. EvoTune's pairs of valid against failed programs are those of valid_invalid.
+-- The different scores of a hand are split in the middle: the best program above against the best one below, and so on, as
+-- far as the smaller side goes. EvoTune's pairs of valid against failed programs are those of valid_invalid.
 with answers as (
     select
         scored.prompt,
@@ -21,17 +21,17 @@ with answers as (
     from candidates($one_per, $seed) as candidates
     inner join scored on scored.file_row_number = candidates.row
 ),
-different as (
-    select prompt, hand, score, arg_min(row, lot) as row, min(lot) as lot
-    from answers
-    group by prompt, hand, score
-),
 ranked as (
-    select
-        *,
-        row_number() over (partition by prompt, hand order by score desc) as place,
-        count(*) over (partition by prompt, hand) // 2 as middle
-    from different
+    select *, dense_rank() over (partition by prompt, hand order by score desc) as score_place
+    from answers
+),
+halves as (
+    select *, score_place <= max(score_place) over (partition by prompt, hand) // 2 as is_better
+    from ranked
+),
+places as (
+    select *, row_number() over (partition by prompt, hand, is_better order by score desc, lot, row) as place
+    from halves
 )
 select
     (row_number() over (order by better.lot, better.row))::int as pair,
@@ -39,9 +39,12 @@ select
     worse.row as rejected,
     null::int as chosen_subset,
     null::int as rejected_subset
-from ranked as better
-inner join ranked as worse
-    on worse.prompt = better.prompt and worse.hand = better.hand and worse.place = better.place + better.middle
-where better.place <= better.middle and better.score >= (select quantile_cont(score, $percentile) from answers)
+from places as better
+inner join places as worse
+    on worse.prompt = better.prompt and worse.hand = better.hand and worse.place = better.place
+where
+    better.is_better
+    and not worse.is_better
+    and better.score >= (select quantile_cont(score, $percentile) from answers)
 order by pair
 limit $n_pairs

@@ -3,7 +3,7 @@
 -- in:  scored, through candidates() of macros.sql
 -- out: pair, chosen, rejected, chosen_subset, rejected_subset
 -- check: $one_per in ('text', 'tree', 'shape', 'behaviour', 'score_signature')
--- check: $top > 0
+-- check: number($top) and $top > 0 and ($top < 1 or $top % 1 = 0)
 -- $one_per: of the programs that share it, one takes part. $top: how many programs are the top; below 1, a share of them.
 --
 -- Few programs give all the chosen ones, so each is used again and again, in turn; a rejected one is used once.

@@ -2,7 +2,7 @@
 -- grain: one row per pair
 -- in:  dar, and scored
 -- out: pair, chosen, rejected, chosen_subset, rejected_subset
--- check: $share > 0 and $share <= 1
+-- check: number($share) and $share > 0 and $share <= 1
 -- $share: of the pairs, those whose rejected program is a failure; fewer where the pool has not so many. Failures of the
 -- same text, and of the same reason without a program, count once.
 with failures as (
