@@ -65,7 +65,10 @@ def figures(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, n_asked: int
         "pool": pool,
         "gap_score": {name: rounded(np.quantile(gaps, q)) for name, q in QUANTILES.items()} if gaps else {},
         "gap_rank": rounded(np.mean([row["rejected_rank"] - row["chosen_rank"] for row in valid] or [0])),
-        "ties": {"pool": rounded(connection.sql(TIES).fetchall()[0][0]), "pairs": rounded(np.mean(np.equal(gaps, 0))) if gaps else None},
+        "ties": {
+            "pool": rounded(connection.sql(TIES).fetchall()[0][0]),
+            "pairs": rounded(np.mean(np.equal(gaps, 0))) if gaps else None,
+        },
         "below_noise": below_noise([row["t"] for row in valid]),
         "length_bias": length_bias(roles["chosen"], roles["rejected"]),
         "chosen": role_figures(roles["chosen"]),
