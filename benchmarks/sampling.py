@@ -9,9 +9,11 @@ lists     the paper's words in Python: the pool as a sorted list, M slices, for 
 indexed   the same by somebody who minds: nothing is put together or searched, elements are popped by their number
 """
 
+import contextlib
 import json
 import math
 import multiprocessing
+import os
 import random
 import resource
 import shutil
@@ -60,8 +62,10 @@ def make_pool(n: int, file: Path) -> None:
 
 def by_stage(strategy: str, pool: Path) -> None:
     settings = section("sample", write_sample) | {"strategy": strategy, "n_pairs": N_PAIRS}
+    settings["options"]["dar_behaviour"]["spread"] = 2  # what costs it most
     out = pool.parent
-    write_sample("made-up", pool, out / "pairs.parquet", out / "pairs.json", out / "pairs.md", **settings)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        write_sample("made-up", pool, out / "pairs.parquet", out / "pairs.json", out / "pairs.md", **settings)
 
 
 def subsets_of(pool: Path, n_subsets: int) -> list[list[tuple[float, str]]]:

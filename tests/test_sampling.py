@@ -15,19 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dartune import params, sampling
+from dartune import params, strategy
 from dartune.mistake import Mistake
-from dartune.sampling import (
-    check_options,
-    check_order,
-    check_pool,
-    check_strategy,
-    connect,
-    draw,
-    run,
-    strategies,
-    write_sample,
-)
+from dartune.sampling import check_order, check_pool, connect, draw, run, write_sample
+from dartune.strategy import check_options, check_strategy, strategies
 
 ROOT = Path(__file__).parents[1]
 UNSIGNED = pa.uint64()
@@ -471,7 +462,7 @@ def test_a_strategy_of_ones_own_is_a_file_and_its_pairs_are_checked(
         (tmp_path / f"{name}.sql").write_text(
             f"-- in: scored\nselect 1 as pair, {rows}, {columns} where $n_pairs > $seed"
         )
-    monkeypatch.setattr(sampling, "SQL", tmp_path)
+    monkeypatch.setattr(strategy, "SQL", tmp_path)
     file = pool(tmp_path, [2.0, 1.0, 3.0])
     with pytest.raises(Mistake, match="chosen is not better than rejected in pair 1"):
         published(tmp_path, file, "backwards", 5)

@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dartune.sampling import connect, header, run, statement, strategies
+from dartune.sampling import connect, run
+from dartune.strategy import header, statement, strategies
 from test_sampling import OPTIONS, chi_square, drawn, draws, pool
 
 # Three subsets and a gap of two: chosen from the first, rejected from the third. tau has no say.

@@ -66,7 +66,7 @@ def check_fit(sections: dict[str, dict[str, Any]], file: Path) -> None:
     """What no single value shows."""
     from dartune.checkpoint import check_exists
     from dartune.embedded import EMBEDDED
-    from dartune.sampling import check_strategy
+    from dartune.strategy import check_strategy
 
     sample, train = sections["sample"], sections["train"]
     check_strategy(sample["strategy"], sample["options"])
