@@ -21,15 +21,20 @@ def normal_form(program: str) -> str:
     if len(program) > MAX_LENGTH or INTROSPECTION.search(program):
         return program
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(program)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:]
-        return ast.dump(tree)
+        return ast.dump(parse(program))
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # also integers too long to be written out
         return program
+
+
+def parse(program: str) -> ast.Module:
+    """The tree without docstrings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tree = ast.parse(program)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return tree
 
 
 def runs_twice(program: str, key: str) -> bool:

@@ -85,7 +85,7 @@ def beside(
 ) -> pa.Table:
     """The rows with the columns of JUDGED and TRAITS, and the settings in each."""
     columns = [
-        {"program": program, **vars(verdict), **traits(program, function), "score_signature": signature(verdict)}
+        {"program": program, **vars(verdict), **traits(program, function), "score_signature": score_signature(verdict)}
         for program, verdict in judged
     ]
     table = pa.Table.from_pylist(columns, schema=pa.schema([*JUDGED, *TRAITS]))
@@ -96,7 +96,7 @@ def beside(
     return rows
 
 
-def signature(verdict: Verdict) -> int | None:
+def score_signature(verdict: Verdict) -> int | None:
     """64 bits that are equal for programs of exactly the same cost on every instance."""
     return text_fingerprint(repr(verdict.costs)) if verdict.costs else None
 

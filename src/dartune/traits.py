@@ -1,12 +1,11 @@
 """Traits of a program's text: fingerprints that are equal for programs alike, its length, and the family it is of."""
 
 import ast
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from dartune.checkpoint import text_fingerprint
-from dartune.program import MAX_LENGTH
+from dartune.program import MAX_LENGTH, parse
 
 KINDS: dict[type[ast.AST], str] = {
     ast.For: "loop",
@@ -33,26 +32,21 @@ def traits(program: str | None, function: str) -> dict[str, Any]:
     """
     if program is None:
         return dict.fromkeys(("text", "tree", "shape", "n_characters", "family"))
+    unknown = dict.fromkeys(("tree", "shape", "family"))
     known: dict[str, Any] = {"text": text_fingerprint(program), "n_characters": len(program)}
+    if len(program) > MAX_LENGTH:
+        return known | unknown
     try:
-        tree = parse(program)
+        tree = without_annotations(parse(program))
         known["family"] = family(tree, function)
         known["tree"] = text_fingerprint(ast.dump(rename(tree)))
         return known | {"shape": text_fingerprint(ast.dump(without_constants(tree)))}
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return known | dict.fromkeys(("tree", "shape", "family"))
+        return known | unknown
 
 
-def parse(program: str) -> ast.Module:
-    """The tree without docstrings and annotations."""
-    if len(program) > MAX_LENGTH:
-        raise ValueError("too long to be parsed")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tree = ast.parse(program)
+def without_annotations(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
         if isinstance(node, ast.FunctionDef):
             node.returns = None
         if isinstance(node, ast.arg):
