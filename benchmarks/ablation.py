@@ -11,12 +11,13 @@ from collections.abc import Iterator
 
 import dvc.api
 
+from dartune.evidence import t_text
+
 STRATEGIES = ("dar", "dar_behaviour", "uniform", "top_k", "evotune", "shuffled")
 SEEDED = ("pool", "sample", "pairs", "train", "evaluate")
 N_PAIRS = 200  # what every pool gives under every strategy
 SETTINGS = {"sample.n_pairs": N_PAIRS, "evaluate.held_out": "validation", "evaluate.with_shifted": "false"}
 BASELINE = "uniform"
-T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's, by degrees of freedom from 1
 FIGURES = ("validity", "mean", "median", "top_10", "better_than_template", "distinct_behaviours")
 
 
@@ -54,15 +55,6 @@ def measured(names: dict[str, tuple[str, int]]) -> dict[tuple[str, str, int], di
     return found
 
 
-def interval(values: list[float]) -> str:
-    """Mean and 95 % t interval over seeds."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f"{mean:+.3f}"
-    half = T_975[len(values) - 2] * statistics.stdev(values) / len(values) ** 0.5
-    return f"{mean:+.3f} ({mean - half:+.3f}, {mean + half:+.3f})"
-
-
 def lines(found: dict[tuple[str, str, int], dict[str, float]]) -> Iterator[str]:
     tasks, seeds = (sorted({key[i] for key in found}) for i in (0, 2))
     strategies = list(dict.fromkeys(key[1] for key in found))
@@ -80,7 +72,7 @@ def difference(found: dict, task: str, strategy: str, other: str, seeds: list[in
     """Of the means, seed by seed: the same pool and the same samples of the base model."""
     both = [seed for seed in seeds if (task, other, seed) in found and strategy != other]
     pairs = [(found[task, strategy, seed]["mean"], found[task, other, seed]["mean"]) for seed in both]
-    return interval([ours - theirs for ours, theirs in pairs]) if pairs else ""
+    return t_text([ours - theirs for ours, theirs in pairs]) if pairs else ""
 
 
 def main() -> None:

@@ -81,9 +81,8 @@ def subsets_of(pool: Path, n_subsets: int) -> list[list[tuple[float, str]]]:
 
 def index(weights: list[float], subsets: list[list[tuple[float, str]]]) -> int:
     """Of the subset that the chosen program comes from; one that has run out is not drawn."""
-    return random.choices(range(len(weights)), [w * bool(subset) for w, subset in zip(weights, subsets, strict=False)])[
-        0
-    ]
+    possible = [weight if subset else 0.0 for weight, subset in zip(weights, subsets, strict=False)]
+    return random.choices(range(len(weights)), possible)[0]
 
 
 def by_lists(_: str, pool: Path, n_subsets: int = 10, tau: float = 3.0) -> None:

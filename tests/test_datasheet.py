@@ -14,7 +14,7 @@ import pytest
 from dartune import behaviour
 from dartune.datasheet import below_noise, entropy, figures, length_bias, mean_distance, warnings_of
 from dartune.sampling import connect, draw
-from test_sampling import OPTIONS, pool, published
+from scored_pools import OPTIONS, pool, published
 
 BEST_WORST = {"best_worst": 1.0}
 
@@ -68,12 +68,13 @@ def test_entropy_is_1_for_equal_counts_and_0_for_one_or_none() -> None:
     assert entropy(np.array([2, 1, 1, 0])) == 0.75  # 1/2 x 1 + 2 x 1/4 x 2 = 1.5 bits of 2
 
 
-def test_mean_distance_is_the_mean_of_behaviour_distance_over_all_twos() -> None:
+def test_mean_distance_is_twice_the_share_of_differing_bits_and_at_most_1() -> None:
     # signatures of sets of moves that overlap more or less, and two that are opposite in every bit: distance 1, not 2
     chance = np.random.default_rng(0)
     signatures = [list(behaviour.signature(chance.integers(0, 60, 40))) for _ in range(8)]
     signatures += [[0, 0], [2**64 - 1, 2**64 - 1]]
-    by_hand = np.mean([behaviour.distance(tuple(a), tuple(b)) for a, b in combinations(signatures, 2)])
+    differing = [sum((x ^ y).bit_count() for x, y in zip(a, b, strict=True)) for a, b in combinations(signatures, 2)]
+    by_hand = np.mean([min(1.0, 2 * n / 128) for n in differing])
     assert mean_distance(signatures) == pytest.approx(by_hand, abs=1e-6)
 
 

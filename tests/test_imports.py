@@ -27,7 +27,8 @@ TASK = "tsp_construct"
 NEAREST = "def select_next_node(c, d, u, m):\n    return u[0]\n"
 FARTHEST = "def select_next_node(c, d, u, m):\n    return u[-1]\n"
 STAYS = "def select_next_node(c, d, u, m):\n    return c\n"
-SETTINGS = {"batch_size": 4, "seed": 0, "temperature": 1.0, "top_p": 0.95, "max_new_tokens": 8}
+PLACES = (Path("rules.json"), {}, Path("pool.parquet"), Path("pool.json"))
+SETTINGS = {"method": "sample", "batch_size": 4, "seed": 0, "temperature": 1.0, "top_p": 0.95, "max_new_tokens": 8}
 
 # One record of each tool, as it writes them. LLM4AD: str(Function) ends with an empty line.
 LLM4AD = {
@@ -93,17 +94,14 @@ def test_a_program_becomes_a_row_with_the_columns_of_a_pool_and_null_for_what_is
     file = file_of(lines({"program": NEAREST, "score": -7.0}))
     assert imported(file) == [
         {
+            **dict.fromkeys(ROW.names),
             "id": "tsp_construct-imported-000000",
             "task": TASK,
+            "method": "imported",
             "prompt": Task(TASK).prompt,
             "completion": NEAREST,
-            "n_tokens": None,
             "finish": "imported",
             "model": f"imported:{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}",
-            "seed": None,
-            "temperature": None,
-            "top_p": None,
-            "max_new_tokens": None,
         }
     ]
     assert pq.read_schema("imported/tsp_construct.parquet") == ROW
@@ -333,7 +331,7 @@ def test_the_command_says_a_mistake_in_one_line(arguments: tuple[str, ...], line
 def test_an_imported_pool_is_the_pool_up_to_n_programs() -> None:
     rows = imported(file_of([{"program": program} for program in (NEAREST, FARTHEST, STAYS)]))
     for n_programs in (2, 100):
-        write_pool(TASK, Path("pool.parquet"), source="imported", n_programs=n_programs, **SETTINGS)
+        write_pool(TASK, *PLACES, source="imported", n_programs=n_programs, **SETTINGS)
         assert pq.read_table("pool.parquet").to_pylist() == rows[:n_programs]
         assert pq.read_schema("pool.parquet") == ROW
 
@@ -341,7 +339,7 @@ def test_an_imported_pool_is_the_pool_up_to_n_programs() -> None:
 def test_a_task_without_an_imported_pool_is_named_with_what_to_do() -> None:
     assert len(imported(file_of([{"program": NEAREST}]))) == 1
     with pytest.raises(Mistake) as caught:
-        write_pool("cvrp_construct", Path("pool.parquet"), source="imported", n_programs=2, **SETTINGS)
+        write_pool("cvrp_construct", *PLACES, source="imported", n_programs=2, **SETTINGS)
     assert str(caught.value) == (
         "pool.source: imported holds a pool of tsp_construct and none of cvrp_construct; import one with `dartune"
         " import-pool FILE --task cvrp_construct`, or take cvrp_construct out of tasks in params.yaml"
@@ -352,7 +350,7 @@ def test_a_table_with_other_columns_is_no_pool() -> None:
     Path("imported").mkdir()
     pq.write_table(pa.table({"program": [NEAREST]}), "imported/tsp_construct.parquet")
     with pytest.raises(Mistake, match="has other columns than a pool"):
-        write_pool(TASK, Path("pool.parquet"), source="imported", n_programs=2, **SETTINGS)
+        write_pool(TASK, *PLACES, source="imported", n_programs=2, **SETTINGS)
 
 
 def test_the_scores_of_an_imported_pool_are_the_referees_and_not_the_records() -> None:
@@ -362,7 +360,7 @@ def test_the_scores_of_an_imported_pool_are_the_referees_and_not_the_records() -
         {"completion": f"Nearest:\n```python\n{NEAREST}```\n", "score": -99.0},
     ]
     assert len(imported(file_of(records))) == 3
-    write_pool(TASK, Path("pool.parquet"), source="imported", n_programs=3, **SETTINGS)
+    write_pool(TASK, *PLACES, source="imported", n_programs=3, **SETTINGS)
     limits = {"max_slowdown": 1000.0, "memory_mib": 512, "cluster": None}
     write_scored(TASK, Path("pool.parquet"), Path("no_base"), Path("scored.parquet"), Path("score.json"), **limits)
     stays, farthest, nearest = pq.read_table("scored.parquet").to_pylist()

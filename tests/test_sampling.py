@@ -4,9 +4,7 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -15,105 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dartune import params, strategy
+from dartune import strategy
 from dartune.mistake import Mistake
-from dartune.sampling import check_order, check_pool, connect, draw, run, write_sample
-from dartune.strategy import check_options, check_strategy, strategies
+from dartune.sampling import check_order, check_pool, connect, run
+from dartune.strategy import strategies
+from scored_pools import OPTIONS, changed, chi_square, drawn, pool, published
 
-ROOT = Path(__file__).parents[1]
-UNSIGNED = pa.uint64()
-TYPES = {
-    "score": pa.float64(),
-    "costs": pa.list_(pa.float64()),
-    "behaviour": pa.string(),
-    "signature": pa.list_(UNSIGNED),
-    "n_characters": pa.int64(),
-    "family": pa.string(),
-    **dict.fromkeys(("text", "tree", "shape", "score_signature"), UNSIGNED),
-}
-OPTIONS: dict[str, dict[str, Any]] = {
-    "dar": {"one_per": "text", "n_subsets": 10, "gap": 2, "tau": 3.0},
-    "dar_behaviour": {"n_subsets": 10, "gap": 2, "tau": 3.0, "cap": 4, "spread": 2, "min_gap": 0.0, "min_t": 0.0},
-    "dar_authors_code": {"n_subsets": 10, "tau": 3.0},
-    "top_k": {"one_per": "text", "top": 0.05},
-    "uniform": {"one_per": "text"},
-    "best_worst": {"one_per": "text"},
-    "evotune": {"one_per": "text", "n_outputs": 8, "percentile": 0.3},
-    "valid_invalid": {"share": 0.2},
-}
-LIMITS = {"max_length_bias": 0.5, "min_behaviours": 0, "max_below_noise": 1.0}  # no warnings
 FOUR_SUBSETS = {name: {"n_subsets": 4} for name in ("dar", "dar_behaviour", "dar_authors_code")}
-
-
-def pool(folder: Path, scores: list[float | None], **columns: list[Any]) -> Path:
-    """A scored pool of programs p0, p1, .., each unlike all others in every trait; a score of None is a failure.
-
-    Three instances, each costing minus the score, one more and one less: two programs differ alike on all. columns: in
-    the place of these.
-    """
-    n = len(scores)
-    chance = random.Random(0)
-    kinds: dict[str, list[Any]] = {
-        "id": [f"p{i}" for i in range(n)],
-        "task": ["t"] * n,
-        "prompt": ["solve t"] * n,
-        "completion": [f"program {i}" for i in range(n)],
-        "program": [f"program {i}" for i in range(n)],
-        "status": ["runtime" if score is None else "ok" for score in scores],
-        "reason": [f"reason {i}" if score is None else "" for i, score in enumerate(scores)],
-        "score": list(scores),
-        "costs": [None if score is None else [-score, 1 - score, -1 - score] for score in scores],
-        "behaviour": [None if score is None else f"behaviour {i}" for i, score in enumerate(scores)],
-        "signature": [None if score is None else [chance.getrandbits(64), chance.getrandbits(64)] for score in scores],
-        "text": list(range(n)),
-        "tree": list(range(n)),
-        "shape": list(range(n)),
-        "score_signature": [None if score is None else i for i, score in enumerate(scores)],
-        "n_characters": [100] * n,
-        "family": ["loop of 0"] * n,
-    }
-    table = pa.table({name: pa.array(values, TYPES.get(name)) for name, values in (kinds | columns).items()})
-    pq.write_table(table, folder / "scored.parquet")
-    return folder / "scored.parquet"
-
-
-def drawn(
-    file: Path, strategy: str | dict[str, float], n_pairs: int, seed: int = 0, **changes: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """The pairs as rows. changes: of OPTIONS, by strategy."""
-    shares = {strategy: 1.0} if isinstance(strategy, str) else strategy
-    with connect(file, 256) as connection:
-        return draw(connection, shares, changed(changes), n_pairs, seed).to_pylist()
-
-
-def draws(
-    file: Path, strategy: str, n_pairs: int, seeds: Iterable[int], **changes: dict[str, Any]
-) -> list[list[tuple[Any, Any]]]:
-    """For each seed the pairs as (score of the chosen program, score of the rejected one)."""
-    scores = pq.read_table(file)["score"].to_pylist()
-    with connect(file, 256) as connection:
-        tables = [run(connection, strategy, changed(changes), n_pairs, seed) for seed in seeds]
-    return [[(scores[row["chosen"]], scores[row["rejected"]]) for row in table.to_pylist()] for table in tables]
-
-
-def changed(changes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    assert set(changes) <= set(OPTIONS)
-    return {name: values | changes.get(name, {}) for name, values in OPTIONS.items()}
-
-
-def published(folder: Path, file: Path, strategy: str | dict[str, float], n_pairs: int, **changes: Any) -> list[Path]:
-    """The files of write_sample: pairs, metrics, data sheet."""
-    files = [folder / "pairs.parquet", folder / "metrics.json", folder / "sheet.md"]
-    limits = {key: changes.pop(key, value) for key, value in LIMITS.items()}
-    options = {name: values for name, values in changed(changes).items() if name in strategies()}
-    rule = {"strategy": strategy, "n_pairs": n_pairs, "seed": 0, "options": options}
-    write_sample("t", file, *files, **rule, memory_mib=256, **limits)
-    return files
-
-
-def chi_square(counts: Iterable[int], shares: Iterable[float]) -> float:
-    counts = list(counts)
-    return sum((n - sum(counts) * share) ** 2 / (sum(counts) * share) for n, share in zip(counts, shares, strict=True))
 
 
 @pytest.fixture(autouse=True)
@@ -338,111 +244,6 @@ def test_a_pool_file_that_was_cut_is_refused(tmp_path: Path) -> None:
         published(tmp_path, file, "uniform", 5)
 
 
-def test_shares_that_do_not_add_up_to_1_are_refused() -> None:
-    with pytest.raises(Mistake, match=r"the shares add up to 0\.9; expected 1"):
-        check_strategy({"dar": 0.5, "uniform": 0.4}, OPTIONS)
-    assert check_strategy({"dar": 0.7, "uniform": 0.2, "top_k": 0.1}, OPTIONS)  # 0.9999999999999999
-
-
-@pytest.mark.parametrize("share", [0.0, -0.5])
-def test_a_share_that_is_not_above_0_is_refused(share: float) -> None:
-    section = params.read(ROOT / "params.yaml")["sample"]
-    with pytest.raises(Mistake, match=r"sample\.strategy"):
-        params.check("sample", section | {"strategy": {"dar": share, "uniform": 1 - share}}, write_sample)
-
-
-def test_a_strategy_that_is_no_file_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(Mistake, match="there is no strategy 'dar_behavior'; did you mean 'dar_behaviour'"):
-        check_strategy("dar_behavior", OPTIONS)
-    with pytest.raises(Mistake, match=r"there is no strategy '\.\./dar'"):
-        check_strategy({"dar": 0.5, "../dar": 0.5}, OPTIONS)
-    with pytest.raises(Mistake, match="there is no strategy 'topk'; did you mean 'top_k'"):
-        check_strategy("dar", OPTIONS | {"topk": {"top": 1}})
-
-
-@pytest.mark.parametrize(
-    ("strategy", "options", "words"),
-    [
-        ("dar", OPTIONS["dar"] | {"temperature": 1.0}, "options.dar.temperature is not a parameter"),
-        ("dar", OPTIONS["dar"] | {"n_subset": 5}, "options.dar.n_subset is not a parameter; did you mean 'n_subsets'?"),
-        ("dar", OPTIONS["dar"] | {"seed": 5}, "options.dar.seed is not a parameter"),
-        ("shuffled", {"share": 0.5}, "options.shuffled.share is not a parameter"),
-        ("dar", {"one_per": "text", "n_subsets": 10, "gap": 2}, "options.dar.tau is missing; src/dartune/sql/dar.sql"),
-        ("top_k", {}, "options.top_k.one_per is missing"),
-        (
-            "dar",
-            OPTIONS["dar"] | {"n_subsets": 2, "gap": 1},
-            "expected whole(n_subsets) and n_subsets >= 3",
-        ),
-        ("dar", OPTIONS["dar"] | {"gap": 10}, "expected whole(gap) and gap >= 1 and gap < n_subsets"),
-        ("dar", OPTIONS["dar"] | {"gap": 0}, "expected whole(gap) and gap >= 1 and gap < n_subsets"),
-        ("dar", OPTIONS["dar"] | {"tau": 0}, "expected number(tau) and tau > 0; found {'tau': 0}"),
-        ("dar", OPTIONS["dar"] | {"one_per": "program"}, "expected one_per in ('text', 'tree', 'shape', 'behaviour'"),
-        ("dar", OPTIONS["dar"] | {"one_per": None}, "found {'one_per': None}"),
-        ("dar", OPTIONS["dar"] | {"n_subsets": [3]}, "found {'n_subsets': [3]}"),
-        ("dar", OPTIONS["dar"] | {"tau": "hot"}, "expected number(tau) and tau > 0; found {'tau': 'hot'}"),
-        ("dar_behaviour", OPTIONS["dar_behaviour"] | {"cap": 0}, "expected whole(cap) and cap >= 1"),
-        ("dar_behaviour", OPTIONS["dar_behaviour"] | {"spread": 0}, "expected whole(spread) and spread >= 1"),
-        ("dar_behaviour", OPTIONS["dar_behaviour"] | {"min_gap": -0.1}, "expected number(min_gap) and min_gap >= 0"),
-        ("dar_behaviour", OPTIONS["dar_behaviour"] | {"min_t": None}, "expected number(min_t) and min_t >= 0"),
-        ("dar_authors_code", {"n_subsets": 3, "tau": 3.0}, "expected whole(n_subsets) and n_subsets >= 4"),
-        ("top_k", {"one_per": "text", "top": 0}, "expected number(top) and top > 0"),
-        ("evotune", OPTIONS["evotune"] | {"n_outputs": 1}, "expected whole(n_outputs) and n_outputs >= 2"),
-        (
-            "evotune",
-            OPTIONS["evotune"] | {"percentile": 1},
-            "expected number(percentile) and percentile >= 0 and percentile < 1",
-        ),
-        ("valid_invalid", {"share": 0}, "expected number(share) and share > 0 and share <= 1"),
-        ("valid_invalid", {"share": 1.1}, "expected number(share) and share > 0 and share <= 1"),
-    ],
-)
-def test_an_option_that_is_unknown_missing_out_of_range_or_of_no_fitting_type_is_refused_in_one_line(
-    strategy: str, options: dict[str, Any], words: str
-) -> None:
-    with pytest.raises(Mistake, match=re.escape(words)) as refused:
-        check_strategy(strategy, OPTIONS | {strategy: options})
-    assert str(refused.value).startswith(f"sample.options.{strategy}") and "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("strategy", "key", "value"),
-    [
-        ("dar", "n_subsets", 10.5),
-        ("dar", "n_subsets", "10"),
-        ("dar", "gap", 1.5),
-        ("dar", "gap", "2"),
-        ("dar", "tau", True),
-        ("dar_authors_code", "n_subsets", 4.5),
-        ("dar_behaviour", "cap", 1.5),
-        ("dar_behaviour", "spread", 1.5),
-        ("top_k", "top", "5"),
-        ("valid_invalid", "share", True),
-    ],
-)
-def test_an_option_of_another_type_is_refused_in_one_line(tmp_path: Path, strategy: str, key: str, value: Any) -> None:
-    file = pool(tmp_path, [float(i) for i in range(60)] + [None])
-    with pytest.raises(Mistake, match=f"(options|strategy).*{strategy}") as refused:
-        published(tmp_path, file, strategy, 5, **{strategy: {key: value}})
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("strategy", "key"),
-    [("dar", "tau"), ("dar_behaviour", "min_gap"), ("dar_behaviour", "min_t"), ("top_k", "top")],
-)
-def test_an_option_that_is_no_number_is_refused_by_its_name(strategy: str, key: str) -> None:
-    with pytest.raises(Mistake, match=key):
-        check_strategy(strategy, changed({strategy: {key: math.nan}}))
-
-
-def test_what_a_strategy_starts_from_is_checked_too() -> None:
-    with pytest.raises(Mistake, match=r"sample\.options\.dar: expected number\(tau\) and tau > 0"):
-        check_strategy("shuffled", changed({"dar": {"tau": -1.0}}))
-    with pytest.raises(Mistake, match=r"sample\.options\.dar\.gap is missing"):
-        check_strategy("random_matched", {})
-
-
 @pytest.mark.parametrize(("better", "worse"), [(1.0, 1.0), (1.0, 2.0), (None, 1.0), (None, None), (math.nan, 1.0)])
 def test_pairs_in_the_wrong_order_are_refused_whatever_made_them(better: float | None, worse: float | None) -> None:
     scores = {
@@ -469,14 +270,6 @@ def test_a_strategy_of_ones_own_is_a_file_and_its_pairs_are_checked(
     assert not (tmp_path / "pairs.parquet").exists()
     pairs = pq.read_table(published(tmp_path, file, "forwards", 5)[0]).to_pylist()
     assert [(pair["strategy"], pair["chosen"], pair["rejected"]) for pair in pairs] == [("forwards", "p2", "p1")]
-
-
-def test_every_option_of_params_yaml_is_accepted_and_none_is_missing() -> None:
-    options = params.read(ROOT / "params.yaml")["sample"]["options"]
-    for name, given_options in options.items():
-        check_options(name, given_options)
-    for name in strategies():
-        check_strategy(name, options)
 
 
 def test_duckdb_refuses_a_parameter_that_the_strategy_does_not_know(tmp_path: Path) -> None:

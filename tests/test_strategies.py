@@ -16,7 +16,7 @@ import pytest
 
 from dartune.sampling import connect, run
 from dartune.strategy import header, statement, strategies
-from test_sampling import OPTIONS, chi_square, drawn, draws, pool
+from scored_pools import OPTIONS, chi_square, drawn, draws, pool
 
 # Three subsets and a gap of two: chosen from the first, rejected from the third. tau has no say.
 FIRST_AND_THIRD = {"n_subsets": 3, "gap": 2}

@@ -10,7 +10,6 @@ import numpy as np
 
 N_BITS = 128
 ONE = np.uint64(1)
-WORDS = N_BITS // 64
 # Odd multipliers, one per bit of a signature.
 MULTIPLIERS = np.random.default_rng(0).integers(0, 2**63, N_BITS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 
@@ -38,9 +37,3 @@ def mixed(words: np.ndarray) -> np.ndarray:
     words = (words ^ (words >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
     result: np.ndarray = words ^ (words >> np.uint64(33))
     return result
-
-
-def distance(first: tuple[int, ...], second: tuple[int, ...]) -> float:
-    """Share of moves that two programs do not have in common, 1 - J, estimated from their signatures: 0 to 1."""
-    differing = sum((a ^ b).bit_count() for a, b in zip(first, second, strict=True))
-    return min(1.0, 2 * differing / N_BITS)

@@ -16,7 +16,7 @@ QUANTILES = {"least": 0, "tenth": 0.1, "median": 0.5, "nine_tenths": 0.9, "great
 
 # grain: one row per pair and role, with the program's traits
 TRAITS = """
-select pair, role, rank, score, status, text, tree, shape, behaviour, family, n_characters, signature
+select pair, role, rank, status, text, tree, shape, behaviour, family, n_characters, signature
 from (
     select pair, 'chosen' as role, chosen as id, chosen_rank as rank from pairs
     union all
@@ -107,10 +107,13 @@ def entropy(counts: np.ndarray) -> float:
 
 
 def mean_distance(signatures: list[list[int]]) -> float | None:
-    """Mean of behaviour.distance over all twos of the programs, of the first N_COMPARED; null for fewer than two."""
-    bits = np.unpackbits(np.array(signatures[:N_COMPARED], np.uint64).view(np.uint8), axis=-1).reshape(-1, 128)
-    if len(bits) < 2:
+    """Share of moves that two programs do not have in common, 1 - J, estimated from their signatures (behaviour.py).
+
+    The mean over all twos of the first N_COMPARED; null for fewer than two programs.
+    """
+    if len(signatures) < 2:
         return None
+    bits = np.unpackbits(np.array(signatures[:N_COMPARED], np.uint64).view(np.uint8), axis=-1)
     signs = 1.0 - 2.0 * bits
     agreeing = np.clip(signs @ signs.T / signs.shape[1], 0, 1)  # an estimate of the share of common moves
     n = len(bits)

@@ -194,6 +194,7 @@ def row(number: int, completion: str, record: Record, task: Task) -> dict[str, A
         "task": task.name,
         "prompt": record.text("prompt") or task.prompt,
         "completion": completion,
+        "method": "imported",
         "finish": "imported",
         "model": record.text("model") or record.source,
     }

@@ -8,8 +8,8 @@ from typing import Any
 import duckdb
 
 from dartune.mistake import Mistake, nearest
-from dartune.program import plain
 from dartune.task import names
+from dartune.text import plain
 
 LOCK = Path("dvc.lock")
 
@@ -37,11 +37,16 @@ LABELS = {  # of the readable form; the rest of a program's fields is in the oth
     "subset": "subset (1 is the best)",
     "behaviour": "behaviour",
     "family": "family",
+    "method": "search method",
+    "operation": "operation",
+    "parents": "programs in its prompt",
+    "generation": "generation",
     "model": "model revision",
     "seed": "seed",
     "temperature": "temperature",
     "top_p": "top_p",
     "max_new_tokens": "max_new_tokens",
+    "n_prompt_tokens": "tokens of the prompt",
     "n_tokens": "tokens written",
     "finish": "finish",
     "split": "judged on split",
@@ -67,7 +72,8 @@ def trace(pair: str) -> dict[str, Any]:
     with duckdb.connect() as connection:
         rows = connection.sql(TRACE, params=values).to_arrow_table().to_pylist()
         if len(rows) != 2:
-            first, last = connection.sql(f"select min(pair), max(pair) from read_parquet('{pairs}')").fetchall()[0]
+            query = "select min(pair), max(pair) from read_parquet($1)"
+            first, last = connection.execute(query, [pairs]).fetchall()[0]
             raise Mistake(f"trace: there is no pair {pair!r}; {pairs} has {first} to {last}")
     roles = {row["role"]: {k: v for k, v in row.items() if k not in (*OF_THE_PAIR, "role")} for row in rows}
     return {key: rows[0][key] for key in OF_THE_PAIR} | roles

@@ -114,9 +114,19 @@ create macro dar_draws(pool, n_pairs, n_subsets, gap, tau, seed) as table (
         select pair, 'rejected' as role, rejected_subset as subset
         from draws
         where pair > 0
+    ),
+    places as (
+        select *, row_number() over (partition by subset order by pair, role) as place
+        from uses
     )
-    select pair, role, subset, row_number() over (partition by subset order by pair, role) as place
-    from uses
+    select
+        pair,
+        any_value(subset) filter (role = 'chosen') as chosen_subset,
+        any_value(place) filter (role = 'chosen') as chosen_place,
+        any_value(subset) filter (role = 'rejected') as rejected_subset,
+        any_value(place) filter (role = 'rejected') as rejected_place
+    from places
+    group by pair
 );
 
 -- Paired t statistic of two lists of costs on the same instances; none for one instance, infinite where all differ alike.

@@ -107,7 +107,7 @@ def write_sample(
 
 def connect(scored: Path, memory_mib: int) -> duckdb.DuckDBPyConnection:
     """A connection that knows the pool as `scored`, the macros, and a table `used` of rows that are taken."""
-    spill = WORK / "duckdb"
+    spill = WORK / "duckdb" / scored.stem  # of its own: two processes in one folder would write the same files
     spill.mkdir(parents=True, exist_ok=True)
     connection = duckdb.connect(
         config={

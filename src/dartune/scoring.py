@@ -9,16 +9,15 @@ from pydantic import PositiveFloat, PositiveInt
 
 from dartune import journal
 from dartune.checkpoint import is_novel, text_fingerprint
-from dartune.evaluations import VERDICT
-from dartune.extraction import extract
-from dartune.referee import RULES, Referee
-from dartune.task import TASKS, Task
+from dartune.judgement import JUDGED, judge, sources, task_files
+from dartune.referee import Referee
+from dartune.task import Task
 from dartune.traits import traits
-from dartune.verdict import Refused, Verdict
+from dartune.verdict import Verdict
 
 BATCH = 200
+OWN = [Path(__file__).with_name(f"{name}.py") for name in ("scoring", "traits")]  # with sources(), what decides a row
 SPLIT = "train"
-JUDGED = pa.schema([("program", pa.string()), *VERDICT])
 TRAITS = pa.schema(
     [
         ("text", pa.uint64()),
@@ -52,7 +51,7 @@ def write_scored(
     rows = journal.read(pool)
     limits: dict[str, Any] = {"max_slowdown": max_slowdown, "memory_mib": memory_mib}
     settings = {"split": SPLIT, "task_version": journal.fingerprint(task_files(task)), **limits}
-    key = journal.fingerprint([pool, *sources(task)], **limits)
+    key = journal.fingerprint([pool, *sources(task), *OWN], **limits)
     with Referee(Task(task), SPLIT, **limits, cluster=cluster) as referee:
 
         def batch(numbers: range) -> pa.Table:
@@ -62,22 +61,6 @@ def write_scored(
 
         table = journal.run(f"score {task}", key, len(rows), BATCH, batch, output, tally="status")
     journal.write_json(metrics, summary(table, base))
-
-
-def judge(referee: Referee, completions: list[str]) -> list[tuple[str | None, Verdict]]:
-    """(program, verdict) of each completion; program is None where there is none."""
-    task = referee.task
-    found: list[str | Refused] = []
-    for completion in completions:
-        try:
-            found.append(extract(completion, task.rule.FUNCTION, task.rule.N_ARGUMENTS, task.template))
-        except Refused as refused:
-            found.append(refused)
-    verdicts = iter(referee.judge(program for program in found if isinstance(program, str)))
-    return [
-        (None, Verdict(program.status, program.reason)) if isinstance(program, Refused) else (program, next(verdicts))
-        for program in found
-    ]
 
 
 def beside(
@@ -122,15 +105,3 @@ def summary(table: pa.Table, base: Path) -> dict[str, object]:
         "novelty": sum(novel(row["program"]) for row in valid) / max(len(valid), 1) if novel else None,
         "status": dict(sorted(Counter(table["status"].to_pylist()).items())),
     }
-
-
-def sources(task: str) -> list[Path]:
-    """The files whose text decides a verdict: finished batches are of no use once one of them has changed."""
-    here = Path(__file__).parent
-    shared = [here / f"{name}.py" for name in (*RULES, "extraction", "scoring", "traits")]
-    return [*shared, *task_files(task)]
-
-
-def task_files(task: str) -> list[Path]:
-    """The files of the task that decide a score."""
-    return [TASKS / task / f"{part}.py" for part in ("instances", "referee", "rule", "template")]

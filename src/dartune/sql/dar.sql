@@ -15,19 +15,17 @@ with lots as (
     select row, subset, row_number() over (partition by subset order by lot, row) as place
     from (select row, lot, subset_of(score, $n_subsets) as subset from candidates($one_per, $seed))
 ),
-uses as materialized (
-    select pair, role, subset, place
+draws as materialized (
+    select *
     from dar_draws('lots', $n_pairs, $n_subsets, $gap, $tau, $seed)
 )
 select
-    chosen_use.pair,
+    draws.pair,
     chosen.row as chosen,
     rejected.row as rejected,
-    chosen.subset as chosen_subset,
-    rejected.subset as rejected_subset
-from uses as chosen_use
-inner join uses as rejected_use
-    on rejected_use.pair = chosen_use.pair and chosen_use.role = 'chosen' and rejected_use.role = 'rejected'
-inner join lots as chosen on chosen.subset = chosen_use.subset and chosen.place = chosen_use.place
-inner join lots as rejected on rejected.subset = rejected_use.subset and rejected.place = rejected_use.place
-order by chosen_use.pair
+    draws.chosen_subset,
+    draws.rejected_subset
+from draws
+inner join lots as chosen on chosen.subset = draws.chosen_subset and chosen.place = draws.chosen_place
+inner join lots as rejected on rejected.subset = draws.rejected_subset and rejected.place = draws.rejected_place
+order by draws.pair

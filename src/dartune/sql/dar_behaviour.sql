@@ -30,13 +30,13 @@ lots as (
     select *, row_number() over (partition by subset order by lot, row) as lot_place
     from (select row, score, lot, subset_of(score, $n_subsets) as subset from capped)
 ),
-uses as materialized (  -- those after $n_pairs replace pairs that do not pass
-    select pair, role, subset, place
+draws as materialized (  -- those after $n_pairs replace pairs that do not pass
+    select *
     from dar_draws('lots', 2 * $n_pairs, $n_subsets, $gap, $tau, $seed)
 ),
 wanted as (
     select subset, count(*) filter (pair <= $n_pairs) as n_uses, count(*) as n_draws
-    from uses
+    from (select pair, unnest([chosen_subset, rejected_subset]) as subset from draws)
     group by subset
 ),
 near as materialized (  -- all that can be used, with what they are judged by
@@ -102,16 +102,14 @@ unit as (
     from capped
 )
 select
-    (row_number() over (order by chosen_use.pair))::int as pair,
+    (row_number() over (order by draws.pair))::int as pair,
     chosen.row as chosen,
     rejected.row as rejected,
-    chosen.subset as chosen_subset,
-    rejected.subset as rejected_subset
-from uses as chosen_use
-inner join uses as rejected_use
-    on rejected_use.pair = chosen_use.pair and chosen_use.role = 'chosen' and rejected_use.role = 'rejected'
-inner join programs as chosen on chosen.subset = chosen_use.subset and chosen.place = chosen_use.place
-inner join programs as rejected on rejected.subset = rejected_use.subset and rejected.place = rejected_use.place
+    draws.chosen_subset,
+    draws.rejected_subset
+from draws
+inner join programs as chosen on chosen.subset = draws.chosen_subset and chosen.place = draws.chosen_place
+inner join programs as rejected on rejected.subset = draws.rejected_subset and rejected.place = draws.rejected_place
 cross join unit
 where
     chosen.score - rejected.score >= $min_gap * unit.iqr
