@@ -16,6 +16,7 @@ IMPORTED = Path("data/imported")
 
 def stages() -> dict[str, Callable[..., Any]]:
     """The function behind each stage, by the stage's name: its keyword-only arguments are the section's schema."""
+    from dartune.contest import write_search
     from dartune.embedded import make_base
     from dartune.evaluation import write_evaluation
     from dartune.pairs import write_pairs
@@ -33,6 +34,7 @@ def stages() -> dict[str, Callable[..., Any]]:
         "pairs": write_pairs,
         "train": write_tuned,
         "evaluate": write_evaluation,
+        "search": write_search,
         "report": write_report,
     }
 
@@ -42,24 +44,44 @@ def check(file: Path = params.FILE) -> dict[str, Any]:
     content = params.read(file)
     functions = stages()
     for name in content:
-        if name != "tasks" and name not in functions:
+        if name not in ("tasks", "methods", *functions):
             raise Mistake(f"{file}: {name!r} is not a stage{nearest(name, functions)}")
     sections = {name: params.section(name, function, file) for name, function in functions.items()}
-    check_tasks(content.get("tasks"), sections["evaluate"]["held_out"], file)
+    check_tasks(content.get("tasks"), file)
+    for key in ("evaluate.held_out", "search.guide", "search.held_out"):
+        check_split(content["tasks"], key, sections, file)
+    check_methods(content.get("methods"), sections, file)
     check_fit(sections, file)
-    return {"tasks": content["tasks"], **sections}
+    return {"tasks": content["tasks"], "methods": content["methods"], **sections}
 
 
-def check_tasks(tasks: Any, held_out: str, file: Path) -> None:
+def check_tasks(tasks: Any, file: Path) -> None:
     from dartune.task import Task
 
     if not isinstance(tasks, list) or not tasks or len(set(map(str, tasks))) < len(tasks):
         raise Mistake(f"{file}: tasks is {tasks!r}; expected a list of different names, at least one")
     for name in tasks:
-        splits = Task(str(name)).splits
-        if held_out not in splits or held_out == "train":
-            known = nearest(held_out, [split for split in splits if split != "train"])
-            raise Mistake(f"{file}: evaluate.held_out is {held_out!r}, which {name} does not hold out{known}")
+        Task(str(name))
+
+
+def check_split(tasks: list[str], key: str, sections: dict[str, dict[str, Any]], file: Path) -> None:
+    from dartune.task import Task
+
+    stage, name = key.split(".")
+    split = sections[stage][name]
+    for task in tasks:
+        held_out = [each for each in Task(task).splits if each != "train"]
+        if split not in held_out:
+            raise Mistake(f"{file}: {key} is {split!r}, which {task} does not hold out{nearest(split, held_out)}")
+
+
+def check_methods(options_of: Any, sections: dict[str, dict[str, Any]], file: Path) -> None:
+    from dartune.exploration import method, options
+
+    for name in options_of or ():
+        method(str(name))
+    for name in dict.fromkeys([sections["pool"]["method"], *sections["search"]["methods"]]):
+        options(name, file)
 
 
 def check_fit(sections: dict[str, dict[str, Any]], file: Path) -> None:

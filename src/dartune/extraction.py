@@ -14,9 +14,11 @@ CODE_LINE = re.compile(r"^[ \t]*(?:import |from \w|def |class |@|[A-Za-z_]\w* *=
 def extract(completion: str, function: str, n_arguments: int, template: str) -> str:
     """The program as module text that defines `function`, with its own imports, helpers and constants.
 
-    Imports of the template that the program uses without importing are put before it. Raises Refused("no_program" or
-    "syntax") with the reason.
+    Imports of the template that the program uses without importing are put before it. Of versions, as FunSearch asks
+    for them (function_v0, function_v1, ...), the last is the function, and the others are left out. Raises
+    Refused("no_program" or "syntax") with the reason.
     """
+    completion = without_version(completion, function)
     refused = Refused("no_program", "the completion is empty" if not completion.strip() else "there is no code in it")
     for text in candidates(completion, function):
         try:
@@ -27,11 +29,19 @@ def extract(completion: str, function: str, n_arguments: int, template: str) -> 
     raise refused
 
 
+def without_version(completion: str, function: str) -> str:
+    """The text with the last version's name replaced by the function's; as it is where the function is there too."""
+    versions = re.findall(rf"^[ \t]*def {function}_v(\d{{1,6}})\b", completion, re.MULTILINE)
+    if not versions or re.search(rf"^[ \t]*def {function}\b", completion, re.MULTILINE):
+        return completion
+    return re.sub(rf"\b{function}_v{max(versions, key=int)}\b", function, completion)
+
+
 def candidates(completion: str, function: str) -> Iterator[str]:
     """Texts that may be the program: fenced blocks, one with the function first, else all from the first code on."""
     blocks = [match[1] for match in FENCE.finditer(completion)]
     if blocks:
-        yield from sorted(blocks, key=lambda block: f"def {function}" not in block)
+        yield from sorted(blocks, key=lambda block: not re.search(rf"^[ \t]*def {function}\b", block, re.MULTILINE))
         if len(blocks) > 1:
             yield "\n".join(dedent(block) for block in blocks)
     elif start := CODE_LINE.search(completion):
@@ -64,9 +74,13 @@ def is_cut(tree: ast.Module, lines: list[str], end: int, function: str) -> bool:
 
 
 def program(lines: list[str], tree: ast.Module, function: str, n_arguments: int) -> str:
-    """The module's definitions without example calls, and a name for the function where it has another one."""
-    kept = [node for node in tree.body if not is_example(node)]
+    """The module's definitions without example calls and earlier versions, and a name for the function where it has
+    another one. A function that calls an earlier version is none, as in FunSearch."""
+    versions = re.compile(rf"\b{function}_v\d+\b")
+    kept = [node for node in tree.body if not is_example(node) and not versions.match(getattr(node, "name", ""))]
     text = "\n".join("\n".join(lines[first_line(node) - 1 : node.end_lineno]) for node in kept) + "\n"
+    if earlier := versions.search(text):
+        raise Refused("no_program", f"it needs {earlier[0]}, an earlier version")
     functions = [node for node in kept if isinstance(node, ast.FunctionDef)]
     if any(node.name == function for node in functions):
         return text

@@ -51,11 +51,13 @@ def run(
     batch: Callable[[range], pa.Table],
     output: Path,
     tally: str | None = None,
+    after: Callable[[pa.Table], None] = lambda _: None,
 ) -> pa.Table:
     """Make a table of n_rows in batches of `size` rows, each kept when done, and publish it at output at once.
 
     stage: folder below .work (a blank parts stage and task), also the prefix of progress lines. batch: makes the rows
-    of one range. tally: column whose values are counted in the progress lines.
+    of one range. tally: column whose values are counted in the progress lines. after: is shown each batch in order,
+    also those that an earlier run made.
     """
     journal, start, fresh = folder(stage, key), time.monotonic(), 0
     tables: list[pa.Table] = []
@@ -63,10 +65,11 @@ def run(
     for first in range(0, n_rows, size):
         rows = range(first, min(first + size, n_rows))
         file = journal / f"{first:08d}.parquet"
-        if not file.exists():
+        if not is_whole(file, len(rows)):
             write(batch(rows), file)
             fresh += len(rows)
         tables.append(pq.read_table(file))
+        after(tables[-1])
         counts.update(tables[-1][tally].to_pylist() if tally else ())
         if fresh:
             progress(stage, rows.stop, n_rows, fresh, time.monotonic() - start, counts)
@@ -76,11 +79,21 @@ def run(
     return table
 
 
+def is_whole(file: Path, n_rows: int) -> bool:
+    """Whether a batch is there. What a disk lost, with its power or otherwise, is made again."""
+    try:
+        return len(pq.read_table(file)) == n_rows
+    except (OSError, pa.ArrowInvalid):
+        return False
+
+
 def write(table: pa.Table, file: Path) -> None:
-    """Write Parquet under another name and rename it: the file's existence means that it is whole."""
+    """Write Parquet under another name and rename it once it is on the disk: so what has the name is whole."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
     pq.write_table(table, partial)
+    with partial.open("rb") as stream:
+        os.fsync(stream.fileno())
     os.replace(partial, file)
 
 

@@ -1,39 +1,45 @@
-"""The pool: what a model writes to the task's fixed prompt, one row per completion; or programs that were imported."""
+"""The pool: what a model writes to the task's prompt or inside a search, one row per completion; or an imported one."""
 
+import json
+import shutil
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pyarrow as pa
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dartune import journal
-from dartune.checkpoint import open_model, open_tokenizer, revision
-from dartune.generation import Sampling, complete, start_seed
+from dartune.exploration import WRITTEN, explore
+from dartune.generation import Backend, Sampling
 from dartune.mistake import Mistake
+from dartune.proposal import SAMPLE
+from dartune.referee import Referee
 from dartune.task import Task, names
 
 ROW = pa.schema(
     [
-        ("id", pa.string()),
+        *WRITTEN,
         ("task", pa.string()),
-        ("prompt", pa.string()),
-        ("completion", pa.string()),
-        ("n_tokens", pa.int64()),
-        ("finish", pa.string()),
+        ("method", pa.string()),
         ("model", pa.string()),
-        ("seed", pa.int64()),
         ("temperature", pa.float64()),
         ("top_p", pa.float64()),
         ("max_new_tokens", pa.int64()),
     ]
 )
+SPLIT = "train"
 
 
 def write_pool(
     task: str,
+    rules: Path,
+    options: dict[str, Any],
     output: Path,
+    metrics: Path,
     *,
     source: str,
+    method: str,
     n_programs: PositiveInt,
     batch_size: PositiveInt,
     seed: NonNegativeInt,
@@ -41,54 +47,82 @@ def write_pool(
     top_p: Annotated[float, Field(gt=0, le=1)],
     max_new_tokens: PositiveInt,
 ) -> None:
-    """Write the pool of a task as Parquet.
+    """Write the pool of a task as Parquet, and what it cost as JSON.
 
-    Columns: ROW; model, seed, temperature, top_p and max_new_tokens are what decided a completion.
-    source: a model's folder, or one that `dartune import-pool` wrote: then its first n_programs rows are the pool, and
-    what follows is of no use. n_programs: completions asked for. batch_size: completions per call of the model; each
-    batch has its own seed.
+    Columns: ROW; method, model, seed, temperature, top_p and max_new_tokens are what decided a completion.
+    rules: how a search's programs are judged on the training instances, or {} for a method that judges none (stage
+    referee). options: of the method. source: a model's folder, a server's .yaml, recorded completions, or a folder that
+    `dartune import-pool` wrote: then its first n_programs rows are the pool, and what follows is of no use. method: a
+    file of search/. n_programs: completions asked for. batch_size: completions per call of the model, when sampling; a
+    search asks for as many as it needs at a time. Each batch has its own seed.
     """
-    base = Path(source)
-    if (table := imported(task, base)) is not None:
+    if (table := imported(task, Path(source))) is not None:
         journal.write(table.slice(0, n_programs), output)
+        journal.write_json(metrics, summary(table.slice(0, n_programs), None))
         return
-    prompt, model_revision = Task(task).prompt, revision(base)
     sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
-    key = journal.fingerprint(
-        [], prompt=prompt, model=model_revision, seed=seed, batch_size=batch_size, sampling=sampling
-    )
-    model, tokenizer = open_model(base), open_tokenizer(base)
-
-    def batch(rows: range) -> pa.Table:
-        completions = complete(
-            model,
-            tokenizer,
-            prompt,
-            len(rows),
-            seed=start_seed("pool", task, seed, rows.start),
+    backend = open_backend(Path(source))
+    work, judged_by = journal.WORK / "pools" / task, json.loads(rules.read_text())
+    with judging(task, judged_by) as referee:
+        table = explore(
+            f"pool {task}",
+            Task(task),
+            method,
+            options,
+            backend,
+            referee,
+            n_evaluations=n_programs,
+            size=batch_size if method == SAMPLE else None,
+            seeds=[seed],
             sampling=sampling,
+            work=work,
+            rules=judged_by,
         )
-        return pa.Table.from_pylist(
-            [
-                {
-                    "id": f"{task}-{seed}-{number:06d}",
-                    "task": task,
-                    "prompt": prompt,
-                    "completion": completion.text,
-                    "n_tokens": completion.n_tokens,
-                    "finish": completion.finish,
-                    "model": model_revision,
-                    "seed": seed,
-                    "temperature": temperature,
-                    "top_p": top_p,
-                    "max_new_tokens": max_new_tokens,
-                }
-                for number, completion in zip(rows, completions, strict=True)
-            ],
-            schema=ROW,
-        )
+    decided = {"task": task, "method": method, "model": backend.revision, **vars(sampling)}
+    table = table.select(WRITTEN.names)
+    for field in ROW:
+        if field.name in decided:
+            table = table.append_column(field, pa.array([decided[field.name]] * len(table), field.type))
+    journal.write(table.select(ROW.names), output)
+    journal.write_json(metrics, summary(table, backend))
+    shutil.rmtree(work)
 
-    journal.run(f"pool {task}", key, n_programs, batch_size, batch, output)
+
+def open_backend(source: Path) -> Backend:
+    """The back end that a path names: a model's folder, a server (.yaml) or recorded completions (.jsonl, .parquet)."""
+    if source.is_dir():
+        from dartune.local import Local
+
+        return Local(source)
+    if source.suffix == ".yaml":
+        from dartune.server import open_server
+
+        return open_server(source)
+    if source.suffix in (".jsonl", ".parquet"):
+        from dartune.recording import Recording
+
+        return Recording(source)
+    raise Mistake(f"{source}: expected a model's folder, a server's .yaml, or recorded completions (.jsonl, .parquet)")
+
+
+def judging(task: str, rules: dict[str, Any]) -> AbstractContextManager[Referee | None]:
+    if not rules:
+        return nullcontext()
+    return Referee(Task(task), SPLIT, max_slowdown=rules["max_slowdown"], memory_mib=rules["memory_mib"])
+
+
+def summary(table: pa.Table, backend: Backend | None) -> dict[str, Any]:
+    """What the pool cost: completions, tokens of prompts and completions, and money where the back end has prices."""
+    n_prompt_tokens, n_tokens = (sum(filter(None, table[name].to_pylist())) for name in ("n_prompt_tokens", "n_tokens"))
+    prices = backend.prices if backend else (0.0, 0.0)
+    finishes = table["finish"].to_pylist()
+    return {
+        "n_programs": len(table),
+        "n_prompt_tokens": n_prompt_tokens,
+        "n_tokens": n_tokens,
+        "money": round((prices[0] * n_prompt_tokens + prices[1] * n_tokens) / 1e6, 6),
+        "finish": {finish: finishes.count(finish) for finish in sorted(set(finishes))},
+    }
 
 
 def imported(task: str, source: Path) -> pa.Table | None:
