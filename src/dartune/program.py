@@ -43,8 +43,3 @@ def runs_twice(program: str, key: str) -> bool:
     key: hexadecimal hash of the normal form, so that a program is always in the sample or never.
     """
     return bool(ENTROPY.search(program)) or int(key[:8], 16) % SAMPLED == 0
-
-
-def plain(text: str) -> str:
-    """Text whose control and direction characters are spelled out, so that what is read is what runs."""
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\u{ord(c):04x}" for c in text)

@@ -41,7 +41,7 @@ class Referee:
         self.task = task
         self._max_slowdown, self._memory_mib = max_slowdown, memory_mib
         self._panel = open_panel(task, split, cluster)
-        self._version = version(task, split)
+        self.version = version(task, split)
         self.n_run = 0
 
     def __enter__(self) -> "Referee":
@@ -53,7 +53,7 @@ class Referee:
             self.timeout_s = self._limit()
             self._stack = stack.pop_all()
         limits = {"timeout_s": self.timeout_s, "memory_mib": self._memory_mib, "missing": missing}
-        self._known = Evaluations(self.task.name, journal.fingerprint([], version=self._version, **limits))
+        self._known = Evaluations(self.task.name, journal.fingerprint([], version=self.version, **limits))
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -77,7 +77,7 @@ class Referee:
 
     def _limit(self) -> float:
         """CPU seconds, measured once per version of the task and remembered, so that reruns have the same limit."""
-        known = Evaluations(self.task.name, journal.fingerprint([], version=self._version, limit=self._max_slowdown))
+        known = Evaluations(self.task.name, journal.fingerprint([], version=self.version, limit=self._max_slowdown))
         return known.agreed("timeout_s") or known.agree("timeout_s", self._measured_limit())
 
     def _measured_limit(self) -> float:

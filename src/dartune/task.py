@@ -29,7 +29,12 @@ class Task:
     @property
     def prompt(self) -> str:
         """The fixed prompt x of METHOD: task description + function template."""
-        return f"{self._read('prompt.md').strip()}\n\n```python\n{self.template.strip()}\n```\n"
+        return f"{self.description}\n\n```python\n{self.template.strip()}\n```\n"
+
+    @property
+    def description(self) -> str:
+        """What the task is, in words."""
+        return self._read("prompt.md").strip()
 
     @property
     def template(self) -> str:
@@ -40,6 +45,11 @@ class Task:
     def signature(self) -> str:
         """The line of the template that defines the function."""
         return next(line for line in self.template.splitlines() if line.startswith("def "))
+
+    @property
+    def function(self) -> str:
+        """The name of the template's function."""
+        return self.signature.removeprefix("def ").split("(")[0]
 
     @property
     def splits(self) -> tuple[str, ...]:

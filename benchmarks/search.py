@@ -1,0 +1,105 @@
+"""Does search beat sampling? The base model inside each method, at equal evaluations and at equal seconds.
+
+`make search-methods`, or: python benchmarks/search.py --tasks tsp_construct --n-evaluations 500 --seeds 0 1 2. Guided
+by validation instances; top 1 and top 10 are judged on test instances, which guide nothing. What is done is kept in
+.work, so that a killed run goes on.
+"""
+
+import argparse
+import statistics
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dartune import figures, journal, params
+from dartune.contest import Runs, by_seed, in_equal_time, outcomes, summary
+from dartune.evidence import t_text
+from dartune.exploration import explore, options
+from dartune.generation import Sampling
+from dartune.local import Local
+from dartune.proposal import SAMPLE, methods
+from dartune.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
+from dartune.task import Task
+
+BASE = Path("models/base")
+GUIDE, HELD_OUT = "validation", "test"
+SAMPLING = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=256)
+PLOT = Path("docs/search.svg")
+LIMITS: dict[str, Any] = {"max_slowdown": MAX_SLOWDOWN, "memory_mib": MEMORY_MIB}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", nargs="+", default=params.read()["tasks"])
+    parser.add_argument("--n-evaluations", type=int, default=500)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments = parser.parse_args()
+    print("| task | method | valid | top 1 | - sample | - sample, equal seconds | top 10 | - sample | evaluations/s |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    curves = {}
+    for task in arguments.tasks:
+        found = searched(Task(task), arguments.n_evaluations, arguments.seeds)
+        with Referee(Task(task), HELD_OUT, **LIMITS) as referee:
+            runs = outcomes(found, referee, GUIDE, HELD_OUT)
+        for line in lines(task, found, runs, arguments.seeds):
+            print(line, flush=True)
+        curves[task] = {
+            method: np.array([[row["best_quality"] for row in runs[method, "base", s]] for s in arguments.seeds])
+            for method in methods()
+        }
+    PLOT.parent.mkdir(exist_ok=True)
+    colours = "".join(f"{name[4:-1]}:{colour};" for colour, name in figures.PAINT.items() if name.startswith("var("))
+    drawn = figures.method_curves("search methods", curves)  # painted with a page's colours, and here is no page
+    PLOT.write_text(drawn.replace("<svg", f'<svg style="{colours}background:white"', 1))
+
+
+def searched(task: Task, n_evaluations: int, seeds: list[int]) -> Runs:
+    backend = Local(BASE)
+    found: Runs = {}
+    with Referee(task, GUIDE, **LIMITS) as referee:
+        for method in methods():
+            table = explore(
+                f"methods {task.name} {method}",
+                task,
+                method,
+                options(method),
+                backend,
+                referee,
+                n_evaluations=n_evaluations,
+                size=None,
+                seeds=seeds,
+                sampling=SAMPLING,
+                work=journal.WORK / "methods" / task.name / "found",
+            )
+            found |= {(method, "base", seed): own for seed, own in by_seed(table, seeds).items()}
+    return found
+
+
+def lines(task: str, found: Runs, runs: Runs, seeds: list[int]) -> Iterator[str]:
+    figures_of = {method: [summary(runs[method, "base", seed]) for seed in seeds] for method in methods()}
+    for method, each in figures_of.items():
+        valid, top_1, top_10 = (statistics.mean(f[name] for f in each) for name in ("validity", "top_1", "top_10"))
+        against = partial(difference, each, figures_of[SAMPLE])
+        rate = statistics.mean(1 / statistics.mean(row["seconds"] for row in found[method, "base", s]) for s in seeds)
+        timed = t_text([at_equal_seconds(found, runs, method, seed) for seed in seeds])
+        yield (
+            f"| {task} | {method} | {valid:.3f} | {top_1:.3f} | {against('top_1')} | {timed} |"
+            f" {top_10:.3f} | {against('top_10')} | {rate:.0f} |"
+        )
+
+
+def difference(ours: list[dict[str, float]], theirs: list[dict[str, float]], name: str) -> str:
+    return t_text([mine[name] - other[name] for mine, other in zip(ours, theirs, strict=True)])
+
+
+def at_equal_seconds(found: Runs, runs: Runs, method: str, seed: int) -> float:
+    """The method's best minus sampling's after the seconds that the faster of the two took for all its evaluations."""
+    _, (ours, theirs) = in_equal_time(found, runs, (method, "base", seed), (SAMPLE, "base", seed))
+    return ours[1] - theirs[1]
+
+
+if __name__ == "__main__":
+    main()
