@@ -1,16 +1,18 @@
-"""base: the base model, trained or pointed to. Usage: base.py OUTPUT METRICS"""
+"""base: the base model, trained or pointed to. Usage: base.py OUTPUT METRICS COST"""
 
 import sys
 from pathlib import Path
 
 from dartune import params
+from dartune.cost import measured
 from dartune.embedded import make_base
 from dartune.mistake import one_line
 
 
 @one_line
-def main(output: str, metrics: str) -> None:
-    make_base(Path(output), Path(metrics), **params.section("base", make_base))
+def main(output: str, metrics: str, cost: str) -> None:
+    with measured(Path(cost)):
+        make_base(Path(output), Path(metrics), **params.section("base", make_base))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """The embedded base model: a small Llama trained from scratch on programs that the tasks' grammars draw.
 
 It makes the pipeline real on a laptop: it writes valid programs of very different quality. It is of no other use. Of
-a prompt it reads the function's signature only, which its chat template cuts out: it knows no English.
+a prompt it reads the function's signature, the line "Operation: ..." and the programs to start from, which its chat
+template cuts out: it knows no English.
 """
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -13,16 +15,31 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dartune.checkpoint import CORPUS, point_to, quiet, render, text_fingerprint
 from dartune.journal import fingerprint, folder, last_checkpoint, write, write_json
+from dartune.prompts import OPERATIONS
+from dartune.rewriting import Rewriting
 from dartune.task import Task
 
 EMBEDDED = "embedded"
-BOS, EOS, PAD, PROGRAM = "<s>", "</s>", "<pad>", "<program>"
+BOS, EOS, PAD, PARENT, PROGRAM = "<s>", "</s>", "<pad>", "<parent>", "<program>"
 SAVE_STEPS = 200
+# The last block of code is the task's template, of which the signature counts; those before it are parents.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {%- if message.role == 'user' -%}
-{{- bos_token -}}
-{%- for line in message.content.split('\\n') if line.startswith('def ') -%}{{- line -}}{%- endfor -%}
+{%- set found = namespace(operation='', block=none, blocks=[]) -%}
+{%- for line in message.content.split('\\n') -%}
+{%- if line.startswith('```') and found.block is none -%}{%- set found.block = '' -%}
+{%- elif line.startswith('```') -%}
+{%- set found.blocks = found.blocks + [found.block] -%}{%- set found.block = none -%}
+{%- elif found.block is not none -%}{%- set found.block = found.block + line + '\\n' -%}
+{%- elif line.startswith('Operation: ') -%}{%- set found.operation = '<' + line[11:] + '>' -%}
+{%- endif -%}
+{%- endfor -%}
+{{- bos_token + found.operation -}}
+{%- for block in found.blocks[:-1] -%}{{- '<parent>' + block -}}{%- endfor -%}
+{%- for block in found.blocks[-1:] -%}
+{%- for line in block.split('\\n') if line.startswith('def ') -%}{{- line -}}{%- endfor -%}
+{%- endfor -%}
 {%- else -%}
 {{- '<program>' + message.content + eos_token -}}
 {%- endif -%}
@@ -42,6 +59,7 @@ def make_base(
     tasks: list[str],
     seed: NonNegativeInt,
     n_programs: PositiveInt,
+    n_rewritings: NonNegativeInt,
     n_epochs: PositiveFloat,
     batch_size: PositiveInt,
     learning_rate: PositiveFloat,
@@ -52,14 +70,15 @@ def make_base(
     """Write the base model's folder: the embedded model, trained now, or a pointer to `model`.
 
     tasks: those whose grammars the embedded model learns; running fewer tasks does not train it anew.
-    n_programs: drawn per task. vocabulary: at most so many pieces. width: of a layer, in heads of 32.
+    n_programs: drawn per task. n_rewritings: answers to a search's prompts, per task (rewriting.py). vocabulary: at
+    most so many pieces. width: of a layer, in heads of 32.
     """
     if model != EMBEDDED:
         point_to(output, model, revision)
         write_json(metrics, {"model": model, "revision": revision})
         return
-    texts = {task: corpus(task, n_programs, seed) for task in tasks}
-    tokenizer = train_tokenizer([text for programs in texts.values() for text in programs], vocabulary)
+    lessons = {task: [*plain(task, n_programs, seed), *rewritten(task, n_rewritings, seed)] for task in tasks}
+    tokenizer = train_tokenizer([lesson.answer for each in lessons.values() for lesson in each], vocabulary)
     network = new_network(tokenizer, width, n_layers, seed)
     training: dict[str, Any] = {
         "seed": seed,
@@ -68,19 +87,34 @@ def make_base(
         "learning_rate": learning_rate,
     }
     key = fingerprint(
-        [Path(__file__)], texts=texts, vocabulary=len(tokenizer), width=width, n_layers=n_layers, **training
+        [Path(__file__)], lessons=lessons, vocabulary=len(tokenizer), width=width, n_layers=n_layers, **training
     )
-    loss = train_network(network, tokenizer, texts, key=key, **training)
-    save(network, tokenizer, texts, output)
+    loss = train_network(network, tokenizer, lessons, key=key, **training)
+    save(network, tokenizer, lessons, output)
     n_parameters = sum(p.numel() for p in network.parameters())
-    counts = {task: len(programs) for task, programs in texts.items()}
+    counts = {task: len(each) for task, each in lessons.items()}
     write_json(metrics, {"model": model, "validation_loss": loss, "n_parameters": n_parameters, "n_programs": counts})
 
 
-def corpus(task: str, n_programs: int, seed: int) -> list[str]:
-    """Programs drawn from a task's grammar, no text twice, in the order drawn."""
-    rng, draw = Random(f"{task}/{seed}"), Task(task).grammar.draw
-    return list(dict.fromkeys(draw(rng) for _ in range(n_programs)))
+@dataclass(frozen=True)
+class Lesson:
+    """A prompt, the answer to learn, and the program in it."""
+
+    prompt: str
+    answer: str
+    program: str
+
+
+def plain(task: str, n_programs: int, seed: int) -> list[Lesson]:
+    """Programs drawn from a task's grammar to its fixed prompt, no text twice, in the order drawn."""
+    rng, draw, prompt = Random(f"{task}/{seed}"), Task(task).grammar.draw, Task(task).prompt
+    return [Lesson(prompt, text, text) for text in dict.fromkeys(draw(rng) for _ in range(n_programs))]
+
+
+def rewritten(task: str, n_rewritings: int, seed: int) -> list[Lesson]:
+    """Children of programs to the prompts of search methods."""
+    rewriting = Rewriting(task, seed)
+    return [Lesson(*rewriting.example()) for _ in range(n_rewritings)]
 
 
 def train_tokenizer(texts: list[str], vocabulary: int) -> Any:
@@ -98,7 +132,7 @@ def train_tokenizer(texts: list[str], vocabulary: int) -> Any:
         texts,
         trainers.BpeTrainer(
             vocab_size=vocabulary,
-            special_tokens=[PAD, BOS, EOS, PROGRAM],
+            special_tokens=[PAD, BOS, EOS, PARENT, PROGRAM, *(f"<{name}>" for name in OPERATIONS)],
             initial_alphabet=sorted(alphabet),
             show_progress=False,
         ),
@@ -132,7 +166,7 @@ def new_network(tokenizer: Any, width: int, n_layers: int, seed: int) -> Any:
 def train_network(
     network: Any,
     tokenizer: Any,
-    texts: dict[str, list[str]],
+    lessons: dict[str, list[Lesson]],
     *,
     seed: int,
     n_epochs: float,
@@ -140,7 +174,7 @@ def train_network(
     learning_rate: float,
     key: str,
 ) -> float:
-    """Train on (prompt, program) of all tasks, the loss on the program only; return the held-out loss in nats a token.
+    """Train on the lessons of all tasks, prompts and answers; return the held-out loss in nats a token.
 
     Checkpoints are kept in the journal `key`: a killed training goes on from the last one.
     """
@@ -153,7 +187,7 @@ def train_network(
     quiet()
     torch.set_num_threads(1)
     set_seed(seed)
-    rows = examples(tokenizer, texts, seed)
+    rows = examples(tokenizer, lessons, seed)
     held_out = len(rows) // 50 + 1
     work = folder("base", key)
     options = SFTConfig(
@@ -167,6 +201,7 @@ def train_network(
         warmup_steps=100,
         weight_decay=0.01,
         max_length=1024,
+        completion_only_loss=False,  # the parents in a prompt are programs to learn from too
         train_sampling_strategy="group_by_length",
         use_cpu=not torch.cuda.is_available(),
         bf16=False,
@@ -193,25 +228,26 @@ def train_network(
     return float(loss)
 
 
-def examples(tokenizer: Any, texts: dict[str, list[str]], seed: int) -> Any:
+def examples(tokenizer: Any, lessons: dict[str, list[Lesson]], seed: int) -> Any:
     """All tasks' (prompt, completion) as rendered text, shuffled."""
     from datasets import Dataset
 
-    rows = []
-    for task, programs in texts.items():
-        messages = render(tokenizer, Task(task).prompt)
-        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        rows += [{"prompt": prompt, "completion": program} for program in programs]
+    def rendered(prompt: str) -> str:
+        messages = render(tokenizer, prompt)
+        return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+
+    flat = [lesson for each in lessons.values() for lesson in each]
+    rows = [{"prompt": rendered(lesson.prompt), "completion": lesson.answer} for lesson in flat]
     Random(seed).shuffle(rows)
     return Dataset.from_list(rows)
 
 
-def save(network: Any, tokenizer: Any, texts: dict[str, list[str]], output: Path) -> None:
+def save(network: Any, tokenizer: Any, lessons: dict[str, list[Lesson]], output: Path) -> None:
     """Weights in bf16 (half the size, measured to write as well), tokenizer, and fingerprints of the corpus."""
     import pyarrow as pa
     import torch
 
     network.to(torch.bfloat16).save_pretrained(output)
     tokenizer.save_pretrained(output)
-    seen = sorted(text_fingerprint(text) for programs in texts.values() for text in programs)
+    seen = sorted({text_fingerprint(lesson.program) for each in lessons.values() for lesson in each})
     write(pa.table({"program": pa.array(seen, pa.uint64())}), output / CORPUS)
