@@ -1,17 +1,19 @@
-"""pairs: the drawn pairs in TRL's form. Usage: pairs.py TASK SAMPLE SCORED BASE OUTPUT"""
+"""pairs: the drawn pairs in TRL's form. Usage: pairs.py TASK SAMPLE SCORED BASE OUTPUT COST"""
 
 import sys
 from pathlib import Path
 
 from dartune import params
+from dartune.cost import measured
 from dartune.mistake import one_line
 from dartune.pairs import write_pairs
 
 
 @one_line
-def main(task: str, sample: str, scored: str, base: str, output: str) -> None:
-    section = params.section("pairs", write_pairs)
-    write_pairs(task, Path(sample), Path(scored), Path(base), Path(output), **section)
+def main(task: str, sample: str, scored: str, base: str, output: str, cost: str) -> None:
+    with measured(Path(cost)):
+        section = params.section("pairs", write_pairs)
+        write_pairs(task, Path(sample), Path(scored), Path(base), Path(output), **section)
 
 
 if __name__ == "__main__":

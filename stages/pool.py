@@ -1,16 +1,20 @@
-"""pool: what the base model writes to the task's prompt, or an imported pool. Usage: pool.py TASK SOURCE OUTPUT"""
+"""pool: what a model writes, by sampling or in a search. Usage: pool.py TASK SOURCE RULES OUTPUT METRICS COST"""
 
 import sys
 from pathlib import Path
 
 from dartune import params
+from dartune.cost import measured
+from dartune.exploration import options
 from dartune.mistake import one_line
 from dartune.pool import write_pool
 
 
 @one_line
-def main(task: str, source: str, output: str) -> None:
-    write_pool(task, Path(output), **params.section("pool", write_pool) | {"source": source})
+def main(task: str, source: str, rules: str, output: str, metrics: str, cost: str) -> None:
+    section = params.section("pool", write_pool) | {"source": source}
+    with measured(Path(cost)):
+        write_pool(task, Path(rules), options(section["method"]), Path(output), Path(metrics), **section)
 
 
 if __name__ == "__main__":

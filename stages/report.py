@@ -1,4 +1,4 @@
-"""report: tables and one page of HTML. Usage: report.py METRICS EVALUATION PLOTS OUTPUT SUMMARY"""
+"""report: tables and one page of HTML. Usage: report.py METRICS EVALUATION SEARCH PLOTS OUTPUT SUMMARY COSTS"""
 
 import sys
 from pathlib import Path
@@ -9,14 +9,16 @@ from dartune.report import write_report
 
 
 @one_line
-def main(metrics: str, evaluation: str, plots: str, output: str, summary: str) -> None:
+def main(metrics: str, evaluation: str, search: str, plots: str, output: str, summary: str, costs: str) -> None:
     write_report(
         params.read()["tasks"],
         Path(metrics),
         Path(evaluation),
+        Path(search),
         Path(plots),
         Path(output),
         Path(summary),
+        Path(costs),
         **params.section("report", write_report),
     )
 

@@ -1,17 +1,19 @@
-"""sample: the pairs that a strategy draws from the scored pool. Usage: sample.py TASK SCORED OUTPUT METRICS SHEET"""
+"""sample: the pairs that a strategy draws from the pool. Usage: sample.py TASK SCORED OUTPUT METRICS SHEET COST"""
 
 import sys
 from pathlib import Path
 
 from dartune import params
+from dartune.cost import measured
 from dartune.mistake import one_line
 from dartune.sampling import write_sample
 
 
 @one_line
-def main(task: str, scored: str, output: str, metrics: str, sheet: str) -> None:
-    section = params.section("sample", write_sample)
-    write_sample(task, Path(scored), Path(output), Path(metrics), Path(sheet), **section)
+def main(task: str, scored: str, output: str, metrics: str, sheet: str, cost: str) -> None:
+    with measured(Path(cost)):
+        section = params.section("sample", write_sample)
+        write_sample(task, Path(scored), Path(output), Path(metrics), Path(sheet), **section)
 
 
 if __name__ == "__main__":

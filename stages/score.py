@@ -1,16 +1,18 @@
-"""score: the referee's verdict on every program of the pool. Usage: score.py TASK POOL BASE OUTPUT METRICS"""
+"""score: the referee's verdict on every program of the pool. Usage: score.py TASK POOL BASE OUTPUT METRICS COST"""
 
 import sys
 from pathlib import Path
 
 from dartune import params
+from dartune.cost import measured
 from dartune.mistake import one_line
 from dartune.scoring import write_scored
 
 
 @one_line
-def main(task: str, pool: str, base: str, output: str, metrics: str) -> None:
-    write_scored(task, Path(pool), Path(base), Path(output), Path(metrics), **params.section("score", write_scored))
+def main(task: str, pool: str, base: str, output: str, metrics: str, cost: str) -> None:
+    with measured(Path(cost)):
+        write_scored(task, Path(pool), Path(base), Path(output), Path(metrics), **params.section("score", write_scored))
 
 
 if __name__ == "__main__":

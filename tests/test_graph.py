@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from dartune import exploration, proposal
 from dartune.cli import stages
 from dartune.params import schema
 from dartune.task import names
@@ -18,11 +19,14 @@ PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 
 # What a stage reads of a task's folder, which is found by name and not by import.
 PARTS = {
+    "referee": ["instances.py", "referee.py", "rule.py", "template.py"],
     "pool": ["prompt.md", "template.py"],
     "pairs": ["prompt.md", "template.py"],
     "score": ["instances.py", "referee.py", "rule.py", "template.py"],
     "evaluate": ["instances.py", "prompt.md", "referee.py", "references.json", "rule.py", "template.py"],
+    "search": ["instances.py", "prompt.md", "referee.py", "references.json", "rule.py", "template.py"],
 }
+SECTIONS = {"referee": "score"}  # of stages without a section of their own
 
 
 def imported(file: Path) -> Iterator[str]:
@@ -58,19 +62,42 @@ def declared(stage: str) -> set[str]:
 def task_files(stage: str) -> set[str]:
     if stage == "base":
         tasks = PARAMS["base"]["tasks"]
-        return {f"src/dartune/tasks/{task}/{part}" for task in tasks for part in ("grammar.py", "template.py")}
+        parts = ("grammar.py", "prompt.md", "template.py")
+        return {f"src/dartune/tasks/{task}/{part}" for task in tasks for part in parts}
     return {f"src/dartune/tasks/TASK/{part}" for part in PARTS.get(stage, [])}
+
+
+def methods(stage: str) -> set[str]:
+    """The search methods that a stage finds by name, and what they import."""
+    files = sorted((ROOT / "src/dartune/search").glob("[!_]*.py"))
+    if stage == "referee":
+        return {"src/dartune/search"}
+    found = {path for file in files for path in reached(file)}
+    own = {"pool": {"src/dartune/search/${pool.method}.py"}, "search": {str(f.relative_to(ROOT)) for f in files}}
+    return own[stage] | found if stage in own else set()
+
+
+def judging() -> set[str]:
+    """The files of the referee. Stage referee depends on them."""
+    names = (
+        "behaviour cluster decisions evaluations extraction judgement panel referee sandbox settlement verdict worker"
+    )
+    return {f"src/dartune/{name}.py" for name in names.split()}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_just_the_files_that_it_imports(stage: str) -> None:
-    expected = {f"stages/{stage}.py"} | reached(ROOT / f"stages/{stage}.py") | task_files(stage)
+    expected = {f"stages/{stage}.py"} | reached(ROOT / f"stages/{stage}.py") | task_files(stage) | methods(stage)
+    if stage == "pool":  # what decides verdicts reaches it as a file of data/referee
+        assert judging() <= declared("referee") & expected
+        expected -= judging()
+        assert "data/referee/${item.task}/${pool.method}.json" in STAGES["pool"]["deps"]
     if stage == "base":
         expected |= {"src/dartune/grammar.py"}  # imported by the tasks' grammars
     if stage == "sample":
         expected |= {f"src/dartune/{name}" for name in ("datasheet.md.jinja", "macros.sql", "sql")}
     if stage == "report":
-        expected |= {"src/dartune/report.html.jinja"}
+        expected |= {"src/dartune/report.html.jinja", "src/dartune/cost.html.jinja"}
     assert declared(stage) == expected
 
 
@@ -84,17 +111,19 @@ def test_a_task_folder_imports_nothing_that_its_stages_do_not_depend_on() -> Non
 
 def test_there_is_one_stage_one_script_one_section_and_one_function_of_each_name() -> None:
     scripts = {file.stem for file in (ROOT / "stages").glob("*.py")}
-    assert set(STAGES) == scripts == set(PARAMS) - {"tasks"} == set(stages())
+    assert set(STAGES) == scripts
+    assert set(STAGES) - set(SECTIONS) == set(PARAMS) - {"tasks", "methods"} == set(stages())
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - set(SECTIONS)))
 def test_the_arguments_of_the_function_are_the_keys_of_the_section(stage: str) -> None:
     assert list(schema(stages()[stage])) == list(PARAMS[stage])
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_follows_its_own_section_only(stage: str) -> None:
-    assert set(STAGES[stage]["params"]) - {"tasks"} == {stage}
+    options = {"pool": {"methods.${pool.method}"}, "search": {"methods"}}.get(stage, set())
+    assert set(STAGES[stage]["params"]) - {"tasks"} == {SECTIONS.get(stage, stage)} | options
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -102,8 +131,23 @@ def test_every_path_that_a_command_names_is_declared(stage: str) -> None:
     words = re.sub(r"^PYTHONPATH=src python ", "", STAGES[stage]["cmd"]).split()
     written = [path for kind in ("outs", "metrics", "plots") for path in STAGES[stage].get(kind, [])]
     known = {next(iter(path)) if isinstance(path, dict) else path for path in written} | set(STAGES[stage]["deps"])
+    words = [word for word in words if not word.startswith("metrics/cost")]  # measured on a clock: no outputs
     folders = {dep.split("/")[0] for dep in known}  # report reads metrics/ and writes report/
     assert [word for word in words if word not in known | folders | {"${item.task}"}] == []
+
+
+def test_every_stage_with_work_to_do_says_what_it_cost_and_no_output_hangs_on_the_clock() -> None:
+    for stage in set(STAGES) - {"referee", "report"}:
+        name = "base" if stage == "base" else f"{stage}/${{item.task}}"
+        assert STAGES[stage]["cmd"].split()[-1] == f"metrics/cost/{name}.json"
+    assert YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["metrics"] == ["metrics/cost"]
+
+
+def test_every_method_has_its_options_in_the_parameters_and_no_other_has() -> None:
+    files = {file.stem for file in (ROOT / "src/dartune/search").glob("[!_]*.py")}
+    assert set(PARAMS["methods"]) == files == set(proposal.methods())
+    for name in files:
+        assert exploration.options(name, ROOT / "params.yaml") == PARAMS["methods"][name]
 
 
 def test_every_file_and_make_target_that_the_readme_names_exists() -> None:

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from dartune.checkpoint import location, open_model, open_tokenizer, prompt_ids, revision
-from dartune.embedded import corpus, make_base, new_network, train_tokenizer
-from dartune.generation import Sampling, complete
+from dartune.embedded import make_base, new_network, plain, train_tokenizer
+from dartune.generation import Sampling
 from dartune.journal import write
+from dartune.local import Local
 from dartune.mistake import Mistake
 from dartune.pairs import write_pairs
 from dartune.pool import write_pool
@@ -31,6 +32,7 @@ EMBEDDED = {
     "tasks": ["admissible_set", TASK],
     "seed": 0,
     "n_programs": 40,
+    "n_rewritings": 20,
     "n_epochs": 1,
     "batch_size": 16,
     "learning_rate": 0.003,
@@ -52,6 +54,10 @@ TRAIN: dict[str, Any] = {
     "max_length": 1024,
 }
 LORA = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear"}
+
+
+def corpus(task: str, n: int, seed: int) -> list[str]:
+    return [lesson.answer for lesson in plain(task, n, seed)]
 
 
 @pytest.fixture(scope="session")
@@ -123,9 +129,12 @@ def test_the_prompt_goes_through_the_models_own_chat_template(base: Path) -> Non
 
 
 def test_a_pool_is_written_in_the_same_way_twice_and_otherwise_with_another_seed(base: Path) -> None:
+    rules = Path("rules.json")
+    rules.write_text("{}")
     settings = {"n_programs": 6, "batch_size": 4, "temperature": 1.0, "top_p": 0.95, "max_new_tokens": 8}
     for name, seed in (("one", 0), ("same", 0), ("other", 1)):
-        write_pool(TASK, Path(f"{name}.parquet"), source=str(base), seed=seed, **settings)
+        outputs = Path(f"{name}.parquet"), Path(f"{name}.json")
+        write_pool(TASK, rules, {}, *outputs, source=str(base), method="sample", seed=seed, **settings)
     assert Path("one.parquet").read_bytes() == Path("same.parquet").read_bytes()
     one, other = pq.read_table("one.parquet"), pq.read_table("other.parquet")
     assert len(one) == 6 and len(set(one["id"].to_pylist())) == 6
@@ -134,9 +143,8 @@ def test_a_pool_is_written_in_the_same_way_twice_and_otherwise_with_another_seed
 
 
 def test_batches_do_not_repeat_each_other(base: Path) -> None:
-    model, tokenizer = open_model(base), open_tokenizer(base)
-    sampling = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=12)
-    texts = [c.text for seed in (1, 2) for c in complete(model, tokenizer, "x", 4, seed=seed, sampling=sampling)]
+    local, sampling = Local(base), Sampling(temperature=1.0, top_p=1.0, max_new_tokens=12)
+    texts = [c.text for seed in (1, 2) for c in local.complete(["x"] * 4, seed=seed, sampling=sampling)]
     assert len(set(texts)) == 8
 
 
@@ -261,5 +269,5 @@ def test_the_committed_base_model_is_small_and_writes_programs() -> None:
     folder = Path(__file__).parents[1] / "models/base"
     assert sum(file.stat().st_size for file in folder.iterdir()) < 3_000_000
     sampling = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=256)
-    texts = complete(open_model(folder), open_tokenizer(folder), Task(TASK).prompt, 8, seed=0, sampling=sampling)
+    texts = Local(folder).complete([Task(TASK).prompt] * 8, seed=0, sampling=sampling)
     assert all(text.finish == "stop" and text.text.count("def select_next_node(") == 1 for text in texts)

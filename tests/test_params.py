@@ -37,12 +37,21 @@ def change(file: Path, key: str, value: object) -> None:
 
 
 def test_the_committed_parameters_are_in_order(in_project_copy: Path) -> None:
-    assert set(check()) == {"tasks", *stages()}
+    assert set(check()) == {"tasks", "methods", *stages()}
 
 
 MISTAKES = [
     ("tasks", ["tsp_constuct"], "there is no task 'tsp_constuct'; did you mean 'tsp_construct'?"),
     ("tasks", [], "expected a list of different names"),
+    ("pool.method", "eohh", "there is no search method 'eohh'; did you mean 'eoh'?"),
+    ("search.methods", ["sample", "climp"], "there is no search method 'climp'; did you mean 'climb'?"),
+    ("search.methods", [], "search.methods is []: list should have at least 1 item"),
+    ("search.guide", "train", "search.guide is 'train', which admissible_set does not hold out"),
+    ("search.n_evaluations", 0, "search.n_evaluations is 0: input should be greater than 0"),
+    ("pool.n_programs", 0, "pool.n_programs is 0: input should be greater than 0"),
+    ("methods.eoh.population", 0, "methods.eoh.population is 0: input should be greater than 0"),
+    ("methods.funsearch.islands", 3, "methods.funsearch.islands is not a parameter; did you mean 'n_islands'?"),
+    ("methods", MISSING, "methods.sample is missing; search method sample needs it"),
     ("trian", {}, "'trian' is not a stage; did you mean 'train'?"),
     ("train", MISSING, "section 'train' is missing"),
     ("train.beta", MISSING, "train.beta is missing"),
@@ -97,7 +106,7 @@ def test_the_command_prints_one_line_and_fails(in_project_copy: Path) -> None:
 
 def test_a_stage_refuses_its_section_before_it_loads_anything(in_project_copy: Path) -> None:
     change(in_project_copy, "train.beta", "high")
-    command = [sys.executable, str(ROOT / "stages/train.py"), "tsp_construct", *"abcde"]
+    command = [sys.executable, str(ROOT / "stages/train.py"), "tsp_construct", *"abcdef"]
     result = subprocess.run(command, cwd=in_project_copy.parent, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr == "params.yaml: train.beta is 'high': input should be a valid number\n"

@@ -24,6 +24,7 @@ TINY = {
     },
     "train": {"per_device_train_batch_size": 2, "loss_type": ["sigmoid"], "loss_weights": [1.0], "lora": None},
     "evaluate": {"n_samples": 20, "batch_size": 20, "with_shifted": False},
+    "search": {"methods": ["funsearch"], "n_evaluations": 12, "seeds": [0, 1]},
 }
 
 
@@ -91,12 +92,17 @@ def flown(project: Path, prefect_server: str) -> subprocess.CompletedProcess[str
     return result
 
 
-AFTER_POOL = {"score", "sample", "pairs", "train", "evaluate", "report"}
+AFTER_POOL = {"score", "sample", "pairs", "train", "evaluate", "search", "report"}
 
 
 def test_the_flow_runs_every_stage_but_the_base_that_is_committed(project: Path, flown) -> None:
     states = dict(re.findall(r"^(\w+)(?:@\w+)? +(Completed|Cached|Restored) ", flown.stdout, re.MULTILINE))
-    assert states == {"base": "Cached", "pool": "Completed", **dict.fromkeys(AFTER_POOL, "Completed")}
+    assert states == {
+        "base": "Cached",
+        "referee": "Completed",
+        "pool": "Completed",
+        **dict.fromkeys(AFTER_POOL, "Completed"),
+    }
     assert "base against tuned" in flown.stdout.lower()
     assert re.search(r"^report: .*report/index.html$", flown.stdout, re.MULTILINE)
 
@@ -109,6 +115,12 @@ def test_the_first_run_leaves_tables_metrics_and_a_report(project: Path, flown) 
     assert json.loads((project / f"metrics/train/{TASK}.json").read_text())["n_pairs"] == 8
     assert set(json.loads((project / f"metrics/evaluate/{TASK}.json").read_text())) == {"test"}
     assert (project / "report/index.html").stat().st_size > 10_000
+    assert len(pq.read_table(project / f"data/search/{TASK}.parquet")) == 2 * 2 * 12
+    searches = json.loads((project / f"metrics/search/{TASK}.json").read_text())
+    assert {name: found["n_seeds"] for name, found in searches.items()} == {"funsearch": 2}
+    assert json.loads((project / f"metrics/pool/{TASK}.json").read_text())["n_programs"] == 60
+    for stage in ("pool", "score", "sample", "pairs", "train", "evaluate", "search"):
+        assert json.loads((project / f"metrics/cost/{stage}/{TASK}.json").read_text())["seconds"] > 0
 
 
 def test_nothing_runs_the_second_time(project: Path, flown, prefect_server: str) -> None:
@@ -123,15 +135,16 @@ def test_dvc_repro_alone_gives_the_same_lock_from_scratch(project: Path, flown, 
     run(tmp_path, "git", "clone", "-q", str(project), "clone")
     clone = tmp_path / "clone"
     lock = (clone / "dvc.lock").read_bytes()
-    assert repro(clone) == {"pool", *AFTER_POOL}
+    assert repro(clone) == {"referee", "pool", *AFTER_POOL}
     assert (clone / "dvc.lock").read_bytes() == lock
-    assert run(clone, "git", "status", "--porcelain").stdout == ""
+    changed = run(clone, "git", "status", "--porcelain").stdout.splitlines()
+    assert [line for line in changed if "metrics/cost/" not in line] == []
 
 
 def test_another_beta_by_an_experiment_runs_training_and_what_follows(project: Path, flown) -> None:
     output = run(project, "dvc", "exp", "run", "-S", "train.beta=0.2", "-n", "beta").stdout
     ran = {name.split("@")[0] for name in re.findall(r"Running stage '([^']+)'", output)}
-    assert ran == {"train", "evaluate", "report"}
+    assert ran == {"train", "evaluate", "search", "report"}
     assert "beta" in run(project, "dvc", "exp", "show", "--csv").stdout
     before, after = run(project, "git", "rev-parse", "HEAD").stdout.strip(), commit(project, "beta")
     assert "train.beta" in run(project, "dvc", "params", "diff", before, after).stdout
@@ -200,7 +213,16 @@ def test_an_edited_report_draws_the_report(project: Path, flown) -> None:
 
 def test_an_edited_referee_scores_and_what_follows_but_writes_no_pool(project: Path, flown) -> None:
     edit(project, f"src/dartune/tasks/{TASK}/referee.py", "float((3 ** ", "1.0 + float((3 ** ")
-    assert repro(project) == AFTER_POOL
+    assert repro(project) == {"referee", *AFTER_POOL}
+
+
+def test_a_pool_that_a_search_wrote_hangs_on_the_referee_and_its_own_options_only(project: Path, flown) -> None:
+    set_params(project, {"pool": {"method": "climb"}})
+    assert repro(project) == {"pool", *AFTER_POOL}
+    set_params(project, {"methods": {"eoh": {"population": 10, "n_parents": 2}}})
+    assert "pool" not in repro(project)
+    edit(project, f"src/dartune/tasks/{TASK}/referee.py", "1.0 + float((3 ** ", "2.0 + float((3 ** ")
+    assert {"referee", "pool", "score"} <= repro(project)
 
 
 def test_a_pool_too_small_stops_the_run_with_one_line(project: Path, flown, prefect_server: str) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from dartune import journal
+from dartune.contest import ROW as SEARCHED
 from dartune.evaluation import ROW, compare
 from dartune.mistake import Mistake
 from dartune.report import read_result, warnings_of, write_report
@@ -39,6 +40,7 @@ def rows(model: str, scores: list[float | None], n_tokens: int = 50) -> list[dic
             "behaviour": str(score) if score else None,
             "quality": 4 / -score if score else 0.0,
             "gap": -score / 4 - 1 if score else None,
+            "n_prompt_tokens": 10,
             "n_tokens": n_tokens,
             "finish": "stop",
         }
@@ -75,6 +77,9 @@ SAMPLE = {
 }
 
 
+TOPS = {"base": 0.6, "tuned": 0.7}
+
+
 def write_inputs(folder: Path, base: list[dict[str, Any]], tuned: list[dict[str, Any]], curve: str = "") -> None:
     """What the stages leave of the task "tour"; the figures are those of the stage evaluate itself."""
     table = pa.Table.from_pylist(base + tuned, schema=ROW)
@@ -96,6 +101,23 @@ def write_inputs(folder: Path, base: list[dict[str, Any]], tuned: list[dict[str,
         "sample": SAMPLE,
         "train": {"n_pairs": 4, "too_long": [], "beta": 0.1, "steps": 5, "last": {}, "held_out": {"loss": 0.69}},
     }
+    tokens = {"n_prompt_tokens": 10, "n_tokens": 20}
+    metrics["pool"] = {"n_programs": 10, "n_prompt_tokens": 400, "n_tokens": 1000, "money": 0.0, "finish": {"stop": 10}}
+    metrics["search"] = {
+        "eoh": {
+            "n_evaluations": 2,
+            "n_seeds": 2,
+            **{model: {"top_1": top, "top_10": top, **tokens} for model, top in TOPS.items()},
+            "difference": {key: {"estimate": 0.1, "low": -0.2, "high": 0.4} for key in ("top_1", "top_10")},
+        }
+    }
+    searched = [
+        {"method": "eoh", "model": model, "seed": seed, "evaluation": i, "best_quality": top * i / 2}
+        for model, top in TOPS.items()
+        for seed in (0, 1)
+        for i in (1, 2)
+    ]
+    journal.write(pa.Table.from_pylist(searched, schema=SEARCHED), folder / "search/tour.parquet")
     for stage, content in metrics.items():
         journal.write_json(folder / f"metrics/{stage}/tour.json", content)
     (folder / "plots").mkdir(exist_ok=True)
@@ -104,7 +126,10 @@ def write_inputs(folder: Path, base: list[dict[str, Any]], tuned: list[dict[str,
 
 def report(folder: Path, **limits: float) -> tuple[str, str, dict[str, Any]]:
     """index.html, summary.txt and summary.json of the inputs in folder."""
-    inputs = [folder / name for name in ("metrics", "evaluation", "plots", "report", "metrics/summary.json")]
+    inputs = [
+        folder / name
+        for name in ("metrics", "evaluation", "search", "plots", "report", "metrics/summary.json", "cost.html")
+    ]
     write_report(["tour"], *inputs, **LIMITS | limits)
     html, table = ((folder / "report" / name).read_text("utf-8") for name in ("index.html", "summary.txt"))
     return html, table, json.loads((folder / "metrics/summary.json").read_text())
@@ -131,7 +156,8 @@ def of_improved(improved: Path) -> tuple[str, str, dict[str, Any]]:
 def warnings(folder: Path, **limits: float) -> list[str]:
     """The warnings alone: they need no drawing."""
     shares = {"validity": 0.05, "distinct_behaviours": 0.2, "equal_to_template": 0.1} | limits
-    return warnings_of(read_result("tour", folder / "metrics", folder / "evaluation", folder / "plots"), shares)
+    inputs = [folder / name for name in ("metrics", "evaluation", "search", "plots")]
+    return warnings_of(read_result("tour", *inputs), shares)
 
 
 def test_a_clear_improvement_is_marked_better_and_raises_no_warning(of_improved: tuple[Any, ...]) -> None:

@@ -9,24 +9,30 @@ import pyarrow as pa
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dartune import journal
-from dartune.checkpoint import open_model, open_tokenizer, revision
+from dartune.checkpoint import revision
 from dartune.evidence import difference, figures
-from dartune.generation import Sampling, complete, start_seed
+from dartune.generation import Sampling, start_seed
+from dartune.judgement import JUDGED, judge, sources
 from dartune.mistake import Mistake
 from dartune.referee import Referee
-from dartune.scoring import JUDGED, judge, sources
 from dartune.task import Task
 from dartune.verdict import Verdict
 
 BATCH = 200
+WRITTEN = pa.schema(
+    [
+        ("completion", pa.string()),
+        ("n_prompt_tokens", pa.int64()),
+        ("n_tokens", pa.int64()),
+        ("finish", pa.string()),
+    ]
+)
 ROW = pa.schema(
     [
         ("model", pa.string()),
         ("sample", pa.int64()),
         ("split", pa.string()),
-        ("completion", pa.string()),
-        ("n_tokens", pa.int64()),
-        ("finish", pa.string()),
+        *WRITTEN,
         *JUDGED,
         ("quality", pa.float64()),
         ("gap", pa.float64()),
@@ -84,7 +90,7 @@ def written(
     seed: int,
     sampling: Sampling,
 ) -> pa.Table:
-    """n_samples completions of one of the two models: {"completion", "n_tokens", "finish"}."""
+    """n_samples completions of one of the two models: WRITTEN."""
     prompt = Task(task).prompt
     weights = [tuned] if tuned else []
     settings = {
@@ -93,19 +99,20 @@ def written(
         "seed": seed,
         "batch_size": batch_size,
         "sampling": sampling,
+        "columns": WRITTEN.names,
     }
     key = journal.fingerprint(weights, **settings)
     output = journal.WORK / "evaluate" / task / f"{name}-{key}-{n_samples}.parquet"
     if output.exists():
         return journal.read(output)
-    model, tokenizer = open_model(base, tuned), open_tokenizer(base)
+    from dartune.local import Local
+
+    backend = Local(base, tuned)
 
     def batch(rows: range) -> pa.Table:
         first = start_seed("evaluate", name, task, seed, rows.start)
-        answers = complete(model, tokenizer, prompt, len(rows), seed=first, sampling=sampling)
-        return pa.Table.from_pylist(
-            [{"completion": answer.text, "n_tokens": answer.n_tokens, "finish": answer.finish} for answer in answers]
-        )
+        answers = backend.complete([prompt] * len(rows), seed=first, sampling=sampling)
+        return pa.Table.from_pylist([{"completion": answer.text, **vars(answer)} for answer in answers], schema=WRITTEN)
 
     return journal.run(f"evaluate {task} {name}", key, n_samples, batch_size, batch, output)
 
@@ -177,4 +184,5 @@ def summary(rows: list[dict[str, Any]], qualities: np.ndarray, template_score: f
         "gap_percent_top_10": round(float(np.mean(gaps[:10])), 4) if gaps else None,
         "gap_percent_median": round(float(np.median(gaps)), 4) if gaps else None,
         "mean_tokens": round(float(np.mean([row["n_tokens"] for row in rows])), 2),
+        **{name: sum(row[name] for row in rows) for name in ("n_prompt_tokens", "n_tokens")},
     }

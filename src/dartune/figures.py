@@ -23,6 +23,7 @@ PAINT = {
     REJECTED: "var(--rejected)",
 }
 MODELS = {"base": BASE, "tuned": TUNED}
+METHODS = {"sample": INK, "climb": CHOSEN, "eoh": BASE, "funsearch": TUNED}
 MAX_POINTS = 400  # per line: more cannot be seen, and make a large page
 Qualities = dict[str, np.ndarray]  # by model, (n,)
 
@@ -40,6 +41,19 @@ def best_of_curves(name: str, splits: dict[str, Qualities]) -> str:
 def training_curves(name: str, curve: list[dict[str, float]], held_out: dict[str, float]) -> str:
     """Loss, accuracy, margin and log-probabilities over the steps; an open circle is the held-out pairs' value."""
     return drawing(name, "Training curves", 4, lambda axes: curve_panels(axes, curve, held_out))
+
+
+def search_curves(name: str, curves: dict[str, Qualities]) -> str:
+    """Held-out quality of the best found so far, by method: mean over seeds, in a band from the worst to the best seed.
+
+    curves: by method and model, (seeds, evaluations).
+    """
+    return drawing(name, "Convergence of searches", len(curves), lambda axes: search_panels(axes, curves, MODELS))
+
+
+def method_curves(name: str, curves: dict[str, Qualities]) -> str:
+    """The same for search methods beside each other, by task. curves: by task and method, (seeds, evaluations)."""
+    return drawing(name, "Search methods", len(curves), lambda axes: search_panels(axes, curves, METHODS))
 
 
 def drawing(name: str, label: str, n_columns: int, draw: Callable[[Any], None]) -> str:
@@ -141,6 +155,22 @@ def best_panels(axes: Any, splits: dict[str, Qualities]) -> None:
         reference_line(axis.axhline, axis.get_ylim()[1])
         axis.legend(loc="lower right")
     axes[0].set_ylabel("expected best quality of k")
+
+
+def search_panels(axes: Any, curves: dict[str, Qualities], colours: dict[str, str]) -> None:
+    low = min(float(q[:, -1].min()) for qualities in curves.values() for q in qualities.values())
+    high = max(float(q.max()) for qualities in curves.values() for q in qualities.values())
+    for axis, (title, qualities) in zip(axes, curves.items(), strict=True):
+        for label, values in qualities.items():
+            points, colour = thin(np.arange(values.shape[1])), colours[label]
+            seeds = values[:, points]
+            axis.fill_between(points + 1, seeds.min(axis=0), seeds.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+            axis.plot(points + 1, seeds.mean(axis=0), color=colour, label=label)
+        margin = max(0.6 * (high - low), 0.02)  # the first programs, far below, are not what the eye should compare
+        axis.set(title=title, xlabel="evaluations", ylim=(low - margin, high + 0.1 * margin))
+        reference_line(axis.axhline, high)
+    axes[0].legend(loc="lower right")
+    axes[0].set_ylabel("quality of the best so far")
 
 
 def numbers_of_samples(n: int) -> list[int]:

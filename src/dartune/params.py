@@ -24,12 +24,14 @@ def read(file: Path = FILE) -> dict[str, Any]:
         content = YAML(typ="safe").load(file.read_text())
     except FileNotFoundError as error:
         raise Mistake(f"{file}: there is no such file; run from the root of the project") from error
+    except UnicodeDecodeError as error:
+        raise Mistake(f"{file}: not UTF-8 text ({error.reason})") from error
     except YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
         raise Mistake(f"{file}:{line} does not parse: {getattr(error, 'problem', error)}") from error
     if not isinstance(content, dict):
-        raise Mistake(f"{file}: expected a section for each stage, found {type(content).__name__}")
+        raise Mistake(f"{file}: expected keys with values, found {type(content).__name__}")
     return content
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from pydantic import PositiveInt
 
 from dartune import journal
-from dartune.figures import best_of_curves, distributions, training_curves
+from dartune.convergence import Searches, comparison, cost_page, read_searches
+from dartune.figures import best_of_curves, distributions, search_curves, training_curves
 from dartune.mistake import Mistake
-from dartune.program import plain
+from dartune.text import plain
 
 MODELS = ("base", "tuned")
 MAX_LENGTH_DRIFT = 0.25  # of the base model's mean length
@@ -45,7 +46,7 @@ class Result:
     """What the stages left of one task.
 
     splits: evaluate's figures by split, the held-out split first. rows: evaluate's rows by split and model. curve: the
-    logged steps of training, none when it was very short.
+    logged steps of training, none when it was very short. searches: see convergence.py.
     """
 
     score: dict[str, Any]
@@ -54,6 +55,8 @@ class Result:
     splits: dict[str, Any]
     rows: dict[str, dict[str, list[dict[str, Any]]]]
     curve: list[dict[str, float]]
+    searches: Searches
+    pool: dict[str, Any]
 
     @property
     def held_out(self) -> str:
@@ -67,9 +70,11 @@ def write_report(
     tasks: list[str],
     metrics: Path,
     evaluation: Path,
+    search: Path,
     plots: Path,
     output: Path,
     summary: Path,
+    costs: Path,
     *,
     n_best: PositiveInt,
     max_validity_drop: float,
@@ -77,6 +82,8 @@ def write_report(
     max_template_rise: float,
 ) -> None:
     """Write index.html and summary.txt into output, and summary: all from what the earlier stages measured.
+
+    costs: a page of what was measured on a clock, beside the report.
 
     n_best: programs of each model shown side by side. max_validity_drop, max_distinct_drop, max_template_rise: shares
     of all samples by which the tuned model may be off the base model without a warning.
@@ -86,16 +93,17 @@ def write_report(
         "distinct_behaviours": max_distinct_drop,
         "equal_to_template": max_template_rise,
     }
-    results = {task: read_result(task, metrics, evaluation, plots) for task in tasks}
+    results = {task: read_result(task, metrics, evaluation, search, plots) for task in tasks}
     warnings = {task: warnings_of(result, limits) for task, result in results.items()}
     html = page(results, warnings, n_best)
     output.mkdir(parents=True, exist_ok=True)
     (output / "summary.txt").write_text(terminal_table(results, warnings), encoding="utf-8")
     journal.write_json(summary, {task: headline(result, len(warnings[task])) for task, result in results.items()})
     (output / "index.html").write_text(html, encoding="utf-8")
+    costs.write_text(cost_page({task: result.searches for task, result in results.items()}, metrics), encoding="utf-8")
 
 
-def read_result(task: str, metrics: Path, evaluation: Path, plots: Path) -> Result:
+def read_result(task: str, metrics: Path, evaluation: Path, search: Path, plots: Path) -> Result:
     score, sample, train = (
         read_json(metrics / stage / f"{task}.json", stage) for stage in ("score", "sample", "train")
     )
@@ -104,7 +112,11 @@ def read_result(task: str, metrics: Path, evaluation: Path, plots: Path) -> Resu
     if not all(isinstance(split, dict) and {*MODELS, "difference"} <= set(split) for split in splits.values()):
         raise Mistake(f"report: {file} lacks the figures of a model; run stage evaluate again")
     rows = read_rows(evaluation / f"{task}.parquet", list(splits))
-    return Result(score, sample, train, splits, rows, read_curve(plots / f"{task}.csv"))
+    found = read_json(metrics / "search" / f"{task}.json", "search")
+    searches = read_searches(task, found, search / f"{task}.parquet", metrics / "cost" / "search" / f"{task}.json")
+    curve = read_curve(plots / f"{task}.csv")
+    pool = read_json(metrics / "pool" / f"{task}.json", "pool")
+    return Result(score, sample, train, splits, rows, curve, searches, pool)
 
 
 def read_json(file: Path, stage: str) -> dict[str, Any]:
@@ -158,7 +170,8 @@ def headline(result: Result, n_warnings: int) -> dict[str, Any]:
     held_out = result.splits[result.held_out]
     models = {name: {model: held_out[model][name] for model in MODELS} for name in ("mean", "validity", "top_10")}
     differences = {split: measured["difference"]["mean"] for split, measured in result.splits.items()}
-    return {**models, "mean_difference": differences, "n_warnings": n_warnings}
+    searches = {method: found["difference"]["top_1"] for method, found in result.searches.figures.items()}
+    return {**models, "mean_difference": differences, "search_difference": searches, "n_warnings": n_warnings}
 
 
 def warnings_of(result: Result, limits: dict[str, float]) -> list[str]:
@@ -217,12 +230,16 @@ def unproven(splits: dict[str, Any]) -> list[str]:
     return found
 
 
-def verdict(difference: dict[str, float]) -> str:
+def verdict(difference: dict[str, Any]) -> str:
     """Whether the interval is clear of 0, and on which side; every figure with an interval is better when higher."""
+    if difference["low"] is None:
+        return "unclear"
     return "better" if difference["low"] > 0 else "worse" if difference["high"] < 0 else "unclear"
 
 
-def interval_text(difference: dict[str, float]) -> str:
+def interval_text(difference: dict[str, Any]) -> str:
+    if difference["low"] is None:
+        return f"{difference['estimate']:+z.3f} [one seed]"
     return f"{difference['estimate']:+z.3f} [{difference['low']:+z.3f}, {difference['high']:+z.3f}]"
 
 
@@ -234,7 +251,7 @@ def terminal_table(results: dict[str, Result], warnings: dict[str, list[str]]) -
         n = result.splits[result.held_out]["tuned"]["n_samples"]
         lines += ["", f"{task} ({n} programs of each model)"]
         lines += [line for split in result.splits.items() for line in terminal_rows(*split)]
-    lines += ["", LEGEND]
+    lines += ["", *search_lines(results), "", LEGEND]
     found = [f"warning: {task}: {warning}" for task in results for warning in warnings[task]]
     return "\n".join([*lines, "", *(found or ["no warnings"])]) + "\n"
 
@@ -250,6 +267,18 @@ def terminal_rows(split: str, measured: dict[str, Any]) -> list[str]:
     difference = measured["difference"]["mean"]
     rows[1] += f"   {interval_text(difference)} {verdict(difference)}"
     return rows
+
+
+def search_lines(results: dict[str, Result]) -> list[str]:
+    """The best program of searches with either model, one line a task and method."""
+    lines = [f"{'best of a search, held-out':<48}{'base':>8}{'tuned':>8}   mean difference [95 % t interval]"]
+    for task, result in results.items():
+        for method, found in result.searches.figures.items():
+            label = f"  {task:<16}{method:<10}{found['n_evaluations']} x {found['n_seeds']} seeds"
+            values = "".join(f"{found[model]['top_1']:>8.3f}" for model in MODELS)
+            change = found["difference"]["top_1"]
+            lines.append(f"{label:<48}{values}   {interval_text(change)} {verdict(change)}")
+    return lines
 
 
 def page(results: dict[str, Result], warnings: dict[str, list[str]], n_best: int) -> str:
@@ -278,6 +307,8 @@ def chapter(task: str, result: Result, warnings: list[str], n_best: int) -> dict
         "distributions": distributions(f"{task} distributions", qualities),
         "best_of": best_of_curves(f"{task} best of k", qualities),
         "training": curve,
+        "searches": [row | {"verdict": verdict(row)} for row in comparison(result.searches)],
+        "convergence": search_curves(f"{task} convergence", result.searches.curves),
         "best": {model: best_programs(result, model, n_best) for model in MODELS},
         "failures": failures(result),
     }

@@ -1,0 +1,24 @@
+"""search: base and tuned model inside searches. Usage: search.py TASK BASE TUNED OUTPUT METRICS COST"""
+
+import sys
+from pathlib import Path
+
+from dartune import params
+from dartune.contest import write_search
+from dartune.cost import measured
+from dartune.exploration import options
+from dartune.mistake import one_line
+
+
+@one_line
+def main(task: str, base: str, tuned: str, output: str, metrics: str, cost: str) -> None:
+    section = params.section("search", write_search)
+    chosen = {name: options(name) for name in section["methods"]}
+    with measured(Path(cost)) as more:
+        more["at_equal_seconds"] = write_search(
+            task, Path(base), Path(tuned), chosen, Path(output), Path(metrics), **section
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
