@@ -22,6 +22,15 @@ bench-referee: .venv/run.stamp      ## the referee's throughput beside the progr
 bench-sampling: .venv/run.stamp     ## drawing pairs out of 10 thousand to 10 million programs (about 5 minutes)
 	@mkdir -p .work && $(BIN)/python benchmarks/sampling.py
 
+bench-generation: .venv/run.stamp   ## tokens a second beside transformers' own generate (about 4 minutes)
+	@$(BIN)/python benchmarks/generation.py
+
+search-methods: .venv/run.stamp     ## the base model inside each search method, three seeds (about 30 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/search.py
+
+children: .venv/run.stamp           ## how the embedded model answers the prompts of searches (about a minute)
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/children.py
+
 ablation: .venv/run.stamp           ## six strategies on three seeds, on validation instances (about 40 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/ablation.py
 
@@ -35,8 +44,29 @@ lock: .venv/test.stamp              ## resolve requirements*.in; a CPU wheel's +
 	sed -i 's/+cpu$$//' requirements.lock requirements-dev.lock
 	@! grep -nE '^(nvidia|cuda|triton)' requirements.lock requirements-dev.lock
 
+# vLLM brings a torch of its own, so it gets a venv of its own. For models/base that only points to a model, give its name:
+# make serve-model MODEL=meta-llama/Llama-3.2-1B-Instruct. An adapter is loaded beside it; weights are served alone.
+VLLM := .venv-vllm
+MODEL ?= models/base
+TUNED ?= models/tuned/tsp_construct
+
+serve-model: $(VLLM)/stamp          ## the tuned model, and the base beside an adapter, by vLLM on a GPU: servers/vllm.yaml
+	@if [ -e $(TUNED)/adapter_config.json ]; then \
+	  exec $(VLLM)/bin/vllm serve $(MODEL) --served-model-name base --host 127.0.0.1 --port 8000 --generation-config vllm \
+	    --enable-lora --max-lora-rank 64 --lora-modules tuned=$(TUNED); \
+	else \
+	  exec $(VLLM)/bin/vllm serve $(TUNED) --served-model-name tuned --host 127.0.0.1 --port 8000 --generation-config vllm; \
+	fi
+
+$(VLLM)/stamp:
+	@command -v nvidia-smi >/dev/null || { \
+	  echo "make: serve-model needs an NVIDIA GPU, and there is none; on a CPU run the model here: pool.source: models/base"; exit 1; }
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --disable-pip-version-check --progress-bar off vllm==0.33.0
+	@touch $@
+
 clean:                              ## what `make` and Prefect built; data, models and metrics stay
-	rm -rf .venv .work .prefect .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-vllm .work .prefect .pytest_cache .mypy_cache .ruff_cache
 
 # .venv/installing exists while packages are being installed: found at the start, it tells of an interrupted install,
 # which is thrown away, since half-unpacked packages can look complete.
@@ -55,4 +85,4 @@ clean:                              ## what `make` and Prefect built; data, mode
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-dev.lock
 	@rm .venv/installing && touch $@
 
-.PHONY: run test check evidence bench-referee bench-sampling ablation references lock clean
+.PHONY: run test check evidence bench-referee bench-sampling bench-generation search-methods children serve-model ablation references lock clean
