@@ -6,7 +6,8 @@ run: .venv/run.stamp                ## the whole pipeline: base against tuned, a
 	@$(BIN)/python flows/finetune.py
 
 test: .venv/test.stamp              ## unit, stage and flow tests
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not alone"
+	@$(BIN)/python -m pytest -q -m alone
 
 check: .venv/test.stamp             ## lint, format, types
 	$(BIN)/ruff check .

@@ -15,6 +15,8 @@ from dartune.mistake import Mistake
 from dartune.referee import Referee
 from dartune.task import Task
 
+pytestmark = pytest.mark.alone  # Ray gives its own processes little time to start
+
 N = 600
 
 

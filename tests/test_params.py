@@ -11,7 +11,7 @@ from dartune.cli import check, stages
 from dartune.mistake import Mistake
 
 ROOT = Path(__file__).parents[1]
-MISSING = object()
+MISSING = ...  # a value that says the same in every process
 
 
 @pytest.fixture

@@ -318,7 +318,7 @@ def make_score_folder(folder: Path, n_programs: int) -> None:
 
 def start_scoring(folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, ROOT / "stages/score.py", "cvrp_construct", "pool.parquet", "base", "scored.parquet"]
-    return subprocess.Popen([*command, "score.json"], cwd=folder, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([*command, "score.json", "cost.json"], cwd=folder, stderr=subprocess.PIPE, text=True)
 
 
 def n_stored(folder: Path) -> tuple[int, int]:
