@@ -6,7 +6,7 @@ run: .venv/run.stamp                ## the whole pipeline: base against tuned, a
 	@$(BIN)/python flows/finetune.py
 
 test: .venv/test.stamp              ## unit, stage and flow tests
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not alone"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not alone"
 	@$(BIN)/python -m pytest -q -m alone
 
 check: .venv/test.stamp             ## lint, format, types
@@ -32,6 +32,9 @@ search-methods: .venv/run.stamp     ## the base model inside each search method,
 children: .venv/run.stamp           ## how the embedded model answers the prompts of searches (about a minute)
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/children.py
 
+trainers: .venv/run.stamp           ## dpo, sft, grpo, rloo and rounds beside the frozen base model (about an hour)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/trainers.py
+
 ablation: .venv/run.stamp           ## six strategies on three seeds, on validation instances (about 40 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/ablation.py
 
@@ -43,13 +46,13 @@ lock: .venv/test.stamp              ## resolve requirements*.in; a CPU wheel's +
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip compile -q --upgrade --no-header requirements-dev.in -o requirements-dev.lock
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip compile -q --upgrade --no-header requirements.in -c requirements-dev.lock -o requirements.lock
 	sed -i 's/+cpu$$//' requirements.lock requirements-dev.lock
-	@! grep -nE '^(nvidia|cuda|triton)' requirements.lock requirements-dev.lock
+	@! grep -nE '^(nvidia|cuda|triton)' requirements.lock requirements-dev.lock | grep -v nvidia-ml-py  # which is Python alone
 
 # vLLM brings a torch of its own, so it gets a venv of its own. For models/base that only points to a model, give its name:
 # make serve-model MODEL=meta-llama/Llama-3.2-1B-Instruct. An adapter is loaded beside it; weights are served alone.
 VLLM := .venv-vllm
 MODEL ?= models/base
-TUNED ?= models/tuned/tsp_construct
+TUNED ?= models/final/tsp_construct
 
 serve-model: $(VLLM)/stamp          ## the tuned model, and the base beside an adapter, by vLLM on a GPU: servers/vllm.yaml
 	@if [ -e $(TUNED)/adapter_config.json ]; then \
@@ -86,4 +89,4 @@ clean:                              ## what `make` and Prefect built; data, mode
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-dev.lock
 	@rm .venv/installing && touch $@
 
-.PHONY: run test check evidence bench-referee bench-sampling bench-generation search-methods children serve-model ablation references lock clean
+.PHONY: run test check evidence bench-referee bench-sampling bench-generation search-methods children trainers serve-model ablation references lock clean

@@ -65,7 +65,7 @@ from pydantic import Field
 
 from dartune.mistake import Mistake
 from graph import Step, metric_changes, plan, sort_lock
-from overrides import adjust, refuse_unknown, values
+from overrides import adjust, places, values
 
 
 def say(line: str, stage: str = "") -> None:
@@ -256,6 +256,8 @@ def keep(outcomes: list[Outcome]) -> None:
         create_markdown_artifact(markdown(header, metric_changes()), key="metrics")
         if REPORT.exists():
             create_markdown_artifact(f"[{REPORT}]({REPORT.as_uri()})", key="report")
+            results = SUMMARY.read_text()  # ends with the warnings
+            create_markdown_artifact(f"```\n{results}\n```", key="results")
     except Exception as error:
         get_run_logger().warning("artifacts: %s", error)
 
@@ -308,7 +310,7 @@ def finetune(
 def parameters(given: argparse.Namespace) -> dict[str, Any]:
     """The flow's own, with misspelt names refused while the server is still on its way up."""
     overrides = values(given.set)
-    refuse_unknown(overrides)
+    places(overrides)  # a Mistake for a name that is not there
     plan(given.targets)
     return {"targets": given.targets, "overrides": overrides, "workers": given.workers, "timeout_s": given.timeout_s}
 

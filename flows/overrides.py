@@ -1,4 +1,4 @@
-"""Values that a run writes into params.yaml before it starts, and what must be right before any stage runs."""
+"""Values that a run writes into params.yaml or its preset, and what must be right before any stage runs."""
 
 import subprocess
 import sys
@@ -28,11 +28,26 @@ def names(section: dict[str, Any], above: str = "") -> Iterator[str]:
             yield from names(value, f"{above}{name}.")
 
 
-def refuse_unknown(overrides: dict[str, Any]) -> None:
-    known = list(names(parse_yaml(Path("params.yaml").read_text(), "params.yaml"))) if overrides else []
-    for name in overrides:
-        if name not in known:
-            raise Mistake(f"params.yaml: there is no {name!r}{nearest(name, known)}")
+def files(overrides: dict[str, Any]) -> list[Path]:
+    """params.yaml and the preset that it names, or will name."""
+    params = Path("params.yaml")
+    preset = overrides.get("preset", parse_yaml(params.read_text(), "params.yaml").get("preset"))
+    return [params, *(file for file in [Path(f"presets/{preset}.yaml")] if file.exists())]
+
+
+def places(overrides: dict[str, Any]) -> dict[Path, dict[str, Any]]:
+    """The overrides by the file that has the value; a name that none has is a Mistake."""
+    present = files(overrides) if overrides else []
+    known = {file: list(names(parse_yaml(file.read_text(), str(file)))) for file in present}
+    found: dict[Path, dict[str, Any]] = {}
+    for name, value in overrides.items():
+        file = next((file for file, its in known.items() if name in its), None)
+        if file is None:
+            raise Mistake(
+                f"params.yaml: there is no {name!r}{nearest(name, [n for its in known.values() for n in its])}"
+            )
+        found.setdefault(file, {})[name] = value
+    return found
 
 
 class NullsSpelledOut(RoundTripRepresenter):
@@ -44,18 +59,18 @@ NullsSpelledOut.add_representer(
 )
 
 
-def override(overrides: dict[str, Any]) -> None:
+def override(file: Path, overrides: dict[str, Any]) -> None:
     """Writes the values as an editor would: comments and all other lines stay."""
     yaml = YAML()
     yaml.Representer, yaml.preserve_quotes, yaml.width = NullsSpelledOut, True, 10_000
-    params = yaml.load(Path("params.yaml"))
+    params = yaml.load(file)
     for name, value in overrides.items():
         *above, last = name.split(".")
         section = params
         for each in above:
             section = section[each]
         section[last] = value
-    yaml.dump(params, Path("params.yaml"))
+    yaml.dump(params, file)
 
 
 def check() -> None:
@@ -70,14 +85,14 @@ def check() -> None:
 
 
 def adjust(overrides: dict[str, Any]) -> None:
-    """Checked before anything is written and after; what is refused leaves params.yaml as it was."""
-    refuse_unknown(overrides)
-    before = Path("params.yaml").read_bytes() if overrides else b""
-    if overrides:
-        override(overrides)
+    """Checked before anything is written and after; what is refused leaves the files as they were."""
+    wanted = places(overrides)
+    before = {file: file.read_bytes() for file in wanted}
+    for file, values in wanted.items():
+        override(file, values)
     try:
         check()
     except Mistake:
-        if overrides:
-            Path("params.yaml").write_bytes(before)
+        for file, content in before.items():
+            file.write_bytes(content)
         raise

@@ -1,25 +1,31 @@
-"""train: the model tuned on the pairs. Usage: train.py TASK PAIRS BASE OUTPUT METRICS PLOTS COST"""
+"""train: the model tuned on the pairs. Usage: train.py TASK PAIRS BASE RULES OUTPUT METRICS PLOTS COST"""
 
+import json
 import sys
 from pathlib import Path
 
 from dartune import params
 from dartune.cost import measured
 from dartune.mistake import one_line
+from dartune.trainers import options
 from dartune.training import write_tuned
 
 
 @one_line
-def main(task: str, pairs: str, base: str, output: str, metrics: str, plots: str, cost: str) -> None:
+def main(task: str, pairs: str, base: str, rules: str, output: str, metrics: str, plots: str, cost: str) -> None:
+    section = params.section("train", write_tuned)
     with measured(Path(cost)):
         write_tuned(
             task,
             Path(pairs),
             Path(base),
+            None,
+            json.loads(Path(rules).read_text()),
+            options(section["method"]),
             Path(output),
             Path(metrics),
             Path(plots),
-            **params.section("train", write_tuned),
+            **section,
         )
 
 

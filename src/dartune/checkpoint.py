@@ -5,8 +5,9 @@ import json
 import os
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
@@ -18,7 +19,9 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 CORPUS = "corpus.parquet"  # fingerprints of the programs that the embedded model was trained on
+BASE = "base.json"  # beside a tuned model: {"revision"} of the base model that it was tuned on
 SOURCE = "source.json"  # {"model", "revision", "files"}: where the base model's weights are, and their fingerprint
+LoadIn = Literal["8bit", "4bit"]
 
 
 def quiet() -> None:
@@ -68,26 +71,87 @@ def open_tokenizer(base: Path) -> Any:
     return tokenizer
 
 
-def open_model(base: Path, tuned: Path | None = None) -> Any:
-    """The base model, or the tuned one: an adapter on the base, or weights of its own. bf16 on a GPU, else float32."""
+def open_model(base: Path, tuned: Path | None = None, load_in: LoadIn | None = None) -> Any:
+    """The base model, or the tuned one: an adapter on the base, or weights of its own. bf16 on a GPU, else float32.
+
+    load_in: bits of the weights to open, None for all.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     quiet()
     on_gpu = torch.cuda.is_available()
-    options = {
-        "dtype": torch.bfloat16 if on_gpu else torch.float32,
-        "device_map": "cuda" if on_gpu else "cpu",
-    }
-    is_adapter = tuned is not None and (tuned / "adapter_config.json").exists()
-    if tuned is not None and not is_adapter:
+    options = {"dtype": torch.bfloat16 if on_gpu else torch.float32, "device_map": place(), **quantisation(load_in)}
+    if tuned is not None:
+        refuse_other_base(base, tuned)
+    if tuned is not None and not is_adapter(tuned):
         return AutoModelForCausalLM.from_pretrained(str(tuned), **options)
     model = AutoModelForCausalLM.from_pretrained(**location(base), **options)
-    if is_adapter:
-        from peft import PeftModel
+    return model if tuned is None else with_adapter(model, tuned).merge_and_unload()
 
-        model = PeftModel.from_pretrained(model, str(tuned)).merge_and_unload()
-    return model
+
+def place() -> Any:
+    """Where from_pretrained puts the weights: the GPU, of several processes each its own; None: the trainer does it."""
+    import torch
+
+    shares = any(os.environ.get(f"ACCELERATE_USE_{name}") == "true" for name in ("FSDP", "DEEPSPEED"))
+    if not torch.cuda.is_available():
+        return "cpu"
+    return None if shares else {"": int(os.environ.get("LOCAL_RANK", 0))}
+
+
+def quantisation(load_in: LoadIn | None) -> dict[str, Any]:
+    """Arguments of from_pretrained for weights in 8 bits (arXiv 2208.07339) or 4 (arXiv 2305.14314)."""
+    if load_in is None:
+        return {}
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if not torch.cuda.is_available():
+        raise Mistake(f"train.load_in is {load_in}, which needs a GPU, and there is none; set it to null")
+    if find_spec("bitsandbytes") is None:
+        raise Mistake(f"train.load_in is {load_in}, which needs bitsandbytes: pip install -r requirements-gpu.in")
+    if load_in == "8bit":
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    four = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": torch.bfloat16}
+    return {"quantization_config": BitsAndBytesConfig(load_in_4bit=True, **four)}
+
+
+def is_adapter(tuned: Path) -> bool:
+    return (tuned / "adapter_config.json").exists()
+
+
+def with_adapter(model: Any, tuned: Path, *, is_trainable: bool = False) -> Any:
+    """The model with a tuned adapter on it, or a Mistake where the two do not fit."""
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, str(tuned), is_trainable=is_trainable)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise Mistake(f"{tuned}: this adapter does not fit the base model; train it anew ({reason})") from error
+
+
+def refuse_other_base(base: Path, tuned: Path) -> None:
+    """A Mistake where a tuned model says that it was tuned on another base model."""
+    file = tuned / BASE
+    expected = json.loads(file.read_text())["revision"] if file.exists() else None
+    if expected and expected != revision(base):
+        raise Mistake(f"{tuned} was tuned on base model {expected}, and {base} is {revision(base)}; train it anew")
+
+
+def note_base(base: Path, tuned: Path) -> None:
+    """Write beside a tuned model on which base model it was tuned."""
+    (tuned / BASE).write_text(json.dumps({"revision": revision(base)}) + "\n")
+
+
+def save_model(model: Any, folder: Path, weights: Any = None) -> None:
+    """Weights, or the adapter that is trained; the copy that TRL keeps as the reference is not part of it.
+
+    weights: those to save, by name, where the model has only a share of them.
+    """
+    only = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
+    model.save_pretrained(folder, state_dict=weights, **only)
 
 
 def render(tokenizer: Any, prompt: str) -> list[dict[str, str]] | str:

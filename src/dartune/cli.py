@@ -22,6 +22,7 @@ def stages() -> dict[str, Callable[..., Any]]:
     from dartune.pairs import write_pairs
     from dartune.pool import write_pool
     from dartune.report import write_report
+    from dartune.rounds import write_rounds
     from dartune.sampling import write_sample
     from dartune.scoring import write_scored
     from dartune.training import write_tuned
@@ -33,6 +34,7 @@ def stages() -> dict[str, Callable[..., Any]]:
         "sample": write_sample,
         "pairs": write_pairs,
         "train": write_tuned,
+        "rounds": write_rounds,
         "evaluate": write_evaluation,
         "search": write_search,
         "report": write_report,
@@ -41,18 +43,19 @@ def stages() -> dict[str, Callable[..., Any]]:
 
 def check(file: Path = params.FILE) -> dict[str, Any]:
     """The checked content of params.yaml, or a Mistake about the first thing in it that no run could do."""
-    content = params.read(file)
-    functions = stages()
+    params.preset(params.read(file), file)  # a Mistake where none is named
+    content, functions = params.everything(file), stages()
     for name in content:
-        if name not in ("tasks", "methods", *functions):
+        if name not in ("tasks", "preset", "methods", "trainers", *functions):
             raise Mistake(f"{file}: {name!r} is not a stage{nearest(name, functions)}")
     sections = {name: params.section(name, function, file) for name, function in functions.items()}
     check_tasks(content.get("tasks"), file)
-    for key in ("evaluate.held_out", "search.guide", "search.held_out"):
+    for key in ("evaluate.held_out", "search.guide", "search.held_out", "train.watch.split"):
         check_split(content["tasks"], key, sections, file)
     check_methods(content.get("methods"), sections, file)
     check_fit(sections, file)
-    return {"tasks": content["tasks"], "methods": content["methods"], **sections}
+    options = {name: content[name] for name in ("tasks", "preset", "methods", "trainers")}
+    return options | sections
 
 
 def check_tasks(tasks: Any, file: Path) -> None:
@@ -67,8 +70,11 @@ def check_tasks(tasks: Any, file: Path) -> None:
 def check_split(tasks: list[str], key: str, sections: dict[str, dict[str, Any]], file: Path) -> None:
     from dartune.task import Task
 
-    stage, name = key.split(".")
-    split = sections[stage][name]
+    stage, *inner, name = key.split(".")
+    section = sections[stage]
+    for part in inner:
+        section = section[part]
+    split = section[name]
     for task in tasks:
         held_out = [each for each in Task(task).splits if each != "train"]
         if split not in held_out:
@@ -89,13 +95,15 @@ def check_fit(sections: dict[str, dict[str, Any]], file: Path) -> None:
     from dartune.checkpoint import check_exists
     from dartune.embedded import EMBEDDED
     from dartune.strategy import check_strategy
+    from dartune.task import names
+    from dartune.trainers import TRAINERS, options
 
-    sample, train = sections["sample"], sections["train"]
-    check_strategy(sample["strategy"], sample["options"])
-    if len(train["loss_type"]) != len(train["loss_weights"]):
-        raise Mistake(
-            f"{file}: train.loss_weights has {len(train['loss_weights'])} values; one per loss_type is needed"
-        )
+    check_strategy(sections["sample"]["strategy"], sections["sample"]["options"])
+    for name in TRAINERS:
+        options(name, file)
+    options(sections["train"]["method"], file)
+    for name in set(sections["train"]["watch"]["remember"]) - set(names()):
+        raise Mistake(f"{file}: train.watch.remember: there is no task {name!r}{nearest(name, names())}")
     if sections["base"]["model"] != EMBEDDED:
         check_exists(sections["base"]["model"], sections["base"]["revision"])
 
@@ -187,6 +195,10 @@ def main() -> None:
     trace = commands.add_parser("trace", help="tell how a pair came to be: programs, prompt, model, settings, commit")
     trace.add_argument("pair", metavar="PAIR_ID", help="such as tsp_construct-00017: column pair of data/pairs/")
     trace.add_argument("--json", action="store_true", help="one JSON object, with every column")
+    export = commands.add_parser("export", help="write the tuned model as a folder for the Hub, with a model card")
+    export.add_argument("task", metavar="TASK", help="one of those that `dartune tasks` lists")
+    export.add_argument("folder", metavar="FOLDER", type=Path, help="where to; it must not exist, or be empty")
+    export.add_argument("--merge", action="store_true", help="merge an adapter into the base model's weights")
     arguments = parser.parse_args()
     if arguments.command == "score":
         score_files(arguments.task, arguments.split, arguments.files, as_json=arguments.json)
@@ -201,9 +213,13 @@ def main() -> None:
 
         found = lineage.trace(arguments.pair)
         print(json.dumps(found) if arguments.json else lineage.readable(found))
+    elif arguments.command == "export":
+        from dartune.export import export as write_export
+
+        print(write_export(arguments.task, arguments.folder, arguments.merge))
     else:
         content = check()
-        print(f"params.yaml: {len(content) - 1} sections and {len(content['tasks'])} tasks are in order")
+        print(f"params.yaml: {len(stages())} sections and {len(content['tasks'])} tasks are in order")
 
 
 if __name__ == "__main__":

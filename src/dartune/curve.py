@@ -1,6 +1,6 @@
-"""The curve of a training run: a line of progress on the terminal, and the logged values as CSV."""
+"""The curves of a training run: a line of progress on the terminal, and the logged values by DVCLive as they come."""
 
-import csv
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -8,10 +8,13 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-WALL_CLOCK = (
+UNSTEADY = (
     "runtime",
     "per_second",
     "total_flos",
+    "time",
+    "profiling",
+    "num_tokens",  # TRL counts them from where a run was resumed
 )  # they differ from run to run: not in files that DVC hashes
 
 
@@ -37,6 +40,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
 SHOWN = {
     "loss": "loss",
+    "reward": "reward",
     "eval_loss": "held-out loss",
     "rewards/accuracies": "accuracy",
     "rewards/margins": "margin",
@@ -45,7 +49,7 @@ SHOWN = {
 
 
 def curve(history: list[dict[str, float]]) -> list[dict[str, float]]:
-    """The trainer's log entries of training steps, without wall-clock values."""
+    """The trainer's log entries of training steps, without those that differ from run to run."""
     return [
         {key: round(float(entry[key]), 6) for key in sorted(entry, key=order) if is_lasting(key)}
         for entry in history
@@ -59,12 +63,34 @@ def order(key: str) -> tuple[bool, str]:
 
 
 def is_lasting(key: str) -> bool:
-    return not any(word in key for word in WALL_CLOCK)
+    return not any(word in key for word in UNSTEADY)
 
 
-def write_csv(rows: list[dict[str, float]], file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]) if rows else ["step"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+class Curves(TrainerCallback):  # type: ignore[misc]
+    """One file of steps and values per logged name, FOLDER/plots/metrics/NAME.tsv, that DVC's plots and editors follow.
+
+    A resumed training writes the steps before its checkpoint anew, so the files are those of an undisturbed one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        from dvclive.live import Live
+
+        if state.is_world_process_zero:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.live = Live(str(self.folder), save_dvc_exp=False, dvcyaml=None)
+            for entry in curve(state.log_history):
+                self.write(entry)
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            for entry in curve(state.log_history[-1:]):
+                self.write(entry)
+
+    def write(self, entry: dict[str, float]) -> None:
+        self.live.step = int(entry["step"])
+        for name, value in entry.items():
+            if name != "step":
+                self.live.log_metric(name, value)

@@ -12,8 +12,7 @@ from dartune import journal
 from dartune.checkpoint import revision
 from dartune.evidence import difference, figures
 from dartune.generation import Sampling, start_seed
-from dartune.judgement import JUDGED, judge, sources
-from dartune.mistake import Mistake
+from dartune.judgement import JUDGED, judge, sources, template_score
 from dartune.referee import Referee
 from dartune.task import Task
 from dartune.verdict import Verdict
@@ -74,7 +73,7 @@ def write_evaluation(
     splits = [held_out, *(this.shifted if with_shifted else ())]
     limits = {"max_slowdown": max_slowdown, "memory_mib": memory_mib, "cluster": cluster}
     table = pa.concat_tables([judged(this, split, completions, limits) for split in splits])
-    templates = {split: template_score(this, split, limits) for split in splits}
+    templates = {split: template(this, split, limits) for split in splits}
     journal.write(table, output)
     journal.write_json(metrics, {split: compare(table, split, templates[split], seed) for split in splits})
     shutil.rmtree(journal.WORK / "evaluate" / task)
@@ -147,13 +146,10 @@ def verdict_columns(task: Task, split: str, program: str | None, verdict: Verdic
     return {**vars(verdict), "program": program, "quality": quality, "gap": gap}
 
 
-def template_score(task: Task, split: str, limits: dict[str, Any]) -> float:
+def template(task: Task, split: str, limits: dict[str, Any]) -> float:
     """The score of the program that the model was asked to better."""
     with Referee(task, split, **limits) as referee:
-        (verdict,) = referee.judge([task.template])
-    if verdict.score is None:
-        raise Mistake(f"{task.name}: its own template program is judged {verdict.status} on {split}: {verdict.reason}")
-    return verdict.score
+        return template_score(referee)
 
 
 def compare(table: pa.Table, split: str, template_score: float, seed: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Colours leave as CSS variables of the page, so that a drawing follows its light 
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
@@ -26,6 +27,51 @@ MODELS = {"base": BASE, "tuned": TUNED}
 METHODS = {"sample": INK, "climb": CHOSEN, "eoh": BASE, "funsearch": TUNED}
 MAX_POINTS = 400  # per line: more cannot be seen, and make a large page
 Qualities = dict[str, np.ndarray]  # by model, (n,)
+Curves = dict[str, list[tuple[float, float]]]  # (step, value) by name
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines over the steps. lines: label, colour and style by the curve's name. least: the y axis spans no less."""
+
+    title: str
+    unit: str
+    lines: dict[str, tuple[str, str, str]]
+    least: float = 0.0
+
+
+TRAINING = (
+    Panel("loss", "nats", {"loss": ("loss", INK, "-")}),
+    Panel("accuracy", "share of pairs", {"rewards/accuracies": ("accuracy", INK, "-")}),
+    Panel("margin of the rewards", "nats × beta", {"rewards/margins": ("margin", INK, "-")}),
+    Panel(
+        "log-probability",
+        "nats per program",
+        {"logps/chosen": ("chosen", CHOSEN, "-"), "logps/rejected": ("rejected", REJECTED, "-")},
+    ),
+    Panel("reward", "quality, failures below 0", {"reward": ("reward", INK, "-")}),
+    Panel("divergence from the start", "nats per token", {"kl": ("divergence", INK, "-")}),
+)
+SPREADS = {"reward": "reward_std"}  # standard deviations, by the curve that they are drawn around
+WATCH = (  # the least spans are about the changes that matter: noise shall not look like a fall
+    Panel(
+        "samples",
+        "share",
+        {
+            "validity": ("valid", INK, "-"),
+            "distinct_behaviours": ("distinct behaviours", INK, "--"),
+            "equal_to_template": ("equal to the template", INK, ":"),
+        },
+    ),
+    Panel("mean quality", "quality", {"mean": ("mean", INK, "-")}, least=0.1),
+    Panel(
+        "held-out pairs",
+        "log-probability, nats",
+        {"chosen": ("chosen", CHOSEN, "-"), "rejected": ("rejected", REJECTED, "-")},
+        least=2,
+    ),
+    Panel("other tasks' programs", "loss, nats per token", {"loss_elsewhere": ("loss", INK, "-")}, least=0.1),
+)
 
 
 def distributions(name: str, splits: dict[str, Qualities]) -> str:
@@ -38,9 +84,16 @@ def best_of_curves(name: str, splits: dict[str, Qualities]) -> str:
     return drawing(name, "Best of k samples", len(splits), lambda axes: best_panels(axes, splits))
 
 
-def training_curves(name: str, curve: list[dict[str, float]], held_out: dict[str, float]) -> str:
-    """Loss, accuracy, margin and log-probabilities over the steps; an open circle is the held-out pairs' value."""
-    return drawing(name, "Training curves", 4, lambda axes: curve_panels(axes, curve, held_out))
+def training_curves(name: str, curves: Curves, held_out: dict[str, float]) -> str:
+    """What the method logged over the steps; an open circle is the held-out pairs' value, a band a deviation."""
+    panels = filled(TRAINING, curves)
+    return drawing(name, "Training curves", len(panels), lambda axes: training_panels(axes, panels, curves, held_out))
+
+
+def watch_curves(name: str, curves: Curves, kept_step: int | None) -> str:
+    """What the watch measured over the steps; a ring marks the step that training was taken back to."""
+    panels = filled(WATCH, curves)
+    return drawing(name, "Watch", len(panels), lambda axes: watch_panels(axes, panels, curves, kept_step))
 
 
 def search_curves(name: str, curves: dict[str, Qualities]) -> str:
@@ -64,7 +117,7 @@ def drawing(name: str, label: str, n_columns: int, draw: Callable[[Any], None]) 
     with style.context(["default", look(name)]):  # whatever the reader's own matplotlibrc says
         width, height = 10.8 if n_columns > 1 else 6.0, 2.7  # inches; as wide as the page
         figure = Figure(figsize=(width, height))
-        edges = {"left": 0.55 / width, "right": 1 - 0.1 / width, "bottom": 0.5 / height, "top": 1 - 0.25 / height}
+        edges = {"left": 0.65 / width, "right": 1 - 0.1 / width, "bottom": 0.5 / height, "top": 1 - 0.25 / height}
         axes = figure.subplots(1, n_columns, squeeze=False, gridspec_kw=edges | {"wspace": 0.08 * n_columns})
         draw(axes[0])
         stream = StringIO()
@@ -134,7 +187,7 @@ def share_at_least(qualities: np.ndarray, left: float) -> tuple[np.ndarray, np.n
 
 
 def thin(values: np.ndarray) -> np.ndarray:
-    """At most MAX_POINTS of the values, the first and the last among them."""
+    """At most MAX_POINTS of the values (or rows), the first and the last among them."""
     chosen = np.unique(np.linspace(0, len(values) - 1, min(len(values), MAX_POINTS)).round().astype(int))
     return values[chosen] if len(values) else values
 
@@ -178,20 +231,49 @@ def numbers_of_samples(n: int) -> list[int]:
     return sorted({int(k) for k in np.geomspace(1, n, 25).round()})
 
 
-def curve_panels(axes: Any, curve: list[dict[str, float]], held_out: dict[str, float]) -> None:
-    panels = (
-        ("loss", "nats", {"loss": INK}),
-        ("accuracy", "share of pairs", {"rewards/accuracies": INK}),
-        ("margin of the rewards", "nats × beta", {"rewards/margins": INK}),
-        ("log-probability", "nats per program", {"logps/chosen": CHOSEN, "logps/rejected": REJECTED}),
-    )
-    points = thin(np.arange(len(curve)))
-    for axis, (title, unit, lines) in zip(axes, panels, strict=True):
-        for key, colour in lines.items():
-            style = {"color": colour, "marker": "." if len(points) < 30 else ""}
-            label = key.removeprefix("logps/")
-            axis.plot([curve[i]["step"] for i in points], [curve[i][key] for i in points], label=label, **style)
-            if key in held_out:
-                axis.plot(curve[-1]["step"], held_out[key], "o", color=colour, fillstyle="none", clip_on=False)
-        axis.set(title=title, xlabel="step", ylabel=unit)
-    axes[3].legend(loc="best")
+def filled(panels: tuple[Panel, ...], curves: Curves) -> list[Panel]:
+    """The panels that have a line to show."""
+    return [panel for panel in panels if panel.lines.keys() & curves.keys()]
+
+
+def training_panels(axes: Any, panels: list[Panel], curves: Curves, held_out: dict[str, float]) -> None:
+    for axis, panel in zip(axes, panels, strict=True):
+        for key, (_, colour, _) in panel.lines.items():
+            if SPREADS.get(key) in curves:
+                band(axis, curves[key], curves[SPREADS[key]], colour)
+            if key in curves and key in held_out:
+                axis.plot(curves[key][-1][0], held_out[key], "o", color=colour, fillstyle="none", clip_on=False)
+        step_panel(axis, panel, curves)
+
+
+def watch_panels(axes: Any, panels: list[Panel], curves: Curves, kept_step: int | None) -> None:
+    for axis, panel in zip(axes, panels, strict=True):
+        step_panel(axis, panel, curves)
+        kept = [point for key in panel.lines for point in curves.get(key, []) if point[0] == kept_step]
+        axis.plot(*np.reshape(kept, (-1, 2)).T, "o", color=TUNED, fillstyle="none", markersize=10, clip_on=False)
+    axes[0].set_ylim(0, 1.03)  # shares; validity is always measured
+
+
+def step_panel(axis: Any, panel: Panel, curves: Curves) -> None:
+    """Draw the panel's lines; a legend tells several apart."""
+    lines = {key: look for key, look in panel.lines.items() if key in curves}
+    for key, (label, colour, line) in lines.items():
+        points = thin(np.array(curves[key]))
+        axis.plot(*points.T, color=colour, linestyle=line, label=label, marker="." if len(points) < 30 else "")
+    axis.set(title=panel.title, xlabel="step", ylabel=panel.unit)
+    axis.locator_params(axis="x", integer=True)
+    axis.ticklabel_format(axis="y", style="plain", useOffset=False)  # an offset would stand over the title
+    axis.locator_params(axis="y", nbins=5, steps=[1, 2, 5, 10])
+    low, high = axis.get_ylim()
+    margin = max(panel.least - (high - low), 0) / 2
+    axis.set_ylim(low - margin, high + margin)
+    if len(lines) > 1:
+        axis.legend(loc="best")
+
+
+def band(axis: Any, curve: list[tuple[float, float]], spread: list[tuple[float, float]], colour: str) -> None:
+    """One standard deviation to both sides, at the steps that have one."""
+    deviations = dict(spread)
+    points = np.array([(step, value, deviations[step]) for step, value in curve if step in deviations])
+    steps, values, widths = thin(points).T
+    axis.fill_between(steps, values - widths, values + widths, color=colour, alpha=0.15, linewidth=0)

@@ -97,6 +97,16 @@ def write(table: pa.Table, file: Path) -> None:
     os.replace(partial, file)
 
 
+def publish(write: Callable[[Path], object], folder: Path) -> None:
+    """Have a folder written under another name, and rename it once it is whole: what was there is kept until then."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    write(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
 def read(file: Path) -> pa.Table:
     """A Parquet file of an earlier stage, or a Mistake when it is missing or cut."""
     try:

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from dartune.evaluations import VERDICT
 from dartune.extraction import extract
+from dartune.mistake import Mistake
 from dartune.referee import RULES, Referee
 from dartune.task import TASKS
 from dartune.verdict import Refused, Verdict
@@ -27,6 +28,14 @@ def judge(referee: Referee, completions: list[str]) -> list[tuple[str | None, Ve
         (None, Verdict(program.status, program.reason)) if isinstance(program, Refused) else (program, next(verdicts))
         for program in found
     ]
+
+
+def template_score(referee: Referee) -> float:
+    """The score of the program that a model is asked to better, on the referee's instances."""
+    (verdict,) = referee.judge([referee.task.template])
+    if verdict.score is None:
+        raise Mistake(f"{referee.task.name}: its own template program is judged {verdict.status}: {verdict.reason}")
+    return verdict.score
 
 
 def sources(task: str) -> list[Path]:

@@ -32,9 +32,15 @@ class Local:
         self.revision = revision(base) if tuned is None else fingerprint([tuned], base=revision(base))
         logging.disable_progress_bar()  # in a log, each update of a bar is a line
         self.model, self.tokenizer = open_model(base, tuned).eval(), open_tokenizer(base)
-        config = self.model.config
-        if set(getattr(config, "layer_types", None) or [FULL]) != {FULL} or not hasattr(config, MAX_LENGTH):
-            raise Mistake(f"{base}: a {config.model_type} does not simply attend to all it read; use a server for it")
+        refuse_windows(self.model, str(base))
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any) -> "Local":
+        """A model that is in memory already, as while it is trained; it has no revision."""
+        backend = cls.__new__(cls)
+        backend.revision, backend.model, backend.tokenizer = "", model, tokenizer
+        refuse_windows(model, "train")
+        return backend
 
     def complete(self, prompts: list[str], *, seed: int, sampling: Sampling) -> list[Completion]:
         """One completion a prompt. Each prompt has chances of its own, whoever else is in the batch."""
@@ -65,6 +71,12 @@ class Local:
         kept = ids[:-1] if is_whole else ids
         text = self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Completion(text, n_prompt_tokens, len(ids), "stop" if is_whole else "length")
+
+
+def refuse_windows(model: Any, where: str) -> None:
+    config = model.config
+    if set(getattr(config, "layer_types", None) or [FULL]) != {FULL} or not hasattr(config, MAX_LENGTH):
+        raise Mistake(f"{where}: a {config.model_type} does not simply attend to all it read; use a server for it")
 
 
 def ends_of_turn(model: Any) -> list[int]:

@@ -1,5 +1,7 @@
 """params.yaml: one section a stage. The keyword-only arguments of the stage's function are the schema of its section.
 
+`preset` names a file of presets/, which gives what hangs on the model; each value stands in one of the two files.
+
 Read with ruamel, a YAML 1.2 reader, because DVC writes floats such as 3e-05 that YAML 1.1 takes for strings.
 """
 
@@ -13,6 +15,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 from dartune.mistake import Mistake, nearest
 
 FILE = Path("params.yaml")
+PRESETS = "presets"  # beside params.yaml
 
 
 def read(file: Path = FILE) -> dict[str, Any]:
@@ -35,9 +38,34 @@ def read(file: Path = FILE) -> dict[str, Any]:
     return content
 
 
+def preset(content: Mapping[str, Any], file: Path = FILE) -> Path:
+    """The file of the preset that params.yaml names."""
+    name, folder = str(content.get("preset")), file.parent / PRESETS
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in names:
+        raise Mistake(f"{file}: there is no preset {name!r}{nearest(name, names)}")
+    return folder / f"{name}.yaml"
+
+
+def everything(file: Path = FILE) -> dict[str, Any]:
+    """params.yaml with the values of its preset."""
+    content = read(file)
+    if "preset" not in content:
+        return content
+    source = preset(content, file)
+    for name, values in read(source).items():
+        own = content.setdefault(name, {})
+        if not isinstance(own, dict) or not isinstance(values, dict):
+            raise Mistake(f"{source}: {name} is no section with values")
+        for key in set(own) & set(values):
+            raise Mistake(f"{file}: {name}.{key} stands in {source} too; take it out of one of them")
+        content[name] = own | values
+    return content
+
+
 def section(name: str, function: Callable[..., Any], file: Path = FILE) -> dict[str, Any]:
     """The section of a stage, checked against the keyword-only arguments of its function."""
-    content = read(file)
+    content = everything(file)
     if not isinstance(content.get(name), dict):
         raise Mistake(f"{file}: section {name!r} is missing{nearest(name, content)}")
     return check(name, content[name], function, file)
@@ -48,7 +76,7 @@ def check(name: str, values: Mapping[str, Any], function: Callable[..., Any], fi
     fields = schema(function)
     for key in values:
         if key not in fields:
-            raise Mistake(f"{file}: {name}.{key} is not a parameter{nearest(key, fields)}")
+            raise Mistake(f"{place(name, key, file)}: {name}.{key} is not a parameter{nearest(key, fields)}")
     for key in fields:
         if key not in values:
             raise Mistake(f"{file}: {name}.{key} is missing; {function.__module__}.{function.__name__} needs it")
@@ -57,8 +85,20 @@ def check(name: str, values: Mapping[str, Any], function: Callable[..., Any], fi
         return {key: getattr(model(**values), key) for key in fields}
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise Mistake(f"{file}: {name}.{key} is {first['input']!r}: {first['msg'].lower()}") from error
+        where, key = place(name, str(first["loc"][0]), file), ".".join(str(part) for part in first["loc"])
+        raise Mistake(f"{where}: {name}.{key} is {first['input']!r}: {first['msg'].lower()}") from error
+
+
+def place(name: str, key: str, file: Path) -> Path:
+    """The file where a value of a section stands: the preset, where it has it."""
+    content = read(file) if file.exists() else {}
+    if "preset" not in content:
+        return file
+    source = preset(content, file)
+    section: Any = read(source)
+    for part in name.split("."):
+        section = section.get(part, {}) if isinstance(section, dict) else {}
+    return source if key in section else file
 
 
 def schema(function: Callable[..., Any]) -> dict[str, Any]:

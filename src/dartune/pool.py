@@ -61,9 +61,26 @@ def write_pool(
         journal.write_json(metrics, summary(table.slice(0, n_programs), None))
         return
     sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
-    backend = open_backend(Path(source))
-    work, judged_by = journal.WORK / "pools" / task, json.loads(rules.read_text())
-    with judging(task, judged_by) as referee:
+    backend, size = open_backend(Path(source)), batch_size if method == SAMPLE else None
+    table = filled(task, backend, json.loads(rules.read_text()), method, options, n_programs, size, seed, sampling)
+    journal.write(table, output)
+    journal.write_json(metrics, summary(table, backend))
+    shutil.rmtree(journal.WORK / "pools" / task)
+
+
+def filled(
+    task: str,
+    backend: Backend,
+    rules: dict[str, Any],
+    method: str,
+    options: dict[str, Any],
+    n_programs: int,
+    size: int | None,
+    seed: int,
+    sampling: Sampling,
+) -> pa.Table:
+    """The pool that a back end writes: ROW. size: completions at a time, None for the method's own choice."""
+    with judging(task, rules) as referee:
         table = explore(
             f"pool {task}",
             Task(task),
@@ -72,20 +89,18 @@ def write_pool(
             backend,
             referee,
             n_evaluations=n_programs,
-            size=batch_size if method == SAMPLE else None,
+            size=size,
             seeds=[seed],
             sampling=sampling,
-            work=work,
-            rules=judged_by,
+            work=journal.WORK / "pools" / task,
+            rules=rules,
         )
     decided = {"task": task, "method": method, "model": backend.revision, **vars(sampling)}
     table = table.select(WRITTEN.names)
     for field in ROW:
         if field.name in decided:
             table = table.append_column(field, pa.array([decided[field.name]] * len(table), field.type))
-    journal.write(table.select(ROW.names), output)
-    journal.write_json(metrics, summary(table, backend))
-    shutil.rmtree(work)
+    return table.select(ROW.names)
 
 
 def open_backend(source: Path) -> Backend:

@@ -1,6 +1,5 @@
 """The report: a page of HTML, a table for the terminal, and the few numbers that `dvc metrics diff` compares."""
 
-import csv
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -12,15 +11,30 @@ from pydantic import PositiveInt
 
 from dartune import journal
 from dartune.convergence import Searches, comparison, cost_page, read_searches
-from dartune.figures import best_of_curves, distributions, search_curves, training_curves
+from dartune.figures import Curves, best_of_curves, distributions, search_curves, training_curves, watch_curves
 from dartune.mistake import Mistake
 from dartune.text import plain
 
 MODELS = ("base", "tuned")
 MAX_LENGTH_DRIFT = 0.25  # of the base model's mean length
-MAX_CHOSEN_DROP = 2.0  # nats a program
 MAX_PROGRAM = 6000  # characters shown of a program
-CURVE = ("step", "loss", "rewards/accuracies", "rewards/margins", "rewards/chosen", "logps/chosen", "logps/rejected")
+METHODS = {  # of training, in words
+    "dpo": "Direct preference optimisation: the model learns to prefer the chosen program of each pair to the rejected"
+    " one, without going far from where it started.",
+    "sft": "Supervised fine-tuning: the model learns to write the chosen programs; the rejected ones train nothing.",
+    "grpo": "Group relative policy optimisation: the model writes programs, the referee rewards them, and those above"
+    " their group's mean become likelier. The pairs train nothing.",
+    "rloo": "REINFORCE leave-one-out: the model writes programs, the referee rewards them, and those above the mean of"
+    " the others become likelier. The pairs train nothing.",
+}
+REWARDED = ("reward", "reward_std", "kl")
+LOGGED = {  # what is drawn of each method's log
+    "dpo": ("loss", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"),
+    "sft": ("loss",),
+    "grpo": REWARDED,
+    "rloo": REWARDED,
+}
+TRAIN = ("n_pairs", "too_long", "settings", "steps", "last", "held_out", "watch", "kept_step")
 ROW = ["model", "sample", "split", "program", "status", "reason", "behaviour", "quality", "gap"]
 FIGURES = {  # key: (label, unit, the direction that is better; 0 where there is none)
     "validity": ("valid", "share", 1),
@@ -45,8 +59,8 @@ UNITS = {"share": (100, ".1f", " %"), "quality": (1, ".3f", ""), "gap": (1, ".2f
 class Result:
     """What the stages left of one task.
 
-    splits: evaluate's figures by split, the held-out split first. rows: evaluate's rows by split and model. curve: the
-    logged steps of training, none when it was very short. searches: see convergence.py.
+    splits: evaluate's figures by split, the held-out split first. rows: evaluate's rows by split and model. curves:
+    what training logged, nothing when it was very short. searches: see convergence.py.
     """
 
     score: dict[str, Any]
@@ -54,9 +68,10 @@ class Result:
     train: dict[str, Any]
     splits: dict[str, Any]
     rows: dict[str, dict[str, list[dict[str, Any]]]]
-    curve: list[dict[str, float]]
+    curves: Curves
     searches: Searches
     pool: dict[str, Any]
+    rounds: dict[str, Any]
 
     @property
     def held_out(self) -> str:
@@ -104,9 +119,8 @@ def write_report(
 
 
 def read_result(task: str, metrics: Path, evaluation: Path, search: Path, plots: Path) -> Result:
-    score, sample, train = (
-        read_json(metrics / stage / f"{task}.json", stage) for stage in ("score", "sample", "train")
-    )
+    score, sample, pool = (read_json(metrics / stage / f"{task}.json", stage) for stage in ("score", "sample", "pool"))
+    train = read_train(metrics / "train" / f"{task}.json")
     file = metrics / "evaluate" / f"{task}.json"
     splits = read_json(file, "evaluate")
     if not all(isinstance(split, dict) and {*MODELS, "difference"} <= set(split) for split in splits.values()):
@@ -114,9 +128,8 @@ def read_result(task: str, metrics: Path, evaluation: Path, search: Path, plots:
     rows = read_rows(evaluation / f"{task}.parquet", list(splits))
     found = read_json(metrics / "search" / f"{task}.json", "search")
     searches = read_searches(task, found, search / f"{task}.parquet", metrics / "cost" / "search" / f"{task}.json")
-    curve = read_curve(plots / f"{task}.csv")
-    pool = read_json(metrics / "pool" / f"{task}.json", "pool")
-    return Result(score, sample, train, splits, rows, curve, searches, pool)
+    rounds = read_json(metrics / "rounds" / f"{task}.json", "rounds")
+    return Result(score, sample, train, splits, rows, read_curves(plots / task, train), searches, pool, rounds)
 
 
 def read_json(file: Path, stage: str) -> dict[str, Any]:
@@ -150,19 +163,34 @@ def read_rows(file: Path, splits: list[str]) -> dict[str, dict[str, list[dict[st
     return rows
 
 
-def read_curve(file: Path) -> list[dict[str, float]]:
-    """The logged steps; a file of the column step alone says that training was too short to log one."""
+def read_train(file: Path) -> dict[str, Any]:
+    train = read_json(file, "train")
+    if missing := [key for key in TRAIN if key not in train]:
+        raise Mistake(f"report: {file} has no {missing[0]!r}; run stage train again")
+    return train
+
+
+def read_curves(folder: Path, train: dict[str, Any]) -> Curves:
+    """What is drawn of the method's log, by name; nothing where training was too short to log a step."""
+    settings, method = train["settings"], train["settings"]["method"]
+    names = [name for name in LOGGED[method] if name != "kl" or settings[method]["beta"]]  # TRL's rule
+    return {name: read_curve(folder / "plots/metrics" / f"{name}.tsv") for name in names if train["last"]}
+
+
+def read_curve(file: Path) -> list[tuple[float, float]]:
+    """Steps and values of one file of DVCLive."""
+    broken = f"report: {file} is not whole; run stage train again"
     try:
-        with file.open(newline="") as stream:
-            reader = csv.DictReader(stream)
-            header = reader.fieldnames or []
-            if missing := [name for name in CURVE if name not in header and header != ["step"]]:
-                raise Mistake(f"report: {file} has no column {missing[0]!r}; run stage train again")
-            return [{key: float(row[key]) for key in CURVE} for row in reader]
-    except FileNotFoundError as error:
+        text = file.read_text()
+        header, *rows = (line.split("\t") for line in text.splitlines())
+        points = [(float(step), float(value)) for step, value in rows]
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise Mistake(f"report: {file} is missing; stage train makes it") from error
-    except (TypeError, ValueError) as error:
-        raise Mistake(f"report: {file} is not whole: a value is missing; run stage train again") from error
+    except ValueError as error:
+        raise Mistake(broken) from error
+    if header != ["step", file.stem] or not points or not text.endswith("\n"):
+        raise Mistake(broken)
+    return points
 
 
 def headline(result: Result, n_warnings: int) -> dict[str, Any]:
@@ -180,9 +208,10 @@ def warnings_of(result: Result, limits: dict[str, float]) -> list[str]:
         moved(result, "validity", -1, limits, "validity fell:"),
         moved(result, "distinct_behaviours", -1, limits, "mode collapse: distinct behaviours"),
         moved(result, "equal_to_template", 1, limits, "mode collapse: equal to the template"),
-        chosen_fell(result.curve, result.train["beta"]),
         length_drift(result.splits[result.held_out]),
         *unproven(result.splits),
+        *of_watch(result.train),
+        *of_gates(result.rounds),
         *(f"pairs: {warning}" for warning in result.sample["warnings"]),
     ]
     return [warning for warning in found if warning]
@@ -198,24 +227,27 @@ def moved(result: Result, name: str, sign: int, limits: dict[str, float], words:
     return f"{words} {base} -> {tuned} on {', '.join(over)} (limit {100 * limits[name]:g} points)"
 
 
-def chosen_fell(curve: list[dict[str, float]], beta: float) -> str | None:
-    """DPO's own trap: the margin grows because the rejected programs become less probable faster than the chosen ones.
-
-    rewards/chosen is beta times the log-probability gained since the base model; the mean of the last tenth counts.
-    """
-    last = curve[-max(len(curve) // 10, 1) :]
-    chosen, margin = (float(np.mean([row[f"rewards/{key}"] for row in last] or [0])) for key in ("chosen", "margins"))
-    gained = chosen / beta
-    if gained >= -MAX_CHOSEN_DROP or margin <= 0:
-        return None
-    return f"chosen programs became less probable ({gained:+.1f} nats) while the margin rose ({margin:+.3f})"
-
-
 def length_drift(split: dict[str, Any]) -> str | None:
     base, tuned = (split[model]["mean_tokens"] for model in MODELS)
     if abs(tuned - base) <= MAX_LENGTH_DRIFT * base:
         return None
     return f"mean length drifted: {base:.1f} -> {tuned:.1f} tokens (limit {100 * MAX_LENGTH_DRIFT:g} % of base)"
+
+
+def of_watch(train: dict[str, Any]) -> list[str]:
+    """What the watch warned of while training, the last of each kind, and whether an earlier model was taken."""
+    last = {}
+    for look in train["watch"]:
+        for warning in look["warnings"]:
+            last[warning.split(":")[0]] = f"train: {warning} at step {look['step']}"
+    kept = train["kept_step"]
+    return [*last.values(), *([f"train: rolled back to step {kept}"] if kept is not None else [])]
+
+
+def of_gates(rounds: dict[str, Any]) -> list[str]:
+    """Which round's model the gate refused, and why."""
+    refused = [gate for gate in rounds["gates"] if not gate["is_accepted"]]
+    return [f"rounds: round {gate['round']} refused: {'; '.join(gate['warnings'])}" for gate in refused]
 
 
 def unproven(splits: dict[str, Any]) -> list[str]:
@@ -288,7 +320,7 @@ def page(results: dict[str, Result], warnings: dict[str, list[str]], n_best: int
 
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"shown": shown, "plain": plain}
+    environment.filters |= {"shown": shown, "plain": plain, "setting": setting}
     styles = [HtmlFormatter(style=name).get_style_defs(".program") for name in ("default", "github-dark")]
     tasks = [chapter(task, result, warnings[task], n_best) for task, result in results.items()]
     return environment.get_template("report.html.jinja").render(tasks=tasks, styles=styles)
@@ -297,7 +329,6 @@ def page(results: dict[str, Result], warnings: dict[str, list[str]], n_best: int
 def chapter(task: str, result: Result, warnings: list[str], n_best: int) -> dict[str, Any]:
     """What the page shows of a task."""
     qualities = {split: result.qualities(split) for split in result.splits}
-    curve = training_curves(f"{task} training", result.curve, result.train["held_out"]) if result.curve else None
     return {
         "name": task,
         "result": result,
@@ -306,12 +337,43 @@ def chapter(task: str, result: Result, warnings: list[str], n_best: int) -> dict
         "tables": {split: table(measured) for split, measured in result.splits.items()},
         "distributions": distributions(f"{task} distributions", qualities),
         "best_of": best_of_curves(f"{task} best of k", qualities),
-        "training": curve,
+        **training(task, result),
         "searches": [row | {"verdict": verdict(row)} for row in comparison(result.searches)],
         "convergence": search_curves(f"{task} convergence", result.searches.curves),
         "best": {model: best_programs(result, model, n_best) for model in MODELS},
         "failures": failures(result),
     }
+
+
+def training(task: str, result: Result) -> dict[str, Any]:
+    """How the task's model was trained: the method in words, its settings by section, and the drawings there are."""
+    train, curves = result.train, result.curves
+    settings, method = train["settings"], train["settings"]["method"]
+    inner = {f"trainers.{method}": settings[method], "train.watch": settings["watch"]}
+    watched = (
+        watch_curves(f"{task} watch", watch_series(train["watch"]), train["kept_step"]) if train["watch"] else None
+    )
+    return {
+        "how": METHODS[method],
+        "settings": {"train": {k: v for k, v in settings.items() if k not in (method, "watch")}} | inner,
+        "training": training_curves(f"{task} training", curves, train["held_out"]) if curves else None,
+        "watch": watched,
+    }
+
+
+def watch_series(looks: list[dict[str, Any]]) -> Curves:
+    """The figures of the watch by name, over the steps."""
+    names = looks[0].keys() - {"step", "warnings"}
+    return {name: [(look["step"], look[name]) for look in looks if name in look] for name in sorted(names)}
+
+
+def setting(value: Any) -> str:
+    """A value of params.yaml as one would write it there, but for brackets."""
+    if isinstance(value, list):
+        return ", ".join(map(setting, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {setting(each)}" for name, each in value.items())
+    return "null" if value is None else str(value)
 
 
 def table(measured: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -1,181 +1,271 @@
-"""Training on preference pairs: DPO by TRL, of all weights or of a LoRA adapter. The reference is the base model."""
+"""Training: a model tuned by one of the trainers, watched on the way. The reference is the model it starts from."""
 
+import re
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
-from typing_extensions import TypedDict
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dartune import journal
-from dartune.checkpoint import open_model, open_tokenizer
+from dartune.checkpoint import LoadIn, note_base, open_tokenizer, save_model
+from dartune.generation import Sampling
+from dartune.launch import SHARDED, Launch, agreed, in_processes, is_main, refuse_unfit
+from dartune.memory import refuse_too_big
 from dartune.mistake import Mistake
+from dartune.pairs import in_form
+from dartune.referee import Referee
+from dartune.reward import text
+from dartune.task import Task
+from dartune.trainers import ONLINE, SPLIT, TRAINERS, Lora, Material
+from dartune.watch import Probe, Watching, diverged
 
-SAVE_STEPS = 10  # a killed training loses fewer steps than this
-LOG_STEPS = 5  # a divisor of it, or an average would span a checkpoint and a resumed run would log another one
-
-# TRL 1.16 looks at the name of a loss only when it computes the first one, long after the pool was paid for.
-Loss = Literal[
-    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
-    "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
-]  # fmt: skip
+SHOWN = ("loss", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected", "reward", "kl")
+# How Python, Rust and PyTorch say that a file cannot grow: no space, a limit on a file's size, a quota.
+FULL = re.compile(r"(Errno|os error) (28|27|122)\b|failed writing file")
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 
 
-class Lora(TypedDict):
-    """Arguments of PEFT's LoraConfig. target_modules: "all-linear" or names of layers."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]
-    r: PositiveInt
-    lora_alpha: PositiveInt
-    lora_dropout: Annotated[float, Field(ge=0, lt=1)]
-    target_modules: str | list[str]
-
-
+@in_processes
 def write_tuned(
     task: str,
     pairs: Path,
     base: Path,
+    start: Path | None,
+    rules: dict[str, Any],
+    options: dict[str, Any],
     output: Path,
     metrics: Path,
     plots: Path,
     *,
+    method: str,
     seed: NonNegativeInt,
-    beta: PositiveFloat,
-    loss_type: list[Loss],
-    loss_weights: list[float],
-    learning_rate: PositiveFloat,
     lr_scheduler_type: Schedule,
     warmup_steps: Annotated[float, Field(ge=0)],
-    num_train_epochs: PositiveFloat,
-    per_device_train_batch_size: PositiveInt,
-    gradient_accumulation_steps: PositiveInt,
+    max_grad_norm: PositiveFloat,
+    patience: PositiveInt | None,
     max_length: PositiveInt,
     lora: Lora | None,
+    load_in: LoadIn | None,
+    launch: Launch | None,
+    temperature: PositiveFloat,
+    top_p: Annotated[float, Field(gt=0, le=1)],
+    max_new_tokens: PositiveInt,
+    watch: Watching,
 ) -> None:
-    """Write the tuned model's folder (an adapter, or weights), its metrics and its curve.
+    """Write the tuned model's folder (an adapter, or weights), its metrics and its curves.
 
-    All but seed and lora go to TRL's DPOConfig under their own names; lora goes to PEFT's LoraConfig, null trains all
-    weights. warmup_steps below 1 is a share of the steps. max_length: tokens of prompt and answer; longer pairs are
-    left out, where TRL would cut them, and named in the metrics.
+    start: a tuned model to go on from, None for the base model. rules: how programs are judged (stage referee).
+    options: of the trainer. method: one of TRAINERS. warmup_steps below 1 is a share of the steps. patience: stop after
+    so many looks at the held-out pairs, one every SAVE_STEPS steps, without a lower loss, and keep the lowest; null
+    trains to the end, and for grpo and rloo, which have no such loss, nothing else is possible. max_length: tokens of
+    prompt and answer; longer pairs are left out, where TRL would cut them, and named in the metrics. lora: null trains
+    all weights. load_in: bits of the base model's weights under an adapter; null: 16 on a GPU, else 32. launch: null
+    for one process. temperature, top_p, max_new_tokens: of what the model writes while it is trained.
     """
-    options = {
+    refuse_unfit(launch, method in ONLINE, watch["n_times"] > 0, load_in)
+    if load_in and lora is None:
+        raise Mistake(f"train.load_in is {load_in}: such weights stay as they are; set train.lora, or load_in: null")
+    if patience and method in ONLINE:
+        raise Mistake(f"train.patience is {patience}: {method} has no held-out loss to look at; set it to null")
+    kept, too_long = fitting(task, journal.read(pairs).to_pylist(), base, max_length, patience)
+    drawn = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    schedule = {"lr_scheduler_type": lr_scheduler_type, "warmup_steps": warmup_steps, "max_grad_norm": max_grad_norm}
+    settings = {
+        "method": method,
         "seed": seed,
-        "beta": beta,
-        "loss_type": loss_type,
-        "loss_weights": loss_weights,
-        "learning_rate": learning_rate,
-        "lr_scheduler_type": lr_scheduler_type,
-        "warmup_steps": warmup_steps,
-        "num_train_epochs": num_train_epochs,
-        "per_device_train_batch_size": per_device_train_batch_size,
-        "gradient_accumulation_steps": gradient_accumulation_steps,
+        **schedule,
+        "patience": patience,
         "max_length": max_length,
+        "lora": lora,
+        "load_in": load_in,
+        "launch": launch,
+        **drawn,
+        method: options,
+        "watch": watch,
     }
-    kept, too_long = fitting(task, journal.read(pairs).to_pylist(), max_length)
-    work = journal.folder(f"train {task}", journal.fingerprint([pairs, base, Path(__file__)], lora=lora, **options))
-    trainer = new_trainer(f"train {task}", kept, base, work, options, lora)
-    trainer.train(resume_from_checkpoint=journal.last_checkpoint(work))
-    final = trainer.evaluate() if trainer.eval_dataset is not None else {}
-    save(trainer, base, output)
-    record(trainer, final, metrics, plots, {"n_pairs": len(kept), "too_long": too_long, "beta": beta})
-    shutil.rmtree(work)
+    files = [pairs, base, *([start] if start else []), *sources()]
+    work = journal.folder(f"train {task}", journal.fingerprint(files, rules=rules, **settings))
+    with ExitStack() as stack, disk_watched(work):
+        judges = {
+            split: stack.enter_context(Referee(Task(task), split, **limits(rules))) for split in wanted(method, watch)
+        }
+        common = {"seed": seed, **schedule}
+        referee = judges.get(SPLIT)
+        material = Material(task, kept, base, start, work, lora, load_in, max_length, patience, common, drawn, referee)
+        refuse_too_big(material, method, options, watch, launch)
+        trainer = new_trainer(material, method, options, plots)
+        looker = watched(trainer, material, judges.get(watch["split"]), watch, seed)
+        trainer.train(resume_from_checkpoint=agreed(lambda: journal.last_checkpoint(work)))
+        is_last = looker is None or looker.kept_step() is None
+        final = trainer.evaluate() if trainer.eval_dataset is not None and is_last else {}
+        weights = gathered(trainer) if launch and launch["kind"] in SHARDED else None
+        if is_main():
+            save(trainer, material, looker, weights, output)
+            known = {"n_pairs": len(kept), "too_long": too_long, "settings": settings}
+            record(trainer, final, looker, metrics, known)
+    if is_main():
+        shutil.rmtree(work)
 
 
-def fitting(task: str, rows: list[dict[str, Any]], max_length: int) -> tuple[list[dict[str, Any]], list[str]]:
+@contextmanager
+def disk_watched(work: Path) -> Iterator[None]:
+    """A block whose failure to write is a Mistake. The libraries tell it in ways of their own."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not FULL.search(str(error)):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise Mistake(
+            f"train: the disk of {work} or of the outputs is full ({reason}); make room and run again: it goes on from"
+            " its last checkpoint, and what was there before is still there"
+        ) from error
+
+
+def fitting(
+    task: str, rows: list[dict[str, Any]], base: Path, max_length: int, patience: int | None
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The pairs that are short enough, and the names of the others."""
+    refuse_others(rows, base)
     too_long = [row["pair"] for row in rows if longest(row) > max_length]
     kept = [row for row in rows if longest(row) <= max_length]
-    if not any(not row["is_held_out"] for row in kept):
+    if not rows:
+        raise Mistake(f"train: there are no pairs of {task}; raise sample.n_pairs or pool.n_programs")
+    if not kept:
         raise Mistake(f"train: all {len(rows)} pairs of {task} are longer than train.max_length = {max_length} tokens")
+    if all(row["is_held_out"] for row in kept):
+        raise Mistake(f"train: all {len(kept)} pairs of {task} are held out; lower pairs.held_out")
+    if patience and not any(row["is_held_out"] for row in kept):
+        raise Mistake(f"train.patience is {patience}, and no pair of {task} is held out; raise pairs.held_out")
     if too_long:
         names = ", ".join(too_long[:10]) + (" ..." if len(too_long) > 10 else "")
         print(f"train {task}: {len(too_long)} pairs over {max_length} tokens left out: {names}", file=sys.stderr)
     return kept, too_long
 
 
+def refuse_others(rows: list[dict[str, Any]], base: Path) -> None:
+    """A Mistake about the first pair that is not in the form, or has not the tokens, that this base model gives it."""
+    tokenizer = open_tokenizer(base)
+    for row in rows:
+        plain = row | {name: text(row[name]) for name in ("prompt", "chosen", "rejected")}
+        if in_form(plain, tokenizer) != row:
+            raise Mistake(f"train: pair {row['pair']} was made for another model than {base}; run stage pairs again")
+
+
 def longest(row: dict[str, Any]) -> int:
     return int(row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]))
 
 
-def new_trainer(
-    stage: str,
-    rows: list[dict[str, Any]],
-    base: Path,
-    work: Path,
-    options: dict[str, Any],
-    lora: Lora | None,
-) -> Any:
-    """TRL's trainer over these pairs: the held-out ones are for evaluation, the rest for training."""
-    import torch
-    from peft import LoraConfig
-    from transformers import PrinterCallback, set_seed
-    from trl import DPOConfig, DPOTrainer
+def sources() -> list[Path]:
+    """The files whose text decides a training: its checkpoints are of no use once one of them has changed."""
+    return [Path(__file__).with_name(f"{name}.py") for name in ("training", "trainers", "reward", "watch", "watcher")]
 
-    from dartune.curve import Progress
+
+def wanted(method: str, watch: Watching) -> list[str]:
+    """The splits on which this process judges programs during the training."""
+    return [SPLIT] * (method in ONLINE) + [watch["split"]] * (watch["n_times"] > 0 and is_main())
+
+
+def limits(rules: dict[str, Any]) -> dict[str, Any]:
+    return {name: rules[name] for name in ("max_slowdown", "memory_mib")}
+
+
+def new_trainer(material: Material, method: str, options: dict[str, Any], plots: Path) -> Any:
+    """TRL's trainer, which tells its progress, and stops at the first loss that is no number."""
+    import torch
+    from transformers import PrinterCallback, set_seed
+
+    from dartune.curve import Curves, Progress
+    from dartune.watcher import Patience
 
     torch.set_num_threads(1)  # the same sums in the same order on every run; stages run side by side
-    set_seed(options["seed"])
-    on_gpu = torch.cuda.is_available()
-    try:
-        settings = DPOConfig(
-            output_dir=str(work),
-            use_cpu=not on_gpu,
-            bf16=on_gpu,
-            activation_checkpointing=on_gpu,
-            dataloader_pin_memory=on_gpu,
-            precompute_ref_log_probs=True,  # once, not in every epoch
-            logging_steps=LOG_STEPS,
-            save_steps=SAVE_STEPS,
-            save_total_limit=1,
-            disable_tqdm=True,
-            report_to="none",
-            **options,
-        )
-        adapter = LoraConfig(task_type="CAUSAL_LM", **lora) if lora else None
-    except (TypeError, ValueError) as error:
-        raise Mistake(f"params.yaml: train: {error}") from error
-    trainer = DPOTrainer(
-        model=open_model(base),
-        args=settings,
-        processing_class=open_tokenizer(base),
-        train_dataset=dataset(row for row in rows if not row["is_held_out"]),
-        eval_dataset=dataset(row for row in rows if row["is_held_out"]),
-        peft_config=adapter,
-        callbacks=[Progress(stage)],
-    )
+    set_seed(material.common["seed"])
+    trainer = TRAINERS[method](material, **options)
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Progress(f"train {material.task}"))
+    trainer.add_callback(Curves(plots))
+    if material.patience:
+        trainer.add_callback(Patience(material.patience))
+    stop_at_nan(trainer, [row["pair"] for row in material.rows])
     return trainer
 
 
-def dataset(rows: Any) -> Any:
-    """What TRL trains on, and nothing else of the pairs; None without rows."""
-    from datasets import Dataset
+def stop_at_nan(trainer: Any, names: list[str]) -> None:
+    """Make the trainer raise a Mistake at a loss that is no number. names: of the pairs, by the column number."""
+    import torch
 
-    columns = [{key: row[key] for key in ("prompt", "chosen", "rejected")} for row in rows]
-    return Dataset.from_list(columns) if columns else None
+    collate, compute = trainer.data_collator, trainer.compute_loss
+
+    def collated(rows: list[dict[str, Any]]) -> Any:
+        batch = collate(rows)
+        if isinstance(batch, dict) and "number" in rows[0]:
+            batch["number"] = torch.tensor([row["number"] for row in rows])
+        return batch
+
+    def computed(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        numbers = inputs.pop("number", None) if isinstance(inputs, dict) else None
+        result = compute(model, inputs, *args, **kwargs)
+        loss = result[0] if isinstance(result, tuple) else result
+        if not bool(torch.isfinite(loss)):
+            step = trainer.state.global_step + model.training
+            batch = [] if numbers is None else [names[number] for number in numbers.tolist()]
+            raise diverged(f"the loss is {float(loss.detach())}", step, batch)
+        return result
+
+    trainer.data_collator, trainer.compute_loss = collated, computed
 
 
-def save(trainer: Any, base: Path, output: Path) -> None:
-    """The adapter (or the weights) with the tokenizer, complete before it gets its name."""
-    partial = output.with_name(output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    trainer.model.save_pretrained(partial)
-    open_tokenizer(base).save_pretrained(partial)
-    shutil.rmtree(output, ignore_errors=True)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial.rename(output)
+def watched(trainer: Any, material: Material, referee: Referee | None, watch: Watching, seed: int) -> Any:
+    """The callback that looks at the model on the way, added to the trainer; None where nothing is to be looked at."""
+    if watch["n_times"] == 0:
+        return None
+    from dartune.watcher import Watch
+
+    held_out = [row for row in material.rows if row["is_held_out"]]
+    tokenizer, sampling = open_tokenizer(material.base), Sampling(**material.sampling)
+    probe = Probe(referee, tokenizer, held_out, watch, sampling, seed) if referee else None
+    looker = Watch(f"train {material.task}", probe, watch, material.work)
+    trainer.add_callback(looker)
+    return looker
 
 
-def record(trainer: Any, final: dict[str, float], metrics: Path, plots: Path, known: dict[str, Any]) -> None:
-    """Metrics of the last step and of the held-out pairs, and the curve. No wall-clock values."""
-    from dartune.curve import curve, write_csv
+def gathered(trainer: Any) -> Any:
+    """All weights that the processes have between them, in the main one. All must call it."""
+    return trainer.accelerator.get_state_dict(trainer.model_wrapped)
+
+
+def save(trainer: Any, material: Material, looker: Any, weights: Any, output: Path) -> None:
+    """The adapter (or the weights) with the tokenizer, complete before it gets its name. weights: None: the model's."""
+
+    if not all(bool(weight.isfinite().all()) for weight in trainer.model.parameters()):
+        raise diverged("a weight is no number", trainer.state.global_step)
+
+    def write(folder: Path) -> None:
+        if looker is not None and looker.kept_step() is not None:
+            shutil.copytree(material.work / "best", folder)
+        else:
+            save_model(trainer.model, folder, weights)
+        open_tokenizer(material.base).save_pretrained(folder)
+        note_base(material.base, folder)
+
+    journal.publish(write, output)
+
+
+def record(trainer: Any, final: dict[str, float], looker: Any, metrics: Path, known: dict[str, Any]) -> None:
+    """Metrics of the last step, of the held-out pairs and of each look. No wall-clock values."""
+    from dartune.curve import curve
 
     history = curve(trainer.state.log_history)
-    shown = ("loss", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected")
-    last = {name: history[-1][name] for name in shown if history and name in history[-1]}
-    held_out = {name: round(final[f"eval_{name}"], 6) for name in shown if f"eval_{name}" in final}
-    steps = {"steps": trainer.state.global_step}
-    journal.write_json(metrics, known | steps | {"last": last, "held_out": held_out})
-    write_csv(history, plots)
+    last = {name: history[-1][name] for name in SHOWN if history and name in history[-1]}
+    held_out = {name: round(final[f"eval_{name}"], 6) for name in SHOWN if f"eval_{name}" in final}
+    kept = looker.kept_step() if looker else None
+    watched = {"watch": looker.history if looker else [], "kept_step": kept}
+    journal.write_json(
+        metrics, known | {"steps": trainer.state.global_step, "last": last, "held_out": held_out} | watched
+    )

@@ -1,0 +1,54 @@
+"""rounds: the tuned model after more rounds, or as it is.
+
+Usage: rounds.py TASK BASE TUNED SCORED POOL_RULES TRAIN_RULES OUTPUT FINAL METRICS COST
+"""
+
+import sys
+from pathlib import Path
+
+from dartune import exploration, params, trainers
+from dartune.cost import measured
+from dartune.mistake import one_line
+from dartune.pairs import write_pairs
+from dartune.pool import write_pool
+from dartune.rounds import write_rounds
+from dartune.sampling import write_sample
+from dartune.scoring import write_scored
+from dartune.training import write_tuned
+
+FIRST = {"pool": write_pool, "score": write_scored, "sample": write_sample, "pairs": write_pairs, "train": write_tuned}
+
+
+@one_line
+def main(
+    task: str,
+    base: str,
+    tuned: str,
+    scored: str,
+    pool_rules: str,
+    train_rules: str,
+    output: str,
+    final: str,
+    metrics: str,
+    cost: str,
+) -> None:
+    sections = {name: params.section(name, function) for name, function in FIRST.items()}
+    options = exploration.options(sections["pool"]["method"]), trainers.options(sections["train"]["method"])
+    with measured(Path(cost)):
+        write_rounds(
+            task,
+            Path(base),
+            Path(tuned),
+            Path(scored),
+            (Path(pool_rules), Path(train_rules)),
+            sections,
+            options,
+            Path(output),
+            Path(final),
+            Path(metrics),
+            **params.section("rounds", write_rounds),
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
