@@ -21,6 +21,8 @@ from dartune.referee import Referee
 from dartune.task import Task, names
 from dartune.verdict import STATUSES, Verdict
 
+pytestmark = pytest.mark.alone  # some are timed
+
 ATTACKS = Path(__file__).parent / "attacks"
 HONEST = {"admissible_set": "honest_constant", "cvrp_construct": "honest_nearest", "tsp_construct": "honest_nearest"}
 PLACES = (Path("/tmp"), Path("/dev/shm"), Path("/var/tmp"), Path("/run"), Path.home())  # where attacks try to write

@@ -275,7 +275,7 @@ def test_a_finished_pool_leaves_no_journal(rules: Path, monkeypatch: pytest.Monk
 
 
 def test_a_pool_of_no_programs_is_refused() -> None:
-    section = params.read(Path(__file__).parents[1] / "params.yaml")["pool"]
+    section = params.everything(Path(__file__).parents[1] / "params.yaml")["pool"]
     for n in (0, -1, 1.5):
         with pytest.raises(Mistake, match=re.escape(f"pool.n_programs is {n}: input should be")):
             params.check("pool", section | {"n_programs": n}, write_pool)

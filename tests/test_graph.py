@@ -10,12 +10,15 @@ from ruamel.yaml import YAML
 
 from dartune import exploration, proposal
 from dartune.cli import stages
-from dartune.params import schema
+from dartune.params import everything, schema
 from dartune.task import names
+from dartune.trainers import TRAINERS
 
 ROOT = Path(__file__).parents[1]
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+PRESET = YAML(typ="safe").load((ROOT / f"presets/{PARAMS['preset']}.yaml").read_text())
+WHOLE = everything(ROOT / "params.yaml")
 
 # What a stage reads of a task's folder, which is found by name and not by import.
 PARTS = {
@@ -25,8 +28,13 @@ PARTS = {
     "score": ["instances.py", "referee.py", "rule.py", "template.py"],
     "evaluate": ["instances.py", "prompt.md", "referee.py", "references.json", "rule.py", "template.py"],
     "search": ["instances.py", "prompt.md", "referee.py", "references.json", "rule.py", "template.py"],
+    "train": ["references.json"],
+    "rounds": ["references.json"],
 }
-SECTIONS = {"referee": "score"}  # of stages without a section of their own
+SECTIONS = {"referee": ["score"], "rounds": ["rounds", "pool", "score", "sample", "pairs", "train"]}  # else its own
+OPTIONS = {"pool": {"methods.${pool.method}"}, "rounds": {"methods.${pool.method}"}, "search": {"methods"}}
+# What decides verdicts reaches these stages as a file of data/referee.
+RULES = {"pool": ["${pool.method}"], "train": ["train"], "rounds": ["${pool.method}", "train"]}
 
 
 def imported(file: Path) -> Iterator[str]:
@@ -60,11 +68,11 @@ def declared(stage: str) -> set[str]:
 
 
 def task_files(stage: str) -> set[str]:
-    if stage == "base":
-        tasks = PARAMS["base"]["tasks"]
-        parts = ("grammar.py", "prompt.md", "template.py")
-        return {f"src/dartune/tasks/{task}/{part}" for task in tasks for part in parts}
-    return {f"src/dartune/tasks/TASK/{part}" for part in PARTS.get(stage, [])}
+    own = {f"src/dartune/tasks/TASK/{part}" for part in PARTS.get(stage, [])}
+    learnt = {"base": PARAMS["base"]["tasks"]}
+    learnt |= dict.fromkeys(("train", "rounds"), PARAMS["train"]["watch"]["remember"])
+    parts = ("grammar.py", "prompt.md", "template.py")
+    return own | {f"src/dartune/tasks/{task}/{part}" for task in learnt.get(stage, []) for part in parts}
 
 
 def methods(stage: str) -> set[str]:
@@ -73,7 +81,8 @@ def methods(stage: str) -> set[str]:
     if stage == "referee":
         return {"src/dartune/search"}
     found = {path for file in files for path in reached(file)}
-    own = {"pool": {"src/dartune/search/${pool.method}.py"}, "search": {str(f.relative_to(ROOT)) for f in files}}
+    pool = {"src/dartune/search/${pool.method}.py"}
+    own = {"pool": pool, "rounds": pool, "search": {str(file.relative_to(ROOT)) for file in files}}
     return own[stage] | found if stage in own else set()
 
 
@@ -88,17 +97,26 @@ def judging() -> set[str]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_just_the_files_that_it_imports(stage: str) -> None:
     expected = {f"stages/{stage}.py"} | reached(ROOT / f"stages/{stage}.py") | task_files(stage) | methods(stage)
-    if stage == "pool":  # what decides verdicts reaches it as a file of data/referee
+    if stage in RULES:
         assert judging() <= declared("referee") & expected
         expected -= judging()
-        assert "data/referee/${item.task}/${pool.method}.json" in STAGES["pool"]["deps"]
-    if stage == "base":
-        expected |= {"src/dartune/grammar.py"}  # imported by the tasks' grammars
-    if stage == "sample":
+    if stage in ("base", "train", "rounds"):
+        expected |= {"src/dartune/grammar.py", "src/dartune/program.py"}  # imported by the tasks' grammars
+    if stage in ("sample", "rounds"):
         expected |= {f"src/dartune/{name}" for name in ("datasheet.md.jinja", "macros.sql", "sql")}
     if stage == "report":
         expected |= {"src/dartune/report.html.jinja", "src/dartune/cost.html.jinja"}
     assert declared(stage) == expected
+
+
+def test_a_stage_that_asks_the_referee_depends_on_its_rules_and_no_other_does() -> None:
+    for stage, its in STAGES.items():
+        found = [dep for dep in its["deps"] if dep.startswith("data/referee/")]
+        assert found == [f"data/referee/${{item.task}}/{name}.json" for name in RULES.get(stage, [])]
+
+
+def test_every_task_that_runs_is_among_those_that_its_training_reads_prompts_of() -> None:
+    assert set(PARAMS["tasks"]) <= set(PARAMS["train"]["watch"]["remember"])
 
 
 def test_a_task_folder_imports_nothing_that_its_stages_do_not_depend_on() -> None:
@@ -112,18 +130,31 @@ def test_a_task_folder_imports_nothing_that_its_stages_do_not_depend_on() -> Non
 def test_there_is_one_stage_one_script_one_section_and_one_function_of_each_name() -> None:
     scripts = {file.stem for file in (ROOT / "stages").glob("*.py")}
     assert set(STAGES) == scripts
-    assert set(STAGES) - set(SECTIONS) == set(PARAMS) - {"tasks", "methods"} == set(stages())
+    assert set(STAGES) - {"referee"} == set(WHOLE) - {"tasks", "preset", "methods", "trainers"} == set(stages())
 
 
-@pytest.mark.parametrize("stage", sorted(set(STAGES) - set(SECTIONS)))
-def test_the_arguments_of_the_function_are_the_keys_of_the_section(stage: str) -> None:
-    assert list(schema(stages()[stage])) == list(PARAMS[stage])
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - {"referee"}))
+def test_the_arguments_of_the_function_are_the_keys_of_the_section_in_their_order(stage: str) -> None:
+    arguments = list(schema(stages()[stage]))
+    for part in (PARAMS.get(stage, {}), PRESET.get(stage, {})):
+        assert list(part) == [name for name in arguments if name in part]
+    assert set(arguments) == set(WHOLE[stage])
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_the_arguments_of_a_trainer_are_the_keys_of_its_section_in_their_order(name: str) -> None:
+    assert list(schema(TRAINERS[name])) == list(PRESET["trainers"][name])
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_follows_its_own_section_only(stage: str) -> None:
-    options = {"pool": {"methods.${pool.method}"}, "search": {"methods"}}.get(stage, set())
-    assert set(STAGES[stage]["params"]) - {"tasks"} == {SECTIONS.get(stage, stage)} | options
+def test_a_stage_follows_its_own_sections_in_params_and_in_the_preset_only(stage: str) -> None:
+    sections = SECTIONS.get(stage, [stage])
+    own = [each for each in STAGES[stage]["params"] if isinstance(each, str)]
+    assert set(own) - {"tasks"} == {name for name in sections if name in PARAMS} | OPTIONS.get(stage, set())
+    trainer = ["trainers.${train.method}"] * ("train" in sections)
+    from_preset = [name for name in sections if name in PRESET] + trainer
+    expected = [{"presets/${preset}.yaml": from_preset}] if from_preset else []
+    assert [each for each in STAGES[stage]["params"] if isinstance(each, dict)] == expected
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -154,6 +185,6 @@ def test_every_file_and_make_target_that_the_readme_names_exists() -> None:
     text = (ROOT / "README.md").read_text()
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"`make ([a-z]+)`", text)) <= targets
-    made = ("data/", "report/", "models/tuned", ".venv", ".work")
+    made = ("data/", "report/", "models/tuned", "models/final", ".venv", ".work")
     for path in re.findall(r"`((?:src|stages|flows|tests|metrics|models|benchmarks)/[\w./]+)`", text):
         assert path.startswith(made) or (ROOT / path).exists(), path

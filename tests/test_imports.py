@@ -375,7 +375,7 @@ def test_the_scores_of_an_imported_pool_are_the_referees_and_not_the_records() -
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A repository with what the pool's stage depends on, whose pool is an imported one."""
-    for name in ("dvc.yaml", "params.yaml", ".gitignore", "stages", "src", ".dvc/config"):
+    for name in ("dvc.yaml", "params.yaml", "presets", ".gitignore", "stages", "src", ".dvc/config"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)

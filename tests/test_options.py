@@ -29,7 +29,7 @@ def test_shares_that_do_not_add_up_to_1_are_refused() -> None:
 
 @pytest.mark.parametrize("share", [0.0, -0.5])
 def test_a_share_that_is_not_above_0_is_refused(share: float) -> None:
-    section = params.read(ROOT / "params.yaml")["sample"]
+    section = params.everything(ROOT / "params.yaml")["sample"]
     with pytest.raises(Mistake, match=r"sample\.strategy"):
         params.check("sample", section | {"strategy": {"dar": share, "uniform": 1 - share}}, write_sample)
 
@@ -127,7 +127,7 @@ def test_what_a_strategy_starts_from_is_checked_too() -> None:
 
 
 def test_every_option_of_params_yaml_is_accepted_and_none_is_missing() -> None:
-    options = params.read(ROOT / "params.yaml")["sample"]["options"]
+    options = params.everything(ROOT / "params.yaml")["sample"]["options"]
     for name, given_options in options.items():
         check_options(name, given_options)
     for name in strategies():

@@ -22,7 +22,8 @@ TINY = {
             "uniform": {"one_per": "text"},
         },
     },
-    "train": {"per_device_train_batch_size": 2, "loss_type": ["sigmoid"], "loss_weights": [1.0], "lora": None},
+    "trainers": {"dpo": {"per_device_train_batch_size": 2, "loss_type": ["sigmoid"], "loss_weights": [1.0]}},
+    "train": {"watch": {"n_times": 1, "n_samples": 10}},
     "evaluate": {"n_samples": 20, "batch_size": 20, "with_shifted": False},
     "search": {"methods": ["funsearch"], "n_evaluations": 12, "seeds": [0, 1]},
 }
@@ -64,12 +65,22 @@ def commit(folder: Path, message: str) -> str:
 
 
 def set_params(folder: Path, changes: dict[str, object]) -> None:
+    """Each value where it stands: in params.yaml or in the preset."""
     yaml = YAML()
-    content = yaml.load((folder / "params.yaml").read_text())
+    for file in (folder / "params.yaml", folder / "presets/embedded.yaml"):
+        content = yaml.load(file.read_text())
+        update(content, changes)
+        with file.open("w") as stream:
+            yaml.dump(content, stream)
+
+
+def update(content: dict[str, object], changes: dict[str, object]) -> None:
     for name, value in changes.items():
-        content[name] = content[name] | value if isinstance(value, dict) else value
-    with (folder / "params.yaml").open("w") as stream:
-        yaml.dump(content, stream)
+        old = content.get(name)
+        if isinstance(old, dict) and isinstance(value, dict) and name != "options":
+            update(old, value)
+        elif name in content:
+            content[name] = value
 
 
 def edit(folder: Path, file: str, old: str, new: str) -> None:
@@ -92,7 +103,7 @@ def flown(project: Path, prefect_server: str) -> subprocess.CompletedProcess[str
     return result
 
 
-AFTER_POOL = {"score", "sample", "pairs", "train", "evaluate", "search", "report"}
+AFTER_POOL = {"score", "sample", "pairs", "train", "rounds", "evaluate", "search", "report"}
 
 
 def test_the_flow_runs_every_stage_but_the_base_that_is_committed(project: Path, flown) -> None:
@@ -142,12 +153,13 @@ def test_dvc_repro_alone_gives_the_same_lock_from_scratch(project: Path, flown, 
 
 
 def test_another_beta_by_an_experiment_runs_training_and_what_follows(project: Path, flown) -> None:
-    output = run(project, "dvc", "exp", "run", "-S", "train.beta=0.2", "-n", "beta").stdout
+    beta = "presets/embedded.yaml:trainers.dpo.beta=0.2"
+    output = run(project, "dvc", "exp", "run", "-S", beta, "-n", "beta").stdout
     ran = {name.split("@")[0] for name in re.findall(r"Running stage '([^']+)'", output)}
-    assert ran == {"train", "evaluate", "search", "report"}
+    assert ran == {"train", "rounds", "evaluate", "search", "report"}
     assert "beta" in run(project, "dvc", "exp", "show", "--csv").stdout
     before, after = run(project, "git", "rev-parse", "HEAD").stdout.strip(), commit(project, "beta")
-    assert "train.beta" in run(project, "dvc", "params", "diff", before, after).stdout
+    assert "trainers.dpo.beta" in run(project, "dvc", "params", "diff", before, after).stdout
     assert "rewards/margins" in run(project, "dvc", "metrics", "diff", before, after).stdout
     run(project, "dvc", "plots", "diff", before, after, "-o", ".work/plots")
     assert "rewards/margins" in (project / ".work/plots/index.html").read_text()
@@ -215,7 +227,7 @@ def test_an_edited_referee_scores_and_what_follows_but_writes_no_pool(project: P
     edit(project, f"src/dartune/tasks/{TASK}/referee.py", "float((3 ** ", "1.0 + float((3 ** ")
     assert repro(project, f"pairs@{TASK}") == {"referee", "score", "sample", "pairs"}
     waiting = json.loads(run(project, "dvc", "status", "--json").stdout)
-    assert {name.split("@")[0] for name in waiting} == {"train", "evaluate", "search"}
+    assert {name.split("@")[0] for name in waiting} == {"train", "rounds", "evaluate", "search"}
 
 
 def test_a_pool_that_a_search_wrote_hangs_on_the_referee_and_its_own_options_only(project: Path, flown) -> None:

@@ -2,22 +2,25 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from matplotlib.figure import Figure
 
 from dartune import journal
 from dartune.contest import ROW as SEARCHED
 from dartune.evaluation import ROW, compare
+from dartune.figures import TRAINING, WATCH, filled, training_panels, watch_panels
 from dartune.mistake import Mistake
-from dartune.report import read_result, warnings_of, write_report
+from dartune.report import LOGGED, METHODS, read_result, warnings_of, watch_series, write_report
+from dartune.trainers import TRAINERS
 
 LIMITS = {"n_best": 2, "max_validity_drop": 0.05, "max_distinct_drop": 0.2, "max_template_rise": 0.1}
 TEMPLATE = -8.0
-CURVE = "step,loss,rewards/chosen,rewards/rejected,rewards/accuracies,rewards/margins,logps/chosen,logps/rejected"
 SPLITS = ("test", "shifted_20")
 
 
@@ -80,7 +83,62 @@ SAMPLE = {
 TOPS = {"base": 0.6, "tuned": 0.7}
 
 
-def write_inputs(folder: Path, base: list[dict[str, Any]], tuned: list[dict[str, Any]], curve: str = "") -> None:
+OPTIONS: dict[str, dict[str, Any]] = {
+    "dpo": {"learning_rate": 5e-06, "beta": 0.1, "loss_type": ["sigmoid", "sft"]},
+    "sft": {"learning_rate": 5e-06},
+    "grpo": {"learning_rate": 5e-06, "beta": 0.0},
+    "rloo": {"learning_rate": 5e-06, "beta": 0.05},
+}
+CURVES = {
+    "loss": [(5, 0.7), (10, 0.6)],
+    "rewards/accuracies": [(5, 0.5), (10, 0.6)],
+    "rewards/margins": [(5, 0.1), (10, 0.2)],
+    "logps/chosen": [(5, -50.0), (10, -48.0)],
+    "logps/rejected": [(5, -60.0), (10, -61.0)],
+    "reward": [(5, 0.4), (10, 0.6)],
+    "reward_std": [(5, 0.1), (10, 0.2)],
+    "kl": [(5, 0.01), (10, 0.03)],
+}
+
+
+def look(step: int, *warnings: str, mean: float = 0.5) -> dict[str, Any]:
+    """One measurement of the watch."""
+    shares = {"validity": 1.0, "mean": mean, "distinct_behaviours": 0.9, "mean_tokens": 50.0}
+    return {"step": step, **shares, "chosen": -50.0, "rejected": -60.0, "loss_elsewhere": 0.2, "warnings": [*warnings]}
+
+
+def trained(
+    method: str = "dpo", looks: tuple[dict[str, Any], ...] = (), kept_step: int | None = None
+) -> dict[str, Any]:
+    """The metrics of stage train."""
+    lora = {"r": 64, "target_modules": "all-linear"}
+    watch = {"n_samples": 7, "split": "validation", "remember": ["walk", "route"]}
+    settings = {"method": method, "seed": 11, "patience": None, "lora": lora, method: OPTIONS[method], "watch": watch}
+    return {
+        "n_pairs": 4,
+        "too_long": [],
+        "settings": settings,
+        "steps": 10,
+        "last": {"loss": 0.6},
+        "held_out": {"loss": 0.69} if method in ("dpo", "sft") else {},
+        "watch": [*looks],
+        "kept_step": kept_step,
+    }
+
+
+def write_training(folder: Path, train: dict[str, Any]) -> None:
+    """The metrics, and the files that DVCLive leaves of what the method logs."""
+    journal.write_json(folder / "metrics/train/tour.json", train)
+    settings, method = train["settings"], train["settings"]["method"]
+    for name in LOGGED[method]:
+        if name != "kl" or settings[method]["beta"]:
+            file = folder / f"plots/tour/plots/metrics/{name}.tsv"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            rows = [("step", name.split("/")[-1]), *CURVES[name]]
+            file.write_text("".join(f"{step}\t{value}\n" for step, value in rows))
+
+
+def write_inputs(folder: Path, base: list[dict[str, Any]], tuned: list[dict[str, Any]]) -> None:
     """What the stages leave of the task "tour"; the figures are those of the stage evaluate itself."""
     table = pa.Table.from_pylist(base + tuned, schema=ROW)
     journal.write(table, folder / "evaluation/tour.parquet")
@@ -99,9 +157,9 @@ def write_inputs(folder: Path, base: list[dict[str, Any]], tuned: list[dict[str,
             "status": {"ok": 9, "syntax": 1},
         },
         "sample": SAMPLE,
-        "train": {"n_pairs": 4, "too_long": [], "beta": 0.1, "steps": 5, "last": {}, "held_out": {"loss": 0.69}},
     }
     tokens = {"n_prompt_tokens": 10, "n_tokens": 20}
+    metrics["rounds"] = {"n_rounds": 1, "kept_round": 1, "gates": []}
     metrics["pool"] = {"n_programs": 10, "n_prompt_tokens": 400, "n_tokens": 1000, "money": 0.0, "finish": {"stop": 10}}
     metrics["search"] = {
         "eoh": {
@@ -120,8 +178,7 @@ def write_inputs(folder: Path, base: list[dict[str, Any]], tuned: list[dict[str,
     journal.write(pa.Table.from_pylist(searched, schema=SEARCHED), folder / "search/tour.parquet")
     for stage, content in metrics.items():
         journal.write_json(folder / f"metrics/{stage}/tour.json", content)
-    (folder / "plots").mkdir(exist_ok=True)
-    (folder / "plots/tour.csv").write_text("\n".join([CURVE, *curve.split()]) + "\n")
+    write_training(folder, trained())
 
 
 def report(folder: Path, **limits: float) -> tuple[str, str, dict[str, Any]]:
@@ -144,7 +201,7 @@ BETTER = [score + 2 for score in FAIR]
 @pytest.fixture(scope="module")
 def improved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("improved")
-    write_inputs(folder, rows("base", FAIR), rows("tuned", BETTER), "5,.7,.1,0,.5,.1,-50,-60 10,.6,.2,0,.6,.2,-48,-60")
+    write_inputs(folder, rows("base", FAIR), rows("tuned", BETTER))
     return folder
 
 
@@ -255,23 +312,6 @@ def test_a_length_more_than_a_quarter_off_is_warned_of(tmp_path: Path, n_tokens:
     assert len(warnings(tmp_path)) == n_warnings
 
 
-@pytest.mark.parametrize(
-    ("curve", "n_warnings"),
-    [
-        ("5,.7,-.3,-.5,.5,.2,-50,-60", 1),  # at beta 0.1 a reward of -0.3 is -3 nats; the limit is 2
-        ("5,.7,-.1,-.3,.5,.2,-50,-60", 0),
-        ("5,.7,.1,-.1,.5,.2,-50,-60", 0),  # the chosen programs became more probable
-        ("5,.7,-.3,-.1,.5,-.2,-50,-60", 0),  # the margin fell: nothing was learnt, but nothing was traded
-        ("", 0),
-    ],
-)
-def test_chosen_programs_that_become_less_probable_while_the_margin_rises_are_warned_of(
-    tmp_path: Path, curve: str, n_warnings: int
-) -> None:
-    write_inputs(tmp_path, rows("base", FAIR), rows("tuned", BETTER), curve)
-    assert len(warnings(tmp_path)) == n_warnings
-
-
 def test_models_without_a_valid_program_get_a_report_with_dashes(tmp_path: Path) -> None:
     write_inputs(tmp_path, rows("base", [None] * 3), rows("tuned", [None] * 3))
     html, *_ = report(tmp_path)
@@ -282,10 +322,154 @@ def test_the_terminal_table_fits_110_columns(of_improved: tuple[Any, ...]) -> No
     assert max(map(len, of_improved[1].splitlines())) <= 110
 
 
-def test_a_training_too_short_to_log_a_step_gets_a_report(tmp_path: Path) -> None:
+def test_each_trainer_has_its_words_and_its_curves() -> None:
+    assert METHODS.keys() == LOGGED.keys() == TRAINERS.keys()
+
+
+PANELS = ("loss", "accuracy", "margin of the rewards", "log-probability", "reward", "divergence from the start")
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "panels"),
+    [
+        ("dpo", "Direct preference optimisation", PANELS[:4]),
+        ("sft", "Supervised fine-tuning", ("loss",)),
+        ("grpo", "Group relative policy optimisation", ("reward",)),  # at beta 0 nothing is diverged from
+        ("rloo", "REINFORCE leave-one-out", ("reward", "divergence from the start")),
+    ],
+)
+def test_the_page_names_the_method_and_draws_what_it_logged(
+    tmp_path: Path, method: str, words: str, panels: tuple[str, ...]
+) -> None:
     write_inputs(tmp_path, rows("base", FAIR), rows("tuned", BETTER))
-    (tmp_path / "plots/tour.csv").write_text("step\n")
-    assert "too short to log a step" in report(tmp_path)[0]
+    shutil.rmtree(tmp_path / "plots")
+    write_training(tmp_path, trained(method))
+    html, *_ = report(tmp_path)
+    assert f"<p>{words}: " in html and "It took 10 steps." in html
+    assert [title for title in PANELS if f">{title}</text>" in html] == [*panels]
+
+
+def test_a_curve_that_the_method_must_have_logged_is_missed(tmp_path: Path) -> None:
+    write_inputs(tmp_path, rows("base", FAIR), rows("tuned", BETTER))
+    write_training(tmp_path, trained("rloo"))
+    (tmp_path / "plots/tour/plots/metrics/kl.tsv").unlink()
+    with pytest.raises(Mistake, match=r"kl\.tsv is missing; stage train makes it"):
+        report(tmp_path)
+
+
+def panels_of(draw: Callable[..., None], kind: tuple[Any, ...], curves: dict[str, Any], extra: Any) -> list[Any]:
+    """matplotlib's axes after draw."""
+    panels = filled(kind, curves)
+    axes = list(Figure().subplots(1, len(panels), squeeze=False)[0])
+    draw(axes, panels, curves, extra)
+    return axes
+
+
+def test_the_band_of_the_reward_is_one_standard_deviation_wide() -> None:
+    (axis,) = panels_of(training_panels, TRAINING, {key: CURVES[key] for key in ("reward", "reward_std")}, {})
+    low, high = axis.collections[0].get_datalim(axis.transData).intervaly
+    assert (low, high) == pytest.approx((0.3, 0.8))  # 0.4 - 0.1 at step 5 and 0.6 + 0.2 at step 10
+    assert axis.lines[0].get_xydata().tolist() == [[5, 0.4], [10, 0.6]]
+
+
+def test_held_out_values_stand_at_the_last_step_of_their_own_panel() -> None:
+    curves = {key: CURVES[key] for key in LOGGED["dpo"]}
+    loss, accuracy, *_ = panels_of(training_panels, TRAINING, curves, {"loss": 0.69})
+    drawn = [line.get_xydata().tolist() for line in loss.lines]
+    assert [[10, 0.69]] in drawn and len(drawn) == 2 and len(accuracy.lines) == 1
+
+
+LOOKS = (look(0), look(25, mean=0.7), look(50, "validity fell: 1 to 0.5", mean=0.6))
+
+
+def test_the_watch_is_drawn_from_step_0_and_its_kept_step_is_ringed() -> None:
+    samples, quality, pairs, elsewhere = panels_of(watch_panels, WATCH, watch_series([*LOOKS]), 25)
+    assert [line.get_xydata().tolist() for line in quality.lines] == [[[0, 0.5], [25, 0.7], [50, 0.6]], [[25, 0.7]]]
+    for axis, n_lines in ((samples, 2), (pairs, 2), (elsewhere, 1)):
+        *lines, ring = axis.lines
+        assert len(lines) == n_lines and [line.get_xdata().tolist() for line in lines] == [[0, 25, 50]] * n_lines
+        assert ring.get_xdata().tolist() == [25] * n_lines
+
+
+def test_nothing_is_ringed_where_the_last_model_was_kept() -> None:
+    for axis in panels_of(watch_panels, WATCH, watch_series([*LOOKS]), None):
+        assert len(axis.lines[-1].get_xdata()) == 0
+
+
+def test_a_panel_of_what_the_watch_did_not_measure_is_left_out() -> None:
+    without_pairs = [{key: value for key, value in each.items() if key != "chosen"} for each in LOOKS]
+    assert len(filled(WATCH, watch_series(without_pairs))) == 4  # rejected is left
+    only = [{key: each[key] for key in ("step", "validity", "mean", "warnings")} for each in LOOKS]
+    assert [panel.title for panel in filled(WATCH, watch_series(only))] == ["samples", "mean quality"]
+
+
+def test_a_small_change_looks_small() -> None:
+    # 0.2000 to 0.2005 nats a token: the axis spans 0.1 all the same
+    curves = {"validity": [(0, 1.0), (5, 1.0)], "loss_elsewhere": [(0, 0.2), (5, 0.2005)]}
+    low, high = panels_of(watch_panels, WATCH, curves, None)[1].get_ylim()
+    assert high - low == pytest.approx(0.1) and low < 0.2 < high
+
+
+def test_warnings_of_the_watch_are_said_once_a_kind_with_their_last_step(tmp_path: Path) -> None:
+    write_inputs(tmp_path, rows("base", FAIR), rows("tuned", BETTER))
+    second = look(5, "validity fell: 1 to 0.9", "distinct behaviours fell: 0.9 to 0.6")
+    write_training(tmp_path, trained(looks=(look(0), second, look(10, "validity fell: 1 to 0.8"))))
+    assert warnings(tmp_path) == [
+        "train: validity fell: 1 to 0.8 at step 10",
+        "train: distinct behaviours fell: 0.9 to 0.6 at step 5",
+    ]
+
+
+@pytest.mark.parametrize("kept_step", [0, 25])
+def test_a_roll_back_is_said(tmp_path: Path, kept_step: int) -> None:
+    write_inputs(tmp_path, rows("base", FAIR), rows("tuned", BETTER))
+    write_training(tmp_path, trained(looks=LOOKS, kept_step=kept_step))
+    html, table, summary = report(tmp_path)
+    assert f"warning: tour: train: rolled back to step {kept_step}\n" in table
+    assert f"It took 10 steps, and was rolled back to step {kept_step}." in html
+    assert f"Ringed: step {kept_step}, whose model was kept." in html and "7 programs, judged on validation" in html
+    assert summary["tour"]["n_warnings"] == 2  # and the watch's own
+
+
+def test_the_page_holds_every_setting_of_the_training(of_improved: tuple[Any, ...]) -> None:
+    folded = re.search(r"<details>.*?</details>", of_improved[0], re.DOTALL)
+    assert folded is not None
+    assert re.findall(r"<code>(.*?)</code>", folded[0]) == ["train", "trainers.dpo", "train.watch"]
+    assert re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", folded[0]) == [
+        ("method", "dpo"),
+        ("seed", "11"),
+        ("patience", "null"),
+        ("lora", "r: 64, target_modules: all-linear"),
+        ("learning_rate", "5e-06"),
+        ("beta", "0.1"),
+        ("loss_type", "sigmoid, sft"),
+        ("n_samples", "7"),
+        ("split", "validation"),
+        ("remember", "walk, route"),
+    ]
+
+
+def test_a_training_too_short_to_log_a_step_and_not_watched_gets_a_report(tmp_path: Path) -> None:
+    write_inputs(tmp_path, rows("base", FAIR), rows("tuned", BETTER))
+    shutil.rmtree(tmp_path / "plots")
+    journal.write_json(tmp_path / "metrics/train/tour.json", trained() | {"last": {}})
+    html, *_ = report(tmp_path)
+    assert "too short to log a step" in html and "Nothing was watched on the way" in html
+
+
+def test_metrics_of_an_older_training_are_refused(tmp_path: Path) -> None:
+    write_inputs(tmp_path, rows("base", FAIR), rows("tuned", BETTER))
+    journal.write_json(tmp_path / "metrics/train/tour.json", {"n_pairs": 4, "too_long": [], "beta": 0.1, "steps": 5})
+    with pytest.raises(Mistake, match=r"train/tour\.json has no 'settings'; run stage train again"):
+        report(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "step\tloss\n", "step\tother\n5\t0.7\n", "step\tloss\n5\n", "step\tloss\n5\t0."])
+def test_a_curve_that_is_not_whole_is_refused(tmp_path: Path, text: str) -> None:
+    write_inputs(tmp_path, rows("base", FAIR), rows("tuned", BETTER))
+    (tmp_path / "plots/tour/plots/metrics/loss.tsv").write_text(text)
+    with pytest.raises(Mistake, match=r"loss\.tsv is not whole; run stage train again"):
+        report(tmp_path)
 
 
 def test_best_programs_act_differently(tmp_path: Path) -> None:
@@ -308,7 +492,9 @@ def cut(file: Path) -> None:
         ("metrics/score/tour.json", "score"),
         ("metrics/evaluate/tour.json", "evaluate"),
         ("evaluation/tour.parquet", "evaluate"),
-        ("plots/tour.csv", "train"),
+        ("metrics/train/tour.json", "train"),
+        ("plots/tour/plots/metrics/loss.tsv", "train"),
+        ("plots/tour/plots/metrics/rewards/margins.tsv", "train"),
     ],
 )
 def test_a_missing_or_cut_file_gives_one_line(
@@ -320,3 +506,16 @@ def test_a_missing_or_cut_file_gives_one_line(
         report(tmp_path)
     assert file in str(mistake.value) and stage in str(mistake.value) and "\n" not in str(mistake.value)
     assert not (tmp_path / "report").exists()
+
+
+def test_rounds_stand_in_the_page_and_a_refusal_is_a_warning(tmp_path: Path) -> None:
+    write_inputs(tmp_path, rows("base", FAIR), rows("tuned", BETTER))
+    before, new = ({"mean": m, "validity": v, "distinct_behaviours": 0.9} for m, v in ((0.512, 1.0), (0.25, 0.43)))
+    gate = {"base": before, "before": before, "tuned": new}
+    passed = gate | {"round": 1, "is_accepted": True, "warnings": [], "tuned": before}
+    refused = gate | {"round": 2, "is_accepted": False, "warnings": ["validity fell: validity 1 to 0.43"]}
+    content = {"n_rounds": 4, "kept_round": 1, "gates": [passed, refused]}
+    (tmp_path / "metrics/rounds/tour.json").write_text(json.dumps(content))
+    html, table, _ = report(tmp_path)
+    assert "warning: tour: rounds: round 2 refused: validity fell: validity 1 to 0.43\n" in table
+    assert "4 rounds were asked for; the model of round 1" in html and "0.512" in html and "43.0 %" in html
