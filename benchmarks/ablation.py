@@ -6,42 +6,28 @@ exists is not run again: `dvc exp remove NAME` to have an experiment anew. --tab
 
 import argparse
 import statistics
-import subprocess
 from collections.abc import Iterator
 
 import dvc.api
+from experiments import existing, run
 
 from dartune.evidence import t_text
 
 STRATEGIES = ("dar", "dar_behaviour", "uniform", "top_k", "evotune", "shuffled")
+# The first strategy of each seed comes first: it makes the seed's pool, which the others find in the run cache.
 SEEDED = ("pool", "sample", "pairs", "train", "evaluate")
 N_PAIRS = 200  # what every pool gives under every strategy
-SETTINGS = {"sample.n_pairs": N_PAIRS, "evaluate.held_out": "validation", "evaluate.with_shifted": "false"}
+SETTINGS: dict[str, object] = {
+    "presets/embedded.yaml:sample.n_pairs": N_PAIRS,
+    "evaluate.held_out": "validation",
+    "evaluate.with_shifted": "false",
+}
 BASELINE = "uniform"
 FIGURES = ("validity", "mean", "median", "top_10", "better_than_template", "distinct_behaviours")
 
 
-def queue(name: str, strategy: str, seed: int, extra: list[str]) -> None:
-    settings = SETTINGS | {"sample.strategy": strategy} | {f"{stage}.seed": seed for stage in SEEDED}
-    words = [f"{key}={value}" for key, value in settings.items()] + extra
-    subprocess.run(
-        ["dvc", "exp", "run", "-q", "--queue", "-n", name, *(w for s in words for w in ("-S", s))], check=True
-    )
-
-
-def existing() -> set[str]:
-    """Names of all experiments that are done. DVC would wait for the lock that a run holds."""
-    refs = subprocess.run(["git", "for-each-ref", "--format=%(refname)", "refs/exps"], capture_output=True, text=True)
-    return {ref.rpartition("/")[2] for ref in refs.stdout.split()}
-
-
-def run(names: dict[str, tuple[str, int]], extra: list[str]) -> None:
-    """The first strategy of each seed first: it makes the seed's pool, which the others find in the run cache."""
-    done = existing()
-    for name, (strategy, seed) in names.items():
-        if name not in done:
-            queue(name, strategy, seed, extra)
-    subprocess.run(["dvc", "exp", "run", "--run-all", "-j", "2"], check=True)
+def settings_of(strategy: str, seed: int) -> dict[str, object]:
+    return SETTINGS | {"sample.strategy": strategy} | {f"{stage}.seed": seed for stage in SEEDED}
 
 
 def measured(names: dict[str, tuple[str, int]]) -> dict[tuple[str, str, int], dict[str, float]]:
@@ -87,7 +73,7 @@ def main() -> None:
         f"{asked.prefix}-{s}-{seed}".replace("_", "-"): (s, seed) for s in asked.strategies for seed in asked.seeds
     }
     if not asked.table:
-        run(names, asked.set)
+        run({name: settings_of(*key) for name, key in names.items()}, [], asked.set)
     done = existing()
     for line in lines(measured({name: key for name, key in names.items() if name in done})):
         print(line)

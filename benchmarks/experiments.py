@@ -1,0 +1,22 @@
+"""DVC experiments that a benchmark compares: queued where they do not exist, and run two at a time."""
+
+import subprocess
+
+
+def existing() -> set[str]:
+    """Names of all experiments that are done. DVC would wait for the lock that a run holds."""
+    refs = subprocess.run(["git", "for-each-ref", "--format=%(refname)", "refs/exps"], capture_output=True, text=True)
+    return {ref.rpartition("/")[2] for ref in refs.stdout.split()}
+
+
+def run(settings: dict[str, dict[str, object]], targets: list[str], extra: list[str]) -> None:
+    """Run those that do not exist, in order, in copies of the working tree.
+
+    settings: values by dotted name, of each experiment. targets: stages to run, [] for all. extra: NAME=VALUE for all.
+    """
+    done = existing()
+    for name in [name for name in settings if name not in done]:
+        words = [f"{key}={value}" for key, value in settings[name].items()] + extra
+        options = [word for setting in words for word in ("-S", setting)]
+        subprocess.run(["dvc", "exp", "run", "-q", "--queue", "-n", name, *options, *targets], check=True)
+    subprocess.run(["dvc", "exp", "run", "--run-all", "-j", "2"], check=True)

@@ -1,0 +1,156 @@
+"""What trainings take beside what src/dartune/memory.py says beforehand: `make bench-memory`.
+
+On the CPU, each training in a process of its own: two steps of four pairs, programs or answers of 512 tokens. Taken is
+the most that the process held (getrusage) above what it held with all libraries loaded, before the model was opened.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+TASK, ROOT = "tsp_construct", Path(__file__).parents[1]
+LENGTH, N_ROWS, MIB = 512, 4, 2**20
+LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear"}
+# width, inner width, layers, heads, of them with keys of their own, words; None: the embedded model
+SMALL, MIDDLE, WORDY = (256, 704, 6, 4, 4, 474), (512, 1376, 16, 8, 8, 32000), (512, 2048, 6, 8, 2, 128000)
+CASES: dict[str, tuple[tuple[int, ...] | None, str, bool]] = {
+    "embedded, dpo": (None, "dpo", False),
+    "embedded, dpo, LoRA": (None, "dpo", True),
+    "6 M, dpo": (SMALL, "dpo", False),
+    "6 M, dpo, LoRA": (SMALL, "dpo", True),
+    "67 M, dpo": (MIDDLE, "dpo", False),
+    "67 M, dpo, LoRA": (MIDDLE, "dpo", True),
+    "67 M, sft": (MIDDLE, "sft", False),
+    "67 M, grpo": (MIDDLE, "grpo", False),
+    "67 M, rloo": (MIDDLE, "rloo", False),
+    "88 M, dpo": (WORDY, "dpo", False),
+    "88 M, dpo, LoRA": (WORDY, "dpo", True),
+}
+
+
+def write_model(folder: Path, sizes: tuple[int, ...]) -> Path:
+    """A Llama of random weights with the embedded model's tokenizer, in the base folder's form."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from dartune.checkpoint import open_tokenizer
+
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    tokenizer = open_tokenizer(ROOT / "models/base")
+    own = dict(zip((*names, "vocab_size"), sizes, strict=True))
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    config = LlamaConfig(**own, **ends, max_position_embeddings=2 * LENGTH, tie_word_embeddings=True)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def rows(base: Path, n: int) -> list[dict[str, Any]]:
+    """Pairs of which the longer side has LENGTH tokens; TRL cuts what is more."""
+    from dartune.checkpoint import answer, open_tokenizer, prompt_ids, render
+    from dartune.task import Task
+
+    tokenizer, task = open_tokenizer(base), Task(TASK)
+    n_prompt = len(prompt_ids(tokenizer, task.prompt))
+    sides = {"chosen": answer(tokenizer, task.template * 20), "rejected": answer(tokenizer, task.template)}
+    common = {"prompt": render(tokenizer, task.prompt), "prompt_tokens": n_prompt, "is_held_out": False, **sides}
+    return [common | {"pair": str(i), "chosen_tokens": LENGTH - n_prompt, "rejected_tokens": 99} for i in range(n)]
+
+
+def options(method: str) -> dict[str, Any]:
+    """Those of the embedded preset, for a few steps."""
+    from dartune import trainers
+
+    own = trainers.options(method, ROOT / "params.yaml")
+    few = {"num_train_epochs": 1, "per_device_train_batch_size": N_ROWS, "n_completions": 2 * N_ROWS}
+    return own | {name: value for name, value in (few | {"num_generations": N_ROWS}).items() if name in own}
+
+
+def child(name: str, folder: Path) -> None:
+    """Print what the case takes and what was estimated, in bytes."""
+    import trl.trainer.dpo_trainer
+    import trl.trainer.grpo_trainer
+    import trl.trainer.rloo_trainer
+    import trl.trainer.sft_trainer  # noqa: F401
+
+    from dartune import memory
+    from dartune.local import Local  # noqa: F401
+    from dartune.trainers import Material
+    from dartune.training import new_trainer
+
+    sizes, method, with_lora = CASES[name]
+    base = folder / "model" if sizes else ROOT / "models/base"
+    common = {"seed": 0, "lr_scheduler_type": "constant", "warmup_steps": 0, "max_grad_norm": 1.0}
+    n_new = LENGTH - rows(base, 1)[0]["prompt_tokens"]
+    drawn = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": n_new}
+    lora: Any = LORA if with_lora else None
+    shown = Shown(N_ROWS)
+    own = (lora, None, LENGTH, None, common, drawn, shown)
+    material = Material(TASK, rows(base, 2 * N_ROWS), base, None, folder / "work", *own)  # type: ignore[arg-type]
+    watch: Any = {"n_times": 0, "n_samples": 1}
+    need = memory.needed(memory.planned(material, method, options(method), watch, None))
+    before = resident()
+    new_trainer(material, method, options(method), folder / "plots").train()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"taken": peak - before, "before": before, "estimate": memory.total(need), "parts": need}))
+
+
+class Shown:
+    """A referee that judges nothing."""
+
+    def __init__(self, n: int) -> None:
+        from dartune.task import Task
+
+        self.task = Task(TASK)
+
+    def judge(self, programs: list[str]) -> list[Any]:
+        from dartune.verdict import Verdict
+
+        return [Verdict("syntax", "") for _ in programs]
+
+
+def resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def measured(name: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = CASES[name][0]
+        if sizes:
+            write_model(Path(folder, "model"), sizes)
+        command = [sys.executable, __file__, "--child", name, folder]
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--json", action="store_true", help="one object a case, in bytes, instead of the table")
+    parser.add_argument("--child", nargs=2)
+    arguments = parser.parse_args()
+    if arguments.child:
+        return child(arguments.child[0], Path(arguments.child[1]))
+    if arguments.json:
+        return print(*(json.dumps(measured(name)) for name in arguments.cases), sep="\n")
+    print("| training | estimated, MiB | taken, MiB | estimated / taken | parts |\n|---|---|---|---|---|")
+    for name in arguments.cases:
+        found = measured(name)
+        parts = ", ".join(f"{part} {value / MIB:.0f}" for part, value in found["parts"].items() if value)
+        ratio = found["estimate"] / found["taken"]
+        print(
+            f"| {name} | {found['estimate'] / MIB:.0f} | {found['taken'] / MIB:.0f} | {ratio:.2f} | {parts} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
