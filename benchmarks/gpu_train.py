@@ -1,0 +1,357 @@
+"""LoRA-DPO on a GPU: tokens a second, share of the peak, memory; our settings beside TRL's defaults.
+
+    python benchmarks/gpu_train.py --shape 1b --steps 24 --batch 8
+
+Needs torch, transformers, trl, peft and datasets, nothing of this project, no network: weights are random in the shape
+of Llama-3.2-1B or Llama-3.1-8B, texts are random words of a tokenizer made here. Each pair has a prompt of a quarter of
+--length, and two answers of an eighth to the whole of the rest, uniformly. Each side is a process of its own and
+trains the same pairs twice; the second epoch is measured. bf16 on a GPU; float32 on a CPU, to see that it runs.
+
+ours   reference log-probabilities once (`ref s`), batches of like length, a checkpoint every ten steps
+stock  TRL's defaults, as RayZhhh/dpo-aad's train_cuda/train_dpo.py has them: a ready PeftModel, activation
+       checkpointing, the reference in each step (through a frozen copy of the adapter), random order
+
+tokens/s counts both sides of each pair, prompts twice, no padding; "5 epochs" the same for five epochs with ours' one
+pass of the reference. MFU is what the policy's tokens need, over the device's dense bf16 peak:
+
+    forward   2 (N + A) t + 2 H a + 4 L d t^2     N weights of the linear layers, A of the adapters, H of the head,
+    backward  2 N t + 4 A t + 2 H a + 8 L d t^2   L layers, d heads times their width, t tokens of a text, a of its
+                                                  answer
+
+for each text: no gradients of frozen weights, the head on answers alone, attention as 12 L d t a token in all (without
+the factor 1/2 for what a causal kernel may skip). HFU is what is computed: texts as long as the batch's longest, the
+layers' forward again under checkpointing, the head's logits again in the backward, and stock's reference, a forward.
+"""
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import tempfile
+import time
+from importlib.metadata import version
+from typing import Any
+
+LLAMA = {"vocab_size": 128256, "num_attention_heads": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-5}
+LLAMA |= {"max_position_embeddings": 131072}
+SHAPES: dict[str, dict[str, Any]] = {
+    "1b": LLAMA
+    | {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "head_dim": 64}
+    | {"tie_word_embeddings": True, "factor": 32.0},
+    "8b": LLAMA
+    | {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "head_dim": 128}
+    | {"tie_word_embeddings": False, "factor": 8.0},
+    "tiny": LLAMA
+    | {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 2, "num_attention_heads": 4}
+    | {"num_key_value_heads": 2, "head_dim": 16, "vocab_size": 2000}
+    | {"tie_word_embeddings": True, "factor": 32.0},
+}
+LORA = {"r": 64, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"}
+DPO = {"beta": 0.4, "learning_rate": 5e-6, "lr_scheduler_type": "cosine", "warmup_steps": 0.05, "max_grad_norm": 1.0}
+PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16; the H100 is the SXM one
+START = ("<pad>", "<|user|>", "<|assistant|>", "<|end|>")
+CHAT = (
+    "{% for message in messages %}<|{{ message['role'] }}|> {{ message['content'] }} <|end|> {% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|> {% endif %}"
+)
+N_EPOCHS = 2
+
+
+def new_tokenizer(n_words: int) -> Any:
+    """One token a word, w0 to the last."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import PreTrainedTokenizerFast
+
+    words = [*START, *(f"w{i}" for i in range(n_words - len(START)))]
+    plain = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token=START[0]))
+    plain.pre_tokenizer = WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, pad_token=START[0], eos_token=START[-1])
+    tokenizer.chat_template, tokenizer.padding_side = CHAT, "left"
+    return tokenizer
+
+
+def new_rows(n: int, length: int, n_words: int, seed: int) -> list[dict[str, Any]]:
+    """Pairs as chats, with the tokens of the longer text, as a trainer groups by it."""
+    rng = random.Random(seed)
+    n_prompt = length // 4
+
+    def message(role: str, n_tokens: int) -> list[dict[str, str]]:
+        return [{"role": role, "content": " ".join(f"w{rng.randrange(n_words - len(START))}" for _ in range(n_tokens))}]
+
+    rows = []
+    for _ in range(n):
+        longest = length - n_prompt
+        chosen, rejected = (rng.randint(longest // 8, longest) for _ in range(2))  # each with its <|end|>
+        answers = {"chosen": message("assistant", chosen - 1), "rejected": message("assistant", rejected - 1)}
+        rows.append({"prompt": message("user", n_prompt - 3), **answers, "length": n_prompt + max(chosen, rejected)})
+    return rows
+
+
+def new_model(shape: dict[str, Any], attention: str, device: str) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    values = dict(shape)
+    rope = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": values.pop("factor")}
+    rope |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+    config = LlamaConfig(
+        **values, rope_parameters=rope, use_cache=False, pad_token_id=0, bos_token_id=None, eos_token_id=3
+    )
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    torch.manual_seed(0)
+    with torch.device(device):
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
+
+
+class Texts:
+    """A collator that notes when it was called and, of each batch, (tokens, tokens of the answer, padded length)."""
+
+    def __init__(self, collate: Any, keeps_mask: bool) -> None:
+        self.collate, self.keeps_mask = collate, keeps_mask
+        self.batches: list[list[tuple[int, int, int]]] = []
+        self.first: float | None = None
+
+    def __call__(self, rows: list[dict[str, Any]]) -> Any:
+        import torch
+
+        self.first = self.first or time.perf_counter()
+        batch = self.collate(rows)
+        width = batch["input_ids"].shape[1]
+        counts = zip(batch["attention_mask"].sum(1).tolist(), batch["completion_mask"].sum(1).tolist(), strict=True)
+        self.batches.append([(n_tokens, n_answer, width) for n_tokens, n_answer in counts])
+        if not self.keeps_mask:  # padding stands on the right, where a causal model's scored tokens do not look
+            batch["attention_mask"] = torch.ones_like(batch["attention_mask"])
+        return batch
+
+
+def new_arguments(side: str, options: argparse.Namespace, folder: str) -> Any:
+    """DPOConfig; what an older or newer transformers calls otherwise goes by the name that it has."""
+    from trl import DPOConfig
+
+    fields = {field.name for field in dataclasses.fields(DPOConfig)}
+    on_gpu = options.device == "cuda"
+    shared = DPO | {
+        "output_dir": folder,
+        "num_train_epochs": N_EPOCHS,
+        "per_device_train_batch_size": options.batch,
+        "gradient_accumulation_steps": options.accumulation,
+        "max_length": options.length,
+        "bf16": on_gpu,
+        "use_cpu": not on_gpu,
+        "disable_tqdm": True,
+        "report_to": "none",
+    }
+    if side == "stock":
+        return DPOConfig(**shared, save_strategy="no")  # its one checkpoint in 500 steps would fall into few here
+    checkpointing = "activation_checkpointing" if "activation_checkpointing" in fields else "gradient_checkpointing"
+    grouped = (
+        {"train_sampling_strategy": "group_by_length"}
+        if "train_sampling_strategy" in fields
+        else {"group_by_length": True}
+    )
+    saving = {"save_steps": options.save_steps} if options.save_steps else {"save_strategy": "no"}
+    own = {
+        "precompute_ref_log_probs": True,
+        "remove_unused_columns": False,
+        "logging_steps": 5,
+        "save_total_limit": 1,
+        "tf32": on_gpu or None,
+        checkpointing: options.checkpointing == "on",
+    }
+    return DPOConfig(**shared | grouped | saving | own)
+
+
+def new_trainer(side: str, options: argparse.Namespace, folder: str) -> Any:
+    from datasets import Dataset
+    from peft import LoraConfig, get_peft_model
+    from trl import DPOTrainer
+    from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+    shape = SHAPES[options.shape]
+    n_words = min(32000, shape["vocab_size"])
+    rows = new_rows(options.steps * options.batch * options.accumulation, options.length, n_words, seed=0)
+    if side == "ours":
+        rows.sort(key=lambda row: row["length"], reverse=True)
+    model = new_model(shape, options.attention, options.device)
+    lora = LoraConfig(task_type="CAUSAL_LM", **LORA)
+    collate = DataCollatorForPreference(pad_token_id=0, max_length=options.length)
+    return DPOTrainer(
+        model=get_peft_model(model, lora) if side == "stock" else model,
+        args=new_arguments(side, options, folder),
+        data_collator=Texts(collate, side == "stock" or options.mask == "keep"),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=new_tokenizer(n_words),
+        peft_config=None if side == "stock" else lora,
+    )
+
+
+def sizes(model: Any, shape: dict[str, Any]) -> dict[str, int]:
+    """N, A, H, L and d of the docstring; N and A of the layers that every token passes."""
+    weights = {name: weight.numel() for name, weight in model.named_parameters() if weight.dim() == 2}
+    a = sum(n for name, n in weights.items() if "lora_" in name and ".ref." not in name)
+    n = sum(n for name, n in weights.items() if "lora_" not in name and "embed" not in name and "lm_head" not in name)
+    h = shape["vocab_size"] * shape["hidden_size"]
+    d = shape["num_attention_heads"] * shape["head_dim"]
+    return {"N": n, "A": a, "H": h, "L": shape["num_hidden_layers"], "d": d}
+
+
+def forward(size: dict[str, int], n_tokens: int, n_answer: int) -> float:
+    """FLOPs of one text."""
+    weights = (size["N"] + size["A"]) * n_tokens + size["H"] * n_answer
+    return 2.0 * weights + 4.0 * size["L"] * size["d"] * n_tokens**2
+
+
+def backward(size: dict[str, int], n_tokens: int, n_answer: int) -> float:
+    weights = 2.0 * (size["N"] * n_tokens + size["H"] * n_answer) + 4.0 * size["A"] * n_tokens
+    return weights + 8.0 * size["L"] * size["d"] * n_tokens**2
+
+
+def flops(size: dict[str, int], texts: list[tuple[int, int, int]], side: str, recomputes: bool) -> tuple[float, float]:
+    """(needed by the policy, computed), as the docstring has them."""
+    needed = sum(forward(size, t, a) + backward(size, t, a) for t, a, _ in texts)
+    computed = 0.0
+    for _, a, width in texts:
+        again = 2.0 * size["H"] * a + (forward(size, width, 0) if recomputes else 0.0)
+        reference = forward(size, width, a) if side == "stock" else 0.0
+        computed += forward(size, width, a) + backward(size, width, a) + again + reference
+    return needed, computed
+
+
+def measure(side: str, options: argparse.Namespace, folder: str) -> dict[str, Any]:
+    import torch
+    from transformers import TrainerCallback
+
+    ends: list[float] = []
+
+    class Ends(TrainerCallback):  # type: ignore[misc]
+        def on_epoch_end(self, *_: Any, **__: Any) -> None:
+            wait(options.device)
+            ends.append(time.perf_counter())
+
+    start = time.perf_counter()
+    trainer = new_trainer(side, options, folder)
+    wait(options.device)
+    built, texts = time.perf_counter(), trainer.data_collator
+    reference = built - texts.first if texts.first else 0.0
+    texts.batches.clear()
+    trainer.add_callback(Ends())
+    loss = trainer.train().training_loss
+    seconds = ends[-1] - ends[-2]
+    half = texts.batches[len(texts.batches) // N_EPOCHS :]
+    epoch = [text for batch in half for text in batch]
+    n_tokens, n_padded = sum(text[0] for text in epoch), sum(text[2] for text in epoch)
+    recomputes = any(getattr(trainer.args, f"{name}_checkpointing", False) for name in ("activation", "gradient"))
+    needed, computed = flops(sizes(trainer.model, SHAPES[options.shape]), epoch, side, recomputes)
+    return {
+        "seconds": seconds,
+        "tokens/s": n_tokens / seconds,
+        "5 epochs": 5 * n_tokens / (5 * seconds + reference),
+        "ref s": reference,
+        "set-up s": built - start - reference,
+        "MFU": needed / seconds / options.peak if options.peak else None,
+        "HFU": computed / seconds / options.peak if options.peak else None,
+        "padding": 1 - n_tokens / n_padded,
+        "GiB": peak_gib(options.device),
+        "loss": loss,
+        "checkpointing": recomputes,
+        "versions": {name: version(name) for name in ("torch", "transformers", "trl", "peft")},
+        "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
+    }
+
+
+def wait(device: str) -> None:
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_gib(device: str) -> float:
+    """Allocated at most on the GPU since the process began; on a CPU the most that the process held."""
+    import resource
+
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def child(side: str, options: argparse.Namespace, queue: Any) -> None:
+    import torch
+
+    folder = tempfile.mkdtemp()
+    try:
+        queue.put(measure(side, options, folder))
+    except torch.OutOfMemoryError as error:
+        queue.put({"error": str(error).splitlines()[0]})
+    finally:
+        shutil.rmtree(folder)
+
+
+def run(side: str, options: argparse.Namespace) -> dict[str, Any]:
+    """The measurements of one side in a process of its own, or its error."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    process = context.Process(target=child, args=(side, options, queue))
+    process.start()
+    while process.is_alive() and queue.empty():
+        time.sleep(0.2)
+    found = {"error": f"ended with status {process.exitcode}"} if queue.empty() else queue.get()
+    process.join()
+    return found
+
+
+def table(found: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
+    title = f"{options.shape}, {options.attention}, {options.batch} x {options.accumulation} pairs a step"
+    print(f"\n| {title} | tokens/s | 5 epochs | MFU | HFU | GiB | padding | ref s |\n" + "|---" * 8 + "|")
+    for side, each in found.items():
+        if "error" in each:
+            print(f"| {side} | {each['error']} |" + " |" * 6)
+            continue
+        shares = [f"{each[name]:.1%}" if each[name] is not None else "" for name in ("MFU", "HFU")]
+        cells = [f"{each['tokens/s']:,.0f}", f"{each['5 epochs']:,.0f}", *shares, f"{each['GiB']:.1f}"]
+        print(f"| {side} | {' | '.join(cells)} | {each['padding']:.1%} | {each['ref s']:.1f} |")
+    if all(side in found and "error" not in found[side] for side in ("ours", "stock")):
+        ratios = [found["ours"][name] / found["stock"][name] for name in ("tokens/s", "5 epochs", "GiB")]
+        print(f"| ours / stock | {ratios[0]:.2f} | {ratios[1]:.2f} | | | {ratios[2]:.2f} | | |")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="1b")
+    parser.add_argument("--steps", type=int, default=24, help="an epoch")
+    parser.add_argument("--batch", type=int, default=8, help="pairs of a forward pass")
+    parser.add_argument("--accumulation", type=int, default=1, help="forward passes of a step")
+    parser.add_argument("--length", type=int, default=2048, help="tokens of the longest text")
+    parser.add_argument("--settings", choices=("ours", "stock", "both"), default="both")
+    parser.add_argument("--attention", default="sdpa", help="or eager, flash_attention_2, ...")
+    parser.add_argument("--checkpointing", choices=("on", "off"), default="on", help="of activations; ours alone")
+    parser.add_argument("--mask", choices=("keep", "drop"), default="keep", help="of padding; ours alone")
+    parser.add_argument("--save-steps", type=int, default=10, help="ours alone; 0: no checkpoints")
+    parser.add_argument("--peak", type=float, help="FLOP/s; default: by the device's name")
+    return parser.parse_args()
+
+
+def main() -> None:
+    import torch
+
+    options = parse()
+    os.environ["TQDM_DISABLE"] = "1"  # the children's
+    options.device = "cuda" if torch.cuda.is_available() else "cpu"
+    name = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
+    options.peak = options.peak or next((peak for key, peak in PEAKS.items() if key in name), None)
+    found = {}
+    for side in ("stock", "ours") if options.settings == "both" else (options.settings,):
+        found[side] = run(side, options)
+        print(json.dumps({"side": side, **vars(options), **found[side]}), flush=True)
+    table(found, options)
+
+
+if __name__ == "__main__":
+    main()

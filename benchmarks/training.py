@@ -1,0 +1,242 @@
+"""Tokens a second, memory and loss of our DPO settings beside TRL's defaults: same model, pairs, loss and schedule.
+
+`make bench-train`. On the CPU with one thread, each side in a process of its own, in turns. Theirs is what a plain
+script writes (RayZhhh/dpo-aad, train_cuda/train_dpo.py): TRL's defaults, so activation checkpointing, the reference's
+log-probabilities anew in each step, pairs in random order; with LoRA a ready PeftModel. Tokens are those of both sides
+of each pair, prompts twice, padding left out.
+
+whole       from before the model is opened to the end of train(), so with our reference's log-probabilities, our
+            checkpoints every ten steps, progress and curves; without imports, which are the same
+steady      the epochs after the first
+CPU         as whole, but seconds of the process on a processor, which a busy machine disturbs less
+MiB         the most that the process held, above what it held before the model was opened
+loss        mean of all training steps, and of the held-out pairs at the end
+same order  one epoch of both in one random order, ours without grouping by length: what is left is rounding
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+TASK, BASE, PAIRS = "tsp_construct", Path("models/base"), Path("data/pairs/tsp_construct.parquet")
+LORA = {"r": 64, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"}
+CASES: dict[str, dict[str, Any]] = {
+    "all weights, 5 epochs": {"epochs": 5, "lora": None},
+    "all weights, 2 epochs": {"epochs": 2, "lora": None},
+    "LoRA r 64, 5 epochs": {"epochs": 5, "lora": LORA},
+}
+SAME_ORDER = {"epochs": 1, "lora": None, "same_order": True}
+TOLERANCE = 0.03  # of the median loss, where the order is another one
+ROUNDING = 1e-4  # of the loss, where the order is the same
+SHARED = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "beta")
+SHARED += ("loss_type", "loss_weights", "label_smoothing", "f_divergence_type")
+
+
+def settings(seed: int, epochs: float) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """(the trainer's options, what all trainers share, max_length): params.yaml with its preset."""
+    from dartune import params
+    from dartune.trainers import options
+    from dartune.training import write_tuned
+
+    train = params.section("train", write_tuned)
+    schedule = {name: train[name] for name in ("lr_scheduler_type", "warmup_steps", "max_grad_norm")}
+    return options("dpo") | {"num_train_epochs": epochs}, {"seed": seed, **schedule}, train["max_length"]
+
+
+def ours(rows: list[dict[str, Any]], work: Path, seed: int, epochs: float, lora: Any) -> Any:
+    from dartune.trainers import Material
+    from dartune.training import new_trainer
+
+    options, common, max_length = settings(seed, epochs)
+    material = Material(
+        task=TASK,
+        rows=rows,
+        base=BASE,
+        start=None,
+        work=work,
+        lora=lora,
+        load_in=None,
+        max_length=max_length,
+        patience=None,
+        common=common,
+        sampling={},
+        referee=None,
+    )
+    return new_trainer(material, "dpo", options, work / "plots")
+
+
+def stock(rows: list[dict[str, Any]], work: Path, seed: int, epochs: float, lora: Any) -> Any:
+    from datasets import Dataset
+    from peft import LoraConfig, get_peft_model
+    from trl import DPOConfig, DPOTrainer
+
+    from dartune.checkpoint import open_model, open_tokenizer
+
+    options, common, max_length = settings(seed, epochs)
+    same = {name: options[name] for name in SHARED} | common | {"max_length": max_length}
+    arguments = DPOConfig(output_dir=str(work), use_cpu=True, bf16=False, disable_tqdm=True, **same)
+    model = open_model(BASE)
+    columns = ("prompt", "chosen", "rejected")
+    parts = [[{c: row[c] for c in columns} for row in rows if row["is_held_out"] == part] for part in (False, True)]
+    return DPOTrainer(
+        model=get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora)) if lora else model,
+        args=arguments,
+        processing_class=open_tokenizer(BASE),
+        train_dataset=Dataset.from_list(parts[0]),
+        eval_dataset=Dataset.from_list(parts[1]),
+    )
+
+
+SIDES = {"theirs": stock, "ours": ours}
+
+
+def child(side: str, case: dict[str, Any], seed: int, queue: Any) -> None:
+    """Puts what one training took and came to."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    import datasets  # noqa: F401
+    import pyarrow.parquet as pq
+    import torch
+    import trl.trainer.dpo_trainer  # noqa: F401
+
+    import dartune.training  # noqa: F401
+
+    torch.set_num_threads(1)
+    rows = pq.read_table(PAIRS).to_pylist()
+    if case.get("same_order"):
+        rows.sort(key=length, reverse=True)
+    work = Path(tempfile.mkdtemp(dir=".work"))
+    try:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            queue.put(measure(side, case, rows, work, seed))
+    finally:
+        shutil.rmtree(work)
+
+
+def length(row: dict[str, Any]) -> int:
+    return int(row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]))
+
+
+def measure(side: str, case: dict[str, Any], rows: list[dict[str, Any]], work: Path, seed: int) -> dict[str, float]:
+    from transformers import TrainerCallback, set_seed
+
+    ends: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def on_epoch_end(self, *_: Any, **__: Any) -> None:
+            ends.append(time.perf_counter())
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before, start, cpu = memory("VmRSS"), time.perf_counter(), time.process_time()
+    set_seed(seed)
+    trainer = SIDES[side](rows, work, seed, case["epochs"], case["lora"])
+    if case.get("same_order"):
+        trainer.args.train_sampling_strategy = "random"
+        vars(trainer).pop("_get_train_sampler", None)  # ours
+    trainer.add_callback(Clock())
+    loss = trainer.train().training_loss
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    peak, n_tokens = memory("VmHWM") - before, trainer.state.log_history[-1]["num_tokens"]
+    share = 1 - 1 / case["epochs"]  # of the tokens, after the first epoch
+    steady = n_tokens * share / (ends[-1] - ends[0]) if share else 0.0
+    held_out = trainer.evaluate()["eval_loss"]
+    return {"whole": n_tokens / seconds, "steady": steady, "cpu": n_tokens / cpu, "mib": peak} | {
+        "seconds": seconds,
+        "cpu_s": cpu,
+        "n_tokens": n_tokens,
+        "loss": loss,
+        "held_out": held_out,
+    }
+
+
+def memory(name: str) -> float:
+    """MiB of this process: VmRSS now, VmHWM at most."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    return int(lines[name].split()[0]) / 1024
+
+
+def run(side: str, case: dict[str, Any], seed: int) -> dict[str, float]:
+    """The measurements of one training in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    process = context.Process(target=child, args=(side, case, seed, queue))
+    process.start()
+    while process.is_alive() and queue.empty():
+        time.sleep(0.1)
+    if queue.empty():
+        raise SystemExit(f"{side} ended with status {process.exitcode}")
+    found = queue.get()
+    process.join()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    arguments = parser.parse_args()
+    Path(".work").mkdir(exist_ok=True)
+    found: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for seed in range(arguments.rounds):
+        for name in arguments.cases:
+            for side in sorted(SIDES, reverse=bool(seed % 2)):  # in turns, and in turns who is first
+                found.setdefault((name, side), []).append(run(side, CASES[name], seed))
+                print(json.dumps({"case": name, "side": side, "seed": seed} | found[name, side][-1]), file=sys.stderr)
+    table(arguments.cases, found)
+    ratios(arguments.cases, found)
+    losses(arguments.cases, found)
+    rounding()
+
+
+def table(cases: list[str], found: dict[tuple[str, str], list[dict[str, float]]]) -> None:
+    print("| | | tokens/s, whole | steady | a CPU second | MiB | loss | held-out loss |\n" + "|---" * 8 + "|")
+    for name in cases:
+        for side in SIDES:
+            cells = [shown(found[name, side], key, 0) for key in ("whole", "steady", "cpu", "mib")]
+            cells += [shown(found[name, side], key, 4) for key in ("loss", "held_out")]
+            print(f"| {name} | {side} | {' | '.join(cells)} |")
+
+
+def shown(runs: list[dict[str, float]], key: str, digits: int) -> str:
+    """Median and range."""
+    values = [each[key] for each in runs]
+    low, high = min(values), max(values)
+    return f"{statistics.median(values):,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
+
+
+def ratios(cases: list[str], found: dict[tuple[str, str], list[dict[str, float]]]) -> None:
+    print("\n| ours / theirs, by round | whole | steady | a CPU second | MiB |\n" + "|---" * 5 + "|")
+    for name in cases:
+        pairs = list(zip(found[name, "ours"], found[name, "theirs"], strict=True))
+        by_round = [{key: mine[key] / other[key] for key in mine} for mine, other in pairs]
+        cells = [shown(by_round, key, 2) for key in ("whole", "steady", "cpu", "mib")]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def losses(cases: list[str], found: dict[tuple[str, str], list[dict[str, float]]]) -> None:
+    """Are the losses the same within TOLERANCE?"""
+    print()
+    for name in cases:
+        for key in ("loss", "held_out"):
+            mine, other = (statistics.median(each[key] for each in found[name, side]) for side in ("ours", "theirs"))
+            off = mine / other - 1
+            print(f"{name}: {key} {off:+.2%}, {'within' if abs(off) <= TOLERANCE else 'NOT WITHIN'} {TOLERANCE:.0%}")
+
+
+def rounding() -> None:
+    mine, other = (run(side, SAME_ORDER, 0) for side in ("ours", "theirs"))
+    for key in ("loss", "held_out"):
+        off = mine[key] / other[key] - 1
+        print(f"same order: {key} {off:+.6%}, {'within' if abs(off) <= ROUNDING else 'NOT WITHIN'} {ROUNDING:.2%}")
+
+
+if __name__ == "__main__":
+    main()
