@@ -1,20 +1,25 @@
 """Ways of tuning against each other, and against the frozen base model at the same evaluations and seconds.
 
 `make trainers`, or: python benchmarks/trainers.py --arms sft dpo --seeds 0 1. On test instances; what had to be chosen
-was chosen on validation instances. What exists is not run again: `dvc exp remove NAME`. --table prints what there is.
+was chosen on validation instances. What exists is not run again: `dvc exp remove NAME`. --table runs nothing. Prints
+the tables and writes metrics/trainers.json, which the report shows.
 
 What an arm finds is the best program of the pool it learnt from and of its fresh samples; an online trainer keeps no
 pool, so only its samples count. The frozen base model gets as many samples as the arm had judged in all (pool, rewards,
 watch, gate, fresh samples), or as it writes and judges in the seconds that the arm took up to its tuned model.
+
+Seconds are those of processors, start-up included: experiments run side by side, where clocks tell little. Stages that
+experiments share run once, and then count as this working tree's last run of them did.
 """
 
 import argparse
 import io
 import json
 import statistics
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from typing import Any
 
 import dvc.api
 import numpy as np
@@ -23,9 +28,10 @@ from experiments import existing, run
 
 from dartune import journal, params
 from dartune.evaluation import judged, written
-from dartune.evidence import t_text
+from dartune.evidence import t_interval
 from dartune.generation import Sampling
 from dartune.referee import MAX_SLOWDOWN, MEMORY_MIB
+from dartune.report import interval_text
 from dartune.task import Task
 
 ARMS: dict[str, dict[str, object]] = {
@@ -44,7 +50,14 @@ SPLIT = "test"
 N_FROZEN = 5000  # samples of the frozen base model, out of which means of the best are taken
 N_DRAWS = 2000
 FIGURES = ("validity", "mean", "median", "top_10", "better_than_template", "distinct_behaviours")
+GAINS = {  # by name: an arm's figure, and what is taken off it
+    "mean_gain": ("mean", "mean_base"),
+    "top_10_gain": ("top_10", "top_10_base"),
+    "same_evaluations": ("found", "found_by_evaluations"),
+    "same_seconds": ("found", "found_by_seconds"),
+}
 FROZEN = Path(".work/frozen")
+OUTPUT = Path("metrics/trainers.json")
 
 
 def settings_of(arm: str, seed: int) -> dict[str, object]:
@@ -56,15 +69,20 @@ def frozen(task: str, seed: int) -> tuple[np.ndarray, float]:
     """Qualities (N_FROZEN,) of the base model's samples on the held-out split, and the seconds that one takes."""
     file = FROZEN / f"{task}-{seed}.json"
     if not file.exists():
-        began, this = time.perf_counter(), Task(task)
+        began, this = processor_seconds(), Task(task)
         sampling = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=256)
         rows = written(task, "frozen", Path("models/base"), None, N_FROZEN, 500, 1000 + seed, sampling)
         limits = {"max_slowdown": MAX_SLOWDOWN, "memory_mib": MEMORY_MIB, "cluster": None}
         qualities = judged(this, SPLIT, {"base": rows}, limits)["quality"].to_pylist()
-        seconds = (time.perf_counter() - began) / N_FROZEN
+        seconds = (processor_seconds() - began) / N_FROZEN
         journal.write_json(file, {"seconds": seconds, "qualities": qualities})
     found = json.loads(file.read_text())
     return np.array(found["qualities"]), found["seconds"]
+
+
+def processor_seconds() -> float:
+    """Of this process and of those that it has waited for, the referee's among them."""
+    return sum(each.ru_utime + each.ru_stime for each in map(getrusage, (RUSAGE_SELF, RUSAGE_CHILDREN)))
 
 
 def spent(arm: str, task: str, name: str) -> tuple[int, int, float]:
@@ -73,7 +91,7 @@ def spent(arm: str, task: str, name: str) -> tuple[int, int, float]:
     stages = ["train"] if arm in ONLINE else ["pool", "score", "sample", "pairs", "train"]
     stages += ["rounds"] if "rounds.n" in ARMS[arm] else []
     files = [f"metrics/cost/{stage}/{task}.json" for stage in stages]
-    seconds = sum(dvc.api.metrics_show(file, rev=name)["seconds"] for file in files)
+    seconds = sum(dvc.api.metrics_show(file, rev=name)["cpu_seconds"] for file in files)
     watch, n_pool = content["train"]["watch"], 0 if arm in ONLINE else content["pool"]["n_programs"]
     n_watched = (watch["n_times"] + 1) * watch["n_samples"]
     n = n_watched + (content["trainers"][arm]["n_completions"] if arm in ONLINE else n_pool)
@@ -105,48 +123,61 @@ def measured(arm: str, task: str, seed: int, name: str) -> dict[str, float]:
     none = np.zeros(0)
     return {
         **{figure: figures["tuned"][figure] for figure in FIGURES},
-        "mean_gain": figures["tuned"]["mean"] - figures["base"]["mean"],
-        "top_10_gain": figures["tuned"]["top_10"] - figures["base"]["top_10"],
+        **{f"{figure}_base": figures["base"][figure] for figure in FIGURES},
         "found": expected_best(base, n_pool, tuned),
-        "same_evaluations": expected_best(base, n + len(tuned), none),
-        "same_seconds": expected_best(base, round(seconds / seconds_each) + len(tuned), none),
+        "found_by_evaluations": expected_best(base, n + len(tuned), none),
+        "found_by_seconds": expected_best(base, round(seconds / seconds_each) + len(tuned), none),
         "seconds": seconds,
         "evaluations": n,
     }
 
 
-def lines(found: dict[tuple[str, str, int], dict[str, float]]) -> Iterator[str]:
+def summary(runs: list[dict[str, float]]) -> dict[str, Any]:
+    """Means over the seeds, and the gains with their 95 % t intervals."""
+    means = {name: round(statistics.mean(run[name] for run in runs), 4) for name in runs[0]}
+    gains = {gain: t_interval([run[ours] - run[other] for run in runs]) for gain, (ours, other) in GAINS.items()}
+    return {"n_seeds": len(runs), **means, **gains}
+
+
+def lines(found: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Two tables: the tuned models themselves, and the best program found against the frozen base model's."""
-    cells = {key[:2]: [found[other] for other in found if other[:2] == key[:2]] for key in found}
     yield "| task | arm | seeds | " + " | ".join(FIGURES) + " | mean - base | top 10 - base |"
     yield "|" + "---|" * (len(FIGURES) + 5)
-    for (task, arm), rows in cells.items():
-        shown = [f"{statistics.mean(row[figure] for row in rows):.3f}" for figure in FIGURES]
-        gains = [t_text([row[gain] for row in rows]) for gain in ("mean_gain", "top_10_gain")]
-        yield "| " + " | ".join([task, arm, str(len(rows)), *shown, *gains]) + " |"
+    for task, arms in found.items():
+        base = next(iter(arms.values()))
+        yield "| " + " | ".join([task, "base", "", *(f"{base[f'{figure}_base']:.3f}" for figure in FIGURES)]) + " | | |"
+        for arm, row in arms.items():
+            cells = [*(f"{row[figure]:.3f}" for figure in FIGURES), *map(interval_text, (row["mean_gain"], row["top_10_gain"]))]
+            yield "| " + " | ".join([task, arm, str(row["n_seeds"]), *cells]) + " |"
     yield ""
     yield "| task | arm | evaluations | seconds | best found | - base, same evaluations | - base, same seconds |"
     yield "|" + "---|" * 7
-    for (task, arm), rows in cells.items():
-        means = [statistics.mean(row[name] for row in rows) for name in ("evaluations", "seconds", "found")]
-        gains = [t_text([row["found"] - row[name] for row in rows]) for name in ("same_evaluations", "same_seconds")]
-        yield f"| {task} | {arm} | {means[0]:.0f} | {means[1]:.0f} | {means[2]:.3f} | {gains[0]} | {gains[1]} |"
+    for task, arms in found.items():
+        for arm, row in arms.items():
+            cells = [f"{row['evaluations']:.0f}", f"{row['seconds']:.0f}", f"{row['found']:.3f}"]
+            cells += map(interval_text, (row["same_evaluations"], row["same_seconds"]))
+            yield "| " + " | ".join([task, arm, *cells]) + " |"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--table", action="store_true", help="run nothing")
     asked = parser.parse_args()
-    names = {f"trainers-{arm}-{seed}".replace(" ", "-"): (arm, seed) for seed in asked.seeds for arm in asked.arms}
+    names = {(arm, seed): f"trainers-{arm}-{seed}".replace(" ", "-") for seed in asked.seeds for arm in asked.arms}
     if not asked.table:
         targets = [f"evaluate@{task}" for task in TASKS]
-        run({name: settings_of(*key) for name, key in names.items()}, targets, [])
+        run({name: settings_of(*key) for key, name in names.items()}, targets, [])
     done = existing()
-    keys = {(task, *names[name]): name for task in TASKS for name in names if name in done}
-    for line in lines({key: measured(key[1], key[0], key[2], name) for key, name in keys.items()}):
-        print(line)
+    found: dict[str, dict[str, Any]] = {task: {} for task in TASKS}
+    for task in TASKS:
+        for arm in asked.arms:
+            seeds = [seed for seed in asked.seeds if names[arm, seed] in done]
+            if seeds:
+                found[task][arm] = summary([measured(arm, task, seed, names[arm, seed]) for seed in seeds])
+    print(*lines(found), sep="\n")
+    journal.write_json(OUTPUT, found)
 
 
 if __name__ == "__main__":
