@@ -147,7 +147,10 @@ def lines(found: dict[str, dict[str, Any]]) -> Iterator[str]:
         base = next(iter(arms.values()))
         yield "| " + " | ".join([task, "base", "", *(f"{base[f'{figure}_base']:.3f}" for figure in FIGURES)]) + " | | |"
         for arm, row in arms.items():
-            cells = [*(f"{row[figure]:.3f}" for figure in FIGURES), *map(interval_text, (row["mean_gain"], row["top_10_gain"]))]
+            cells = [
+                *(f"{row[figure]:.3f}" for figure in FIGURES),
+                *map(interval_text, (row["mean_gain"], row["top_10_gain"])),
+            ]
             yield "| " + " | ".join([task, arm, str(row["n_seeds"]), *cells]) + " |"
     yield ""
     yield "| task | arm | evaluations | seconds | best found | - base, same evaluations | - base, same seconds |"

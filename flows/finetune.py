@@ -3,7 +3,7 @@
 Prefect shows the run, starts stages side by side, times them out and cancels them; what the stages are, which of them
 are out of date and what they have made is DVC's to know.
 
-    python flows/finetune.py [--workers N] [--set NAME=VALUE] [--timeout-s S] [STAGE ...]
+    python flows/finetune.py [--workers N] [--set NAME=VALUE] [--timeout-s S] [--pull] [--push] [--branch B] [STAGE ...]
 """
 
 # ruff: noqa: E402 -- Prefect is imported late, see below
@@ -11,24 +11,19 @@ are out of date and what they have made is DVC's to know.
 import argparse
 import os
 import re
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
 from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Annotated, Any, NamedTuple
+from uuid import UUID
 
-from leash import Leash
 from server import Server
 
 ROOT = Path(__file__).resolve().parent.parent
-REPORT = ROOT / "report/index.html"
-SUMMARY = ROOT / "report/summary.txt"
-GRACE_S = 2.0  # between asking a stage to end and killing it
 POLL_S = 2.0  # between two looks at whether the run was cancelled
 
 
@@ -38,6 +33,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="stages side by side: 1 on one GPU")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="write to params.yaml")
     parser.add_argument("--timeout-s", type=float, metavar="S", help="the longest that one stage may take")
+    parser.add_argument("--pull", action="store_true", help="fetch what a stage needs from the DVC remote")
+    parser.add_argument("--push", action="store_true", help="then send what is new to the DVC remote")
+    parser.add_argument("--branch", metavar="B", help="then commit dvc.lock, metrics and plots on this branch")
+    parser.add_argument("--follow", metavar="REMOTE/B", help="first bring this folder up to a remote's branch")
     return parser.parse_args()
 
 
@@ -52,7 +51,6 @@ if __name__ == "__main__":
 import httpx
 from dvc.exceptions import DvcException
 from prefect import State, flow, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.exceptions import CancelledRun, FailedRun, ParameterTypeError
@@ -60,12 +58,18 @@ from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Cancelled, Completed, Crashed, Failed
+from prefect.tasks import exponential_backoff
 from pydantic import Field
 
+import artifacts
+import history
+import notice
 from dartune.mistake import Mistake
-from graph import Step, metric_changes, plan, sort_lock
+from graph import Step, plan, refuse_no_remote, sort_lock
 from overrides import adjust, places, values
+from processes import STOPPED, dvc, hold, leashes, outcome, stop
+from workspace import Abandoned, alone
 
 
 def say(line: str, stage: str = "") -> None:
@@ -77,47 +81,6 @@ def say(line: str, stage: str = "") -> None:
 
 def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-RUNNING: set[Leash] = set()
-STOPPED = threading.Event()
-STARTING = threading.Lock()  # what is not in RUNNING when STOPPED is set never starts
-
-
-@contextmanager
-def leashes() -> Iterator[None]:
-    """No stage outlives this block. Signals are raised in the main thread, while others wait for the stages."""
-    STOPPED.clear()
-    try:
-        yield
-    finally:
-        stop()
-
-
-def stop() -> None:
-    with STARTING:
-        STOPPED.set()
-        for leash in list(RUNNING):
-            leash.let_go()
-
-
-def start(name: str) -> Leash | None:
-    dvc = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    with STARTING:
-        if STOPPED.is_set():
-            return None
-        leash = Leash(
-            dvc,
-            GRACE_S,
-            env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
-        RUNNING.add(leash)
-        return leash
 
 
 # DVC's own lines; all others are the stage's.
@@ -142,56 +105,75 @@ def done(lines: list[str]) -> State[Any]:
     return Completed()
 
 
-def stream(name: str, leash: Leash) -> list[str]:
-    """All lines until every process of the stage is gone."""
-    lines = []
-    for line in leash.process.stdout or ():
-        lines.append(line.rstrip())
+def teller(name: str) -> Callable[[str], None]:
+    """What is done with each line of a stage: logged, and shown as a bar where it tells of progress."""
+    progress = artifacts.Progress(name)
+
+    def tell(line: str) -> None:
         if not DVC_SAYS.match(line):
-            say(line.rstrip(), name)
-    return lines
+            say(line, name)
+            progress.follow(line)
 
-
-@contextmanager
-def deadline(leash: Leash, timeout_s: float | None) -> Iterator[threading.Event]:
-    """Lets go of the stage when the time is over; the event says that it did."""
-    over = threading.Event()
-
-    def end() -> None:
-        over.set()
-        leash.let_go()
-
-    timer = threading.Timer(timeout_s or threading.TIMEOUT_MAX, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield over
-    finally:
-        timer.cancel()
-        leash.let_go()
+    return tell
 
 
 # Never retried: what failed was wrong or was stopped, and `make run` starts again where it ended.
 @task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False, retries=0)
-def stage(name: str, stale: bool, timeout_s: float | None) -> State[Any]:
+def stage(name: str, stale: bool, timeout_s: float | None, pull: bool) -> State[Any]:
     """One stage through `dvc repro`, or nothing at all if it is up to date."""
     if not stale:
         return Completed(name="Cached", message="up to date")
-    leash = start(name)
+    leash = dvc("repro", *(["--pull", "--allow-missing"] if pull else []), "--single-item", name)
     if leash is None:
         return Cancelled(message="the run was stopped before it began")
-    with deadline(leash, timeout_s) as over:
-        lines = stream(name, leash)
-    code = leash.end()
-    RUNNING.discard(leash)
+    code, lines, is_late = outcome(leash, timeout_s, teller(name))
     if code == 0:
         return done(lines)
-    if over.is_set():
+    if is_late:
         return Failed(
             name="TimedOut",
             message=f"{name}: not done after {timeout_s:g} s, stopped. Raise timeout_s if that is too few.",
         )
     return Cancelled(message="stopped with the run") if STOPPED.is_set() else failed(name, lines)
+
+
+class Unsent(Exception):
+    """What DVC said of a push that failed."""
+
+
+# What a second try would meet again.
+FINAL = re.compile(
+    r"credential|denied|forbidden|authenti|does not exist|NoSuchBucket|InvalidAccessKey|SignatureDoesNotMatch"
+    r"|config file error|not supported|requires",
+    re.IGNORECASE,
+)
+
+
+def may_pass(_: object, __: object, state: State[Any]) -> bool:
+    return not FINAL.search(state.message or "")
+
+
+@task(
+    name="push",
+    task_run_name="push",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=3),
+    retry_condition_fn=may_pass,
+)
+def push() -> State[Any]:
+    """What is new goes to the DVC remote, run-cache included; a network that is away for a moment is tried again."""
+    leash = dvc("push", "--run-cache")
+    if leash is None:
+        return Cancelled(message="the run was stopped before it began")
+    code, lines, _ = outcome(leash, None, lambda line: say(line, "push") if line else None)
+    if code and STOPPED.is_set():
+        return Cancelled(message="stopped with the run")
+    if code:
+        said = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or ["without a word"]
+        raise Unsent(f"push: {'; '.join(said)}; what was made is still here: `dvc push` sends it")
+    return Completed()
 
 
 class Outcome(NamedTuple):
@@ -200,8 +182,16 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def cancelled() -> bool:
-    """Whether someone cancelled the run. A server that is away for a moment stops no stage."""
+PARENT = os.getppid()
+
+
+def ended() -> bool:
+    """Whether somebody cancelled the run, or killed the worker that had started it.
+
+    A server that is away for a moment stops no stage. A run started by hand outlives its shell, as under nohup.
+    """
+    if __name__ != "__main__" and os.getppid() != PARENT:
+        return True
     try:
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(flow_run.id).state
@@ -210,8 +200,11 @@ def cancelled() -> bool:
     return state is not None and (state.is_cancelled() or state.is_cancelling())
 
 
-def conduct(steps: list[Step], workers: int, timeout_s: float | None) -> list[Outcome]:
-    """Runs at most `workers` stages side by side, each as soon as what it needs has ended; in order of their end."""
+def conduct(steps: list[Step], workers: int, submit: Callable[..., PrefectFuture[Any]]) -> list[Outcome]:
+    """Runs at most `workers` steps side by side, each as soon as what it needs has ended; in order of their end.
+
+    submit: starts a step, given the futures of those that it needs.
+    """
     futures: dict[str, PrefectFuture[Any]] = {}
     began: dict[str, float] = {}
     ends: Queue[tuple[str, float]] = Queue()
@@ -223,18 +216,16 @@ def conduct(steps: list[Step], workers: int, timeout_s: float | None) -> list[Ou
     while len(outcomes) < len(steps):
         over = {outcome.stage for outcome in outcomes}
         ready = [step for step in steps if step.stage not in futures and over.issuperset(step.needs)]
-        for name, needs, stale in ready[: workers - len(futures) + len(outcomes)]:
-            began[name] = time.monotonic()
-            futures[name] = stage.submit(
-                name, stale, timeout_s, return_state=False, wait_for=[futures[need] for need in needs]
-            )
-            futures[name].add_done_callback(partial(note_end, name))
+        for step in ready[: workers - len(futures) + len(outcomes)]:
+            began[step.stage] = time.monotonic()
+            futures[step.stage] = submit(step, [futures[need] for need in step.needs])
+            futures[step.stage].add_done_callback(partial(note_end, step.stage))
         try:
             name, end = ends.get(timeout=POLL_S)
             futures[name].wait()  # from here on it holds its state
             outcomes.append(Outcome(name, futures[name].state, end - began[name]))
         except Empty:
-            if not STOPPED.is_set() and cancelled():
+            if not STOPPED.is_set() and ended():
                 stop()
     return outcomes
 
@@ -243,29 +234,11 @@ def rows(outcomes: list[Outcome]) -> list[list[str]]:
     return [[outcome.stage, str(outcome.state.name), f"{outcome.seconds:.1f}"] for outcome in outcomes]
 
 
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def keep(outcomes: list[Outcome]) -> None:
-    """The run's artifacts. They are for looking at: whatever keeps them from being written fails no run."""
-    try:
-        create_markdown_artifact(markdown(["stage", "state", "seconds"], rows(outcomes)), key="stages")
-        header = ["file", "metric", "last commit", "now", "difference"]
-        create_markdown_artifact(markdown(header, metric_changes()), key="metrics")
-        if REPORT.exists():
-            create_markdown_artifact(f"[{REPORT}]({REPORT.as_uri()})", key="report")
-            results = SUMMARY.read_text()  # ends with the warnings
-            create_markdown_artifact(f"```\n{results}\n```", key="results")
-    except Exception as error:
-        get_run_logger().warning("artifacts: %s", error)
-
-
 def tell(outcomes: list[Outcome]) -> None:
     width = max((len(outcome.stage) for outcome in outcomes), default=0)
     for name, state, seconds in rows(outcomes):
         say(f"{name:<{width}}  {state:<9}  {seconds:>8} s")
+    artifacts.stages(rows(outcomes))
 
 
 def verdict(outcomes: list[Outcome]) -> State[Any]:
@@ -274,37 +247,104 @@ def verdict(outcomes: list[Outcome]) -> State[Any]:
     if messages:
         return Failed(message="\n".join(dict.fromkeys(messages)))
     if any(state.is_cancelled() for state in states):
-        return Cancelled(message="stopped: the next run goes on from here")
+        return stopped()
     return Completed(name="Cached") if all(state.name == "Cached" for state in states) else Completed()
 
 
-@flow(name="finetune", persist_result=False, retries=0)
+def stopped() -> State[Any]:
+    if os.getppid() != PARENT:
+        return Crashed(message="the worker of this run was killed: the next run goes on from here")
+    return Cancelled(message="stopped: the next run goes on from here")
+
+
+@flow(name="finetune", persist_result=False, retries=0, on_failure=[notice.post], on_crashed=[notice.post])
 def finetune(
     targets: list[str] | None = None,
     overrides: dict[str, Any] | None = None,
     workers: Annotated[int, Field(ge=1)] = 2,
     timeout_s: Annotated[float, Field(gt=0)] | None = None,
+    pull: bool = False,
+    push: bool = False,
+    branch: str | None = None,
+    follow: str | None = None,
 ) -> State[Any]:
-    """Runs every stage of dvc.yaml that is out of date.
+    """Runs every stage of dvc.yaml that is out of date. While another run is in this folder, this one waits.
 
     Args:
         targets: Names of stages, as `dvc stage list` shows them; run with all that they need. Empty for all stages.
         overrides: Values written to params.yaml first and left there, by dotted name: {"train.beta": 0.2}.
         workers: How many stages run side by side. Use 1 where they share one GPU.
         timeout_s: The longest that one stage may take, in seconds. Empty for no limit.
+        pull: Fetch from the DVC remote what a stage needs and this folder lacks, and only that.
+        push: After the run, send what is new to the DVC remote.
+        branch: After the run, commit dvc.lock, metrics and plots on this branch, such as runs. It may not be checked
+            out. Empty to commit nothing.
+        follow: Before the run, bring this folder up to a branch of a remote, such as origin/main, by fast-forward.
     """
     with chdir(ROOT), leashes():
         try:
-            adjust(overrides or {})
-            steps = plan(targets or [])
-        except (Mistake, DvcException) as error:
-            return Failed(message=one_line(error))
-        outcomes = conduct(steps, workers, timeout_s)
-        if any(step.stale for step in steps):
-            sort_lock()
-        tell(outcomes)
-        keep(outcomes)
-        return verdict(outcomes)
+            with alone(UUID(flow_run.id), lambda seconds: not STOPPED.wait(seconds) and not ended()) as lock:
+                hold(lock)
+                return run(targets or [], overrides or {}, workers, timeout_s, pull, push, branch, follow)
+        except Abandoned:
+            return stopped()
+
+
+def run(
+    targets: list[str],
+    overrides: dict[str, Any],
+    workers: int,
+    timeout_s: float | None,
+    pull: bool,
+    push: bool,
+    branch: str | None,
+    follow: str | None,
+) -> State[Any]:
+    """The flow, where no other run is in the folder."""
+    try:
+        refuse(branch, pull or push)
+        if follow:
+            history.fast_forward(follow)
+        adjust(overrides)
+        steps = plan(targets)
+    except (Mistake, DvcException) as error:
+        return Failed(message=one_line(error))
+
+    def submit(step: Step, needed: list[PrefectFuture[Any]]) -> PrefectFuture[Any]:
+        return stage.submit(step.stage, step.stale, timeout_s, pull, return_state=False, wait_for=needed)
+
+    outcomes = conduct(steps, workers, submit)
+    if any(step.stale for step in steps):
+        sort_lock()
+    end = verdict(outcomes)
+    if push and end.is_completed():
+        outcomes += conduct([Step("push", [], True)], 1, sent)
+        end = verdict(outcomes)
+    tell(outcomes)
+    artifacts.results()
+    return commit(branch, end) if branch and end.is_completed() else end
+
+
+def refuse(branch: str | None, remote: bool) -> None:
+    """A Mistake about what would fail only after the stages had run."""
+    if branch:
+        history.refuse(branch)
+    if remote:
+        refuse_no_remote()
+
+
+def sent(_: Step, __: list[PrefectFuture[Any]]) -> PrefectFuture[Any]:
+    return push.submit(return_state=False)
+
+
+def commit(branch: str, end: State[Any]) -> State[Any]:
+    summary = artifacts.SUMMARY.read_text() if artifacts.SUMMARY.exists() else ""
+    try:
+        made = history.commit(branch, f"Run {flow_run.name}\n\n{summary}")
+    except Mistake as mistake:
+        return Failed(message=one_line(mistake))
+    say(f"{branch}: {made[:10]}" if made else f"{branch}: nothing new to commit")
+    return end
 
 
 def parameters(given: argparse.Namespace) -> dict[str, Any]:
@@ -312,7 +352,8 @@ def parameters(given: argparse.Namespace) -> dict[str, Any]:
     overrides = values(given.set)
     places(overrides)  # a Mistake for a name that is not there
     plan(given.targets)
-    return {"targets": given.targets, "overrides": overrides, "workers": given.workers, "timeout_s": given.timeout_s}
+    refuse(given.branch, given.pull or given.push)
+    return {name: value for name, value in vars(given).items() if name != "set"} | {"overrides": overrides}
 
 
 @contextmanager
@@ -342,10 +383,10 @@ def main() -> None:
     except KeyboardInterrupt:
         print("stopped: the next run goes on from here", file=sys.stderr)
         sys.exit(130)
-    if SUMMARY.exists():
-        print(SUMMARY.read_text().rstrip())
-    if REPORT.exists():
-        print(f"report: {REPORT}")
+    if artifacts.SUMMARY.exists():
+        print(artifacts.SUMMARY.read_text().rstrip())
+    if artifacts.REPORT.exists():
+        print(f"report: {artifacts.REPORT.resolve()}")
 
 
 if __name__ == "__main__":

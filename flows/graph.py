@@ -10,6 +10,8 @@ from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.utils.serialize import modify_yaml, parse_yaml
 
+from dartune.mistake import Mistake
+
 
 class Step(NamedTuple):
     stage: str
@@ -48,6 +50,12 @@ def sort_lock() -> None:
         if found != ordered:
             with modify_yaml("dvc.lock") as lock:
                 lock["stages"] = {stage: lock["stages"][stage] for stage in ordered}
+
+
+def refuse_no_remote() -> None:
+    with Repo() as repo:
+        if not repo.config["core"].get("remote"):
+            raise Mistake("push, pull: DVC has no default remote; name one: `dvc remote add --default NAME URL`")
 
 
 def metric_changes() -> list[list[str]]:

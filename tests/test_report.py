@@ -179,6 +179,19 @@ def write_inputs(folder: Path, base: list[dict[str, Any]], tuned: list[dict[str,
     for stage, content in metrics.items():
         journal.write_json(folder / f"metrics/{stage}/tour.json", content)
     write_training(folder, trained())
+    journal.write_json(folder / "metrics/trainers.json", {"route": {"dpo": ARM, "grpo": ARM | {"same_seconds": LESS}}})
+
+
+MORE = {"estimate": 0.021, "low": 0.011, "high": 0.031}
+LESS = {"estimate": -0.0417, "low": -0.2, "high": 0.1}
+SHOWN = ("validity", "mean", "top_10", "distinct_behaviours")
+ARM = {
+    "n_seeds": 3,
+    **dict.fromkeys(SHOWN, 0.75),
+    **{f"{name}_base": 0.5 for name in SHOWN},
+    **{"found": 0.9, "seconds": 151.4, "mean_gain": MORE, "top_10_gain": MORE},
+    **{"same_evaluations": MORE, "same_seconds": {"estimate": 0.5, "low": None, "high": None}},
+}
 
 
 def report(folder: Path, **limits: float) -> tuple[str, str, dict[str, Any]]:
@@ -229,6 +242,32 @@ def test_the_page_needs_nothing_from_outside(of_improved: tuple[Any, ...]) -> No
     html, *_ = of_improved
     assert not re.search(r"<(script|link|iframe|img|object)\b|@import|url\((?!#)", html)
     assert all(target.startswith("#") for target in re.findall(r"\b(?:src|href)=\"([^\"]*)\"", html))
+
+
+def test_trainers_stand_beside_each_other_with_their_intervals_and_verdicts(of_improved: tuple[Any, ...]) -> None:
+    section = of_improved[0].partition('id="trainers"')[2]
+    words = " ".join(re.sub("<[^>]*>", " ", section).split())
+    more = "+0.021 (+0.011 to +0.031) ▲"
+    assert f"dpo 3 75.0 % 0.750 0.750 75.0 % {more} {more} 151 0.900 {more} +0.500 grpo" in words
+    assert f"{more} −0.042 (−0.200 to +0.100) ○" in words
+
+
+def test_comparisons_of_trainers_that_are_missing_are_named(tmp_path: Path) -> None:
+    write_inputs(tmp_path, rows("base", FAIR), rows("tuned", BETTER))
+    (tmp_path / "metrics/trainers.json").unlink()
+    with pytest.raises(Mistake, match=r"trainers\.json is missing; `make trainers` makes it"):
+        report(tmp_path)
+
+
+def test_drawings_are_also_files_that_need_no_page(improved: Path, of_improved: tuple[Any, ...]) -> None:
+    import xml.etree.ElementTree as xml
+
+    files = sorted(file.name for file in (improved / "report/figures").iterdir())
+    assert files == ["tour-convergence.svg", "tour-distributions.svg", "tour-training.svg"]
+    for file in files:
+        text = (improved / "report/figures" / file).read_text()
+        assert "var(" not in text and "currentColor" not in text
+        assert xml.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
 
 
 def test_ids_are_unique_on_the_page(of_improved: tuple[Any, ...]) -> None:

@@ -15,6 +15,7 @@ from dartune.evidence import best_of
 
 INK, FAINT = "#101010", "#a0a0a0"
 BASE, TUNED, CHOSEN, REJECTED = "#0072b2", "#d55e00", "#009e73", "#aa4499"  # told apart by colour-blind eyes too
+PAPER = "#ffffff"
 PAINT = {
     INK: "currentColor",
     FAINT: "var(--faint)",
@@ -153,6 +154,13 @@ def inline(svg: str, label: str) -> str:
     for colour, variable in PAINT.items():
         svg = svg.replace(colour, variable)
     return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+
+def standalone(svg: str) -> str:
+    """The same as a file of its own, on white paper, in the colours that the page would give it."""
+    for colour, variable in PAINT.items():
+        svg = svg.replace(variable, colour)
+    return svg.replace("<svg", f'<svg style="background: {PAPER}; font-family: sans-serif"', 1)
 
 
 def share_panels(axes: Any, splits: dict[str, Qualities]) -> None:

@@ -11,7 +11,15 @@ from pydantic import PositiveInt
 
 from dartune import journal
 from dartune.convergence import Searches, comparison, cost_page, read_searches
-from dartune.figures import Curves, best_of_curves, distributions, search_curves, training_curves, watch_curves
+from dartune.figures import (
+    Curves,
+    best_of_curves,
+    distributions,
+    search_curves,
+    standalone,
+    training_curves,
+    watch_curves,
+)
 from dartune.mistake import Mistake
 from dartune.text import plain
 
@@ -110,37 +118,57 @@ def write_report(
     }
     results = {task: read_result(task, metrics, evaluation, search, plots) for task in tasks}
     warnings = {task: warnings_of(result, limits) for task, result in results.items()}
-    html = page(results, warnings, n_best)
+    trainers = read_json(metrics / "trainers.json", "`make trainers`")
+    html = page(results, warnings, n_best, trainers)
     output.mkdir(parents=True, exist_ok=True)
+    write_figures(results, output / "figures")
     (output / "summary.txt").write_text(terminal_table(results, warnings), encoding="utf-8")
     journal.write_json(summary, {task: headline(result, len(warnings[task])) for task, result in results.items()})
     (output / "index.html").write_text(html, encoding="utf-8")
     costs.write_text(cost_page({task: result.searches for task, result in results.items()}, metrics), encoding="utf-8")
 
 
+def write_figures(results: dict[str, Result], folder: Path) -> None:
+    """The drawings that tell most, as files of their own: what Prefect's pages show of a run."""
+    folder.mkdir(exist_ok=True)
+    for task, result in results.items():
+        qualities = {split: result.qualities(split) for split in result.splits}
+        drawings = {
+            "distributions": distributions(f"{task} distributions", qualities),
+            "convergence": search_curves(f"{task} convergence", result.searches.curves),
+        }
+        if result.curves:
+            drawings["training"] = training_curves(f"{task} training", result.curves, result.train["held_out"])
+        for name, svg in drawings.items():
+            (folder / f"{task}-{name}.svg").write_text(standalone(svg), encoding="utf-8")
+
+
 def read_result(task: str, metrics: Path, evaluation: Path, search: Path, plots: Path) -> Result:
-    score, sample, pool = (read_json(metrics / stage / f"{task}.json", stage) for stage in ("score", "sample", "pool"))
+    score, sample, pool = (
+        read_json(metrics / stage / f"{task}.json", f"stage {stage}") for stage in ("score", "sample", "pool")
+    )
     train = read_train(metrics / "train" / f"{task}.json")
     file = metrics / "evaluate" / f"{task}.json"
-    splits = read_json(file, "evaluate")
+    splits = read_json(file, "stage evaluate")
     if not all(isinstance(split, dict) and {*MODELS, "difference"} <= set(split) for split in splits.values()):
         raise Mistake(f"report: {file} lacks the figures of a model; run stage evaluate again")
     rows = read_rows(evaluation / f"{task}.parquet", list(splits))
-    found = read_json(metrics / "search" / f"{task}.json", "search")
+    found = read_json(metrics / "search" / f"{task}.json", "stage search")
     searches = read_searches(task, found, search / f"{task}.parquet", metrics / "cost" / "search" / f"{task}.json")
-    rounds = read_json(metrics / "rounds" / f"{task}.json", "rounds")
+    rounds = read_json(metrics / "rounds" / f"{task}.json", "stage rounds")
     return Result(score, sample, train, splits, rows, read_curves(plots / task, train), searches, pool, rounds)
 
 
 def read_json(file: Path, stage: str) -> dict[str, Any]:
+    """The content. stage: what makes the file, in a message to whoever lacks it."""
     try:
         content = json.loads(file.read_text())
     except FileNotFoundError as error:
-        raise Mistake(f"report: {file} is missing; stage {stage} makes it") from error
+        raise Mistake(f"report: {file} is missing; {stage} makes it") from error
     except ValueError as error:
-        raise Mistake(f"report: {file} is not whole ({error}); run stage {stage} again") from error
+        raise Mistake(f"report: {file} is not whole ({error}); run {stage} again") from error
     if not isinstance(content, dict) or not content:
-        raise Mistake(f"report: {file} holds no figures; run stage {stage} again")
+        raise Mistake(f"report: {file} holds no figures; run {stage} again")
     return content
 
 
@@ -164,7 +192,7 @@ def read_rows(file: Path, splits: list[str]) -> dict[str, dict[str, list[dict[st
 
 
 def read_train(file: Path) -> dict[str, Any]:
-    train = read_json(file, "train")
+    train = read_json(file, "stage train")
     if missing := [key for key in TRAIN if key not in train]:
         raise Mistake(f"report: {file} has no {missing[0]!r}; run stage train again")
     return train
@@ -313,7 +341,9 @@ def search_lines(results: dict[str, Result]) -> list[str]:
     return lines
 
 
-def page(results: dict[str, Result], warnings: dict[str, list[str]], n_best: int) -> str:
+def page(
+    results: dict[str, Result], warnings: dict[str, list[str]], n_best: int, trainers: dict[str, dict[str, Any]]
+) -> str:
     """One file of HTML that needs no other. Programs and reasons were written by a model: everything is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from pygments.formatters import HtmlFormatter
@@ -323,7 +353,16 @@ def page(results: dict[str, Result], warnings: dict[str, list[str]], n_best: int
     environment.filters |= {"shown": shown, "plain": plain, "setting": setting}
     styles = [HtmlFormatter(style=name).get_style_defs(".program") for name in ("default", "github-dark")]
     tasks = [chapter(task, result, warnings[task], n_best) for task, result in results.items()]
-    return environment.get_template("report.html.jinja").render(tasks=tasks, styles=styles)
+    trainings = {task: training_rows(arms) for task, arms in trainers.items()}
+    return environment.get_template("report.html.jinja").render(tasks=tasks, trainings=trainings, styles=styles)
+
+
+def training_rows(arms: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The trainers against each other on one task, with the verdict on each gain: see benchmarks/trainers.py."""
+    gains = ("mean_gain", "top_10_gain", "same_evaluations", "same_seconds")
+    return [
+        {"arm": arm, **row, **{g: row[g] | {"verdict": verdict(row[g])} for g in gains}} for arm, row in arms.items()
+    ]
 
 
 def chapter(task: str, result: Result, warnings: list[str], n_best: int) -> dict[str, Any]:
