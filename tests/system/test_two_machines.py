@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import boto3
 import pytest
 from ruamel.yaml import YAML
+
 from test_pipeline import ROOT, TASK, TINY, commit, edit, run, set_params
 
 BUCKET = "dartune"
@@ -249,10 +250,18 @@ def test_in_the_end_nothing_is_left_to_run_on_either(story: Story, store: Store)
     again = repro(story.laptop, store)
     assert (again.ran, again.fetched) == ([], set())
     run(story.box, "git", "pull", "-q")
-    there = repro(story.box, store)
+    there = repro(story.box, store, stage("evaluate"), stage("search"))
     assert (there.ran, there.fetched) == ([], set())
     for folder in (story.laptop, story.box):
         assert run(folder, "git", "status", "--porcelain").stdout == ""
+
+
+def test_the_report_reads_folders_which_are_pulled_by_name_before_it(story: Story, store: Store) -> None:
+    # Of a folder that several stages fill, DVC knows no single output to pull, and the .gitignore makes it exist.
+    tables = outputs(story.laptop, "evaluate", story.laptop) | outputs(story.laptop, "search", story.laptop)
+    pull = ("pull", stage("evaluate"), stage("search"))
+    assert dvc(story.box, store.key, *pull, remote=store.objects()).fetched == tables
+    assert repro(story.box, store).ran == []
 
 
 def test_the_lock_is_what_one_machine_alone_writes(story: Story, alone: Path) -> None:
@@ -294,7 +303,7 @@ def test_a_folder_does_as_a_remote_too(alone: Path, tmp_path: Path) -> None:
     commit(alone, "a folder")
     dvc(alone, {}, "push")
     other = clone(alone, tmp_path / "other")
-    assert repro(other, remote).ran == [] and cache(other) == set()
+    assert repro(other, remote, stage("evaluate")).ran == [] and cache(other) == set()
     set_params(other, {"evaluate": {"n_samples": 22}})
     done = repro(other, remote, stage("evaluate"))
     assert done.ran == ["evaluate"]
