@@ -9,6 +9,10 @@ test: .venv/test.stamp              ## unit, stage and flow tests
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not alone"
 	@$(BIN)/python -m pytest -q -m alone
 
+test-system: .venv/test.stamp       ## what needs more than one machine or process: requirements-system.in
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-system.in -c requirements-dev.lock
+	@$(BIN)/python -m pytest -q tests/system
+
 check: .venv/test.stamp             ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,6 +49,7 @@ references: .venv/test.stamp        ## near-optimal costs of every routing insta
 lock: .venv/test.stamp              ## resolve requirements*.in; a CPU wheel's +cpu is no part of a version
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip compile -q --upgrade --no-header requirements-dev.in -o requirements-dev.lock
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip compile -q --upgrade --no-header requirements.in -c requirements-dev.lock -o requirements.lock
+	@for extra in s3 ssh system; do $(BIN)/uv pip compile -q requirements-$$extra.in -c requirements-dev.lock -o /dev/null || exit 1; done
 	sed -i 's/+cpu$$//' requirements.lock requirements-dev.lock
 	@! grep -nE '^(nvidia|cuda|triton)' requirements.lock requirements-dev.lock | grep -v nvidia-ml-py  # which is Python alone
 
@@ -89,4 +94,4 @@ clean:                              ## what `make` and Prefect built; data, mode
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-dev.lock
 	@rm .venv/installing && touch $@
 
-.PHONY: run test check evidence bench-referee bench-sampling bench-generation search-methods children trainers serve-model ablation references lock clean
+.PHONY: run test test-system check evidence bench-referee bench-sampling bench-generation search-methods children trainers serve-model ablation references lock clean
