@@ -13,6 +13,12 @@ test-system: .venv/test.stamp       ## what needs more than one machine or proce
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-system.in -c requirements-dev.lock
 	@$(BIN)/python -m pytest -q tests/system
 
+HOST ?= 127.0.0.1
+PORT ?= 4200
+
+serve: .venv/run.stamp              ## a Prefect server, the deployments of prefect.yaml and their workers; HOST, PORT
+	@exec $(BIN)/python flows/serve.py --host $(HOST) --port $(PORT)
+
 check: .venv/test.stamp             ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,6 +47,15 @@ trainers: .venv/run.stamp           ## dpo, sft, grpo, rloo and rounds beside th
 
 ablation: .venv/run.stamp           ## six strategies on three seeds, on validation instances (about 40 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/ablation.py
+
+chaos: .venv/run.stamp              ## random SIGKILLs and a full disk, then the artifacts of an undisturbed run
+	@$(BIN)/python benchmarks/chaos.py
+
+bench-noop: .venv/run.stamp         ## what a run costs where everything is up to date
+	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/noop.py
+
+bench-train: .venv/run.stamp        ## tokens a second and memory of our DPO beside TRL's defaults (about 15 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py
 
 references: .venv/test.stamp        ## near-optimal costs of every routing instance, by PyVRP (about 10 minutes)
 	$(BIN)/python benchmarks/references.py
@@ -94,4 +109,4 @@ clean:                              ## what `make` and Prefect built; data, mode
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-dev.lock
 	@rm .venv/installing && touch $@
 
-.PHONY: run test test-system check evidence bench-referee bench-sampling bench-generation search-methods children trainers serve-model ablation references lock clean
+.PHONY: run test test-system check evidence bench-referee bench-sampling bench-generation search-methods children trainers chaos bench-noop bench-train serve serve-model ablation references lock clean

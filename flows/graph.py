@@ -11,6 +11,9 @@ from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.utils.serialize import modify_yaml, parse_yaml
 
 from dartune.mistake import Mistake
+from whole import mend
+
+mend()  # sort_lock writes dvc.lock too
 
 
 class Step(NamedTuple):

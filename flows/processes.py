@@ -11,6 +11,7 @@ from typing import IO
 
 from leash import Leash
 
+WHOLE = str(Path(__file__).with_name("whole.py"))  # DVC
 GRACE_S = 2.0  # between asking a process to end and killing it
 RUNNING: set[Leash] = set()
 STOPPED = threading.Event()
@@ -47,7 +48,7 @@ def dvc(*words: str) -> Leash | None:
         if STOPPED.is_set():
             return None
         leash = Leash(
-            [sys.executable, "-m", "dvc", "--wait-for-lock", *words],
+            [sys.executable, WHOLE, "--wait-for-lock", *words],
             GRACE_S,
             env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,

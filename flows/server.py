@@ -1,4 +1,4 @@
-"""A Prefect server for the length of one run, for whoever has none running.
+"""A Prefect server: for the length of one run, for whoever has none running, or of serve.py.
 
 Prefect's own temporary server has no UI to watch a run in, dies of the Ctrl-C before the run's end is written down, and
 outlives a flow that is killed.
@@ -27,16 +27,16 @@ def free_port() -> int:
 
 
 class Server:
-    """On its way up: `wait` before use."""
+    """On its way up: `wait` before use. host, port: where to listen; a free port of this machine alone by default."""
 
-    def __init__(self) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, host: str = "127.0.0.1", port: int | None = None) -> None:
+        port = port or free_port()
+        self.url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
         app = [
             "--factory",
             "prefect.server.api.server:create_app",
             "--host",
-            "127.0.0.1",
+            host,
             "--port",
             str(port),
         ]
@@ -56,7 +56,7 @@ class Server:
         end = time.monotonic() + START_S
         while not self.healthy():
             if self.leash.process.poll() is not None or time.monotonic() > end:
-                sys.exit(f"prefect: the temporary server did not start within {START_S:g} s; see {LOG}")
+                sys.exit(f"prefect: the server did not start within {START_S:g} s; see {LOG}")
             time.sleep(0.05)
 
     def healthy(self) -> bool:

@@ -1,0 +1,81 @@
+"""What the environment holds stays there: no secret is in what a run writes, and only loopback is listened on."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import chdir
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tiny_project import ROOT, run
+
+sys.path.insert(0, str(ROOT / "flows"))
+
+from server import Server
+
+PLANTED = {
+    "SERVER_KEY": "sk-planted-1f0c9d7e5b",
+    "AWS_SECRET_ACCESS_KEY": "aws-planted-8a6b4c2d0e",
+    "DARTUNE_NOTIFY_URL": "https://hooks.example.org/planted-5e4d3c2b1a",
+}
+DVC_YAML = """\
+stages:
+  good: {cmd: echo done > good.txt, outs: [good.txt]}
+  bad: {cmd: echo 'it went wrong' >&2; exit 3, deps: [good.txt], outs: [bad.txt]}
+"""
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    """A repository of two stages, the second of which fails, with the flow."""
+    root = tmp_path / "repo"
+    shutil.copytree(ROOT / "flows", root / "flows", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "prefect.toml", root)
+    (root / "dvc.yaml").write_text(DVC_YAML)
+    (root / "params.yaml").write_text("n: 1\n")
+    (root / ".gitignore").write_text("/.prefect/\n/.work/\n__pycache__/\n")
+    for words in (["git", "init", "-q"], ["git", "config", "user.name", "t"], ["git", "config", "user.email", "t@t"]):
+        run(root, *words)
+    run(root, "dvc", "init", "-q")
+    return root
+
+
+def written(root: Path) -> dict[str, bytes]:
+    """Every file below the folder, git's objects unpacked, and Prefect's database with what its WAL holds."""
+    found = {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+    batch = ["git", "cat-file", "--batch-all-objects", "--batch"]
+    found["git objects"] = subprocess.run(batch, cwd=root, capture_output=True, check=True).stdout
+    with sqlite3.connect(root / ".prefect/prefect.db") as database:
+        found["database"] = "\n".join(database.iterdump()).encode(errors="replace")
+    return found
+
+
+def test_no_secret_of_the_environment_is_in_anything_that_a_failing_run_writes(repo: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"} | PLANTED
+    command = [sys.executable, "flows/finetune.py"]
+    done = subprocess.run(command, cwd=repo, env=environment | {"PATH": path}, capture_output=True)
+    assert done.returncode == 1 and b"it went wrong" in done.stdout + done.stderr
+    run(repo, "git", "add", "-A")
+    run(repo, "git", "commit", "-qm", "run")
+    found = written(repo) | {"stdout": done.stdout, "stderr": done.stderr}
+    assert b"it went wrong" in found["database"] and b"good" in found["git objects"]  # the search would find it
+    assert [(name, key) for name, text in found.items() for key in PLANTED if PLANTED[key].encode() in text] == []
+
+
+def test_the_server_of_a_run_listens_on_loopback_alone(repo: Path) -> None:
+    with chdir(repo):
+        server = Server()
+    try:
+        with chdir(repo):
+            server.wait()
+        process = psutil.Process(server.leash.process.pid)
+        family = [process, *process.children(recursive=True)]
+        listening = [each.laddr.ip for p in family for each in p.net_connections() if each.status == "LISTEN"]
+        assert set(listening) == {"127.0.0.1"}
+    finally:
+        server.leash.end()
