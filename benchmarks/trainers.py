@@ -1,8 +1,8 @@
 """Ways of tuning against each other, and against the frozen base model at the same evaluations and seconds.
 
 `make trainers`, or: python benchmarks/trainers.py --arms sft dpo --seeds 0 1. On test instances; what had to be chosen
-was chosen on validation instances. What exists is not run again: `dvc exp remove NAME`. --table runs nothing. Prints
-the tables and writes metrics/trainers.json, which the report shows.
+was chosen on validation instances. What every seed came to stands in metrics/trainers.json, which the report shows and
+which is in git: what stands there is not run again. Prints the tables; --table runs nothing.
 
 What an arm finds is the best program of the pool it learnt from and of its fresh samples; an online trainer keeps no
 pool, so only its samples count. The frozen base model gets as many samples as the arm had judged in all (pool, rewards,
@@ -15,7 +15,6 @@ experiments share run once, and then count as this working tree's last run of th
 import argparse
 import io
 import json
-import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
@@ -27,8 +26,8 @@ import pyarrow.parquet as pq
 from experiments import existing, run
 
 from dartune import journal, params
+from dartune.arms import FIGURES, summary
 from dartune.evaluation import judged, written
-from dartune.evidence import t_interval
 from dartune.generation import Sampling
 from dartune.referee import MAX_SLOWDOWN, MEMORY_MIB
 from dartune.report import interval_text
@@ -49,13 +48,6 @@ SEEDED = ("pool", "sample", "pairs", "train", "evaluate")
 SPLIT = "test"
 N_FROZEN = 5000  # samples of the frozen base model, out of which means of the best are taken
 N_DRAWS = 2000
-FIGURES = ("validity", "mean", "median", "top_10", "better_than_template", "distinct_behaviours")
-GAINS = {  # by name: an arm's figure, and what is taken off it
-    "mean_gain": ("mean", "mean_base"),
-    "top_10_gain": ("top_10", "top_10_base"),
-    "same_evaluations": ("found", "found_by_evaluations"),
-    "same_seconds": ("found", "found_by_seconds"),
-}
 FROZEN = Path(".work/frozen")
 OUTPUT = Path("metrics/trainers.json")
 
@@ -132,18 +124,11 @@ def measured(arm: str, task: str, seed: int, name: str) -> dict[str, float]:
     }
 
 
-def summary(runs: list[dict[str, float]]) -> dict[str, Any]:
-    """Means over the seeds, and the gains with their 95 % t intervals."""
-    means = {name: round(statistics.mean(run[name] for run in runs), 4) for name in runs[0]}
-    gains = {gain: t_interval([run[ours] - run[other] for run in runs]) for gain, (ours, other) in GAINS.items()}
-    return {"n_seeds": len(runs), **means, **gains}
-
-
-def lines(found: dict[str, dict[str, Any]]) -> Iterator[str]:
+def lines(summaries: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Two tables: the tuned models themselves, and the best program found against the frozen base model's."""
     yield "| task | arm | seeds | " + " | ".join(FIGURES) + " | mean - base | top 10 - base |"
     yield "|" + "---|" * (len(FIGURES) + 5)
-    for task, arms in found.items():
+    for task, arms in summaries.items():
         base = next(iter(arms.values()))
         yield "| " + " | ".join([task, "base", "", *(f"{base[f'{figure}_base']:.3f}" for figure in FIGURES)]) + " | | |"
         for arm, row in arms.items():
@@ -155,7 +140,7 @@ def lines(found: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield "| task | arm | evaluations | seconds | best found | - base, same evaluations | - base, same seconds |"
     yield "|" + "---|" * 7
-    for task, arms in found.items():
+    for task, arms in summaries.items():
         for arm, row in arms.items():
             cells = [f"{row['evaluations']:.0f}", f"{row['seconds']:.0f}", f"{row['found']:.3f}"]
             cells += map(interval_text, (row["same_evaluations"], row["same_seconds"]))
@@ -168,19 +153,27 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--table", action="store_true", help="run nothing")
     asked = parser.parse_args()
-    names = {(arm, seed): f"trainers-{arm}-{seed}".replace(" ", "-") for seed in asked.seeds for arm in asked.arms}
-    if not asked.table:
+    runs: dict[str, dict[str, dict[str, Any]]] = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
+    wanted = [(arm, seed) for seed in asked.seeds for arm in asked.arms]
+    missing = [(arm, seed) for arm, seed in wanted if any(str(seed) not in found(runs, task, arm) for task in TASKS)]
+    names = {(arm, seed): f"trainers-{arm}-{seed}".replace(" ", "-") for arm, seed in missing}
+    if names and not asked.table:
         targets = [f"evaluate@{task}" for task in TASKS]
         run({name: settings_of(*key) for key, name in names.items()}, targets, [])
     done = existing()
-    found: dict[str, dict[str, Any]] = {task: {} for task in TASKS}
-    for task in TASKS:
-        for arm in asked.arms:
-            seeds = [seed for seed in asked.seeds if names[arm, seed] in done]
-            if seeds:
-                found[task][arm] = summary([measured(arm, task, seed, names[arm, seed]) for seed in seeds])
-    print(*lines(found), sep="\n")
-    journal.write_json(OUTPUT, found)
+    for (arm, seed), name in names.items():
+        for task in TASKS if name in done else []:
+            found(runs, task, arm)[str(seed)] = measured(arm, task, seed, name)
+            journal.write_json(OUTPUT, runs)
+    print(
+        *lines({task: {arm: summary([*its.values()]) for arm, its in arms.items()} for task, arms in runs.items()}),
+        sep="\n",
+    )
+
+
+def found(runs: dict[str, dict[str, dict[str, Any]]], task: str, arm: str) -> dict[str, Any]:
+    """The arm's runs by seed, in runs."""
+    return runs.setdefault(task, {}).setdefault(arm, {})
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ import artifacts
 import history
 import notice
 from dartune.mistake import Mistake
-from graph import Step, plan, refuse_no_remote, sort_lock
+from graph import Step, in_git, plan, refuse_no_remote, refuse_unknown, sort_lock
 from overrides import adjust, places, values
 from processes import STOPPED, dvc, hold, leashes, outcome, stop
 from workspace import Abandoned, alone
@@ -340,7 +340,7 @@ def sent(_: Step, __: list[PrefectFuture[Any]]) -> PrefectFuture[Any]:
 def commit(branch: str, end: State[Any]) -> State[Any]:
     summary = artifacts.SUMMARY.read_text() if artifacts.SUMMARY.exists() else ""
     try:
-        made = history.commit(branch, f"Run {flow_run.name}\n\n{summary}")
+        made = history.commit(branch, f"Run {flow_run.name}\n\n{summary}", in_git())
     except Mistake as mistake:
         return Failed(message=one_line(mistake))
     say(f"{branch}: {made[:10]}" if made else f"{branch}: nothing new to commit")
@@ -351,7 +351,7 @@ def parameters(given: argparse.Namespace) -> dict[str, Any]:
     """The flow's own, with misspelt names refused while the server is still on its way up."""
     overrides = values(given.set)
     places(overrides)  # a Mistake for a name that is not there
-    plan(given.targets)
+    refuse_unknown(given.targets)
     refuse(given.branch, given.pull or given.push)
     return {name: value for name, value in vars(given).items() if name != "set"} | {"overrides": overrides}
 

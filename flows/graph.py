@@ -41,6 +41,12 @@ def plan(targets: list[str]) -> list[Step]:
         return steps
 
 
+def refuse_unknown(targets: list[str]) -> None:
+    """DVC's error for a name that no stage has. Unlike plan, this may look while a run writes."""
+    with Repo() as repo:
+        in_order(repo, get_active_graph(repo.index.graph), targets)
+
+
 def sort_lock() -> None:
     """Gives dvc.lock the order, and so the bytes, that `dvc repro` writes: here, stages end in any order."""
     if not Path("dvc.lock").exists():
@@ -59,6 +65,13 @@ def refuse_no_remote() -> None:
     with Repo() as repo:
         if not repo.config["core"].get("remote"):
             raise Mistake("push, pull: DVC has no default remote; name one: `dvc remote add --default NAME URL`")
+
+
+def in_git() -> list[str]:
+    """What a run writes and git keeps: dvc.lock, and outputs that are not in DVC's cache, metrics and plots mostly."""
+    with Repo() as repo:
+        paths = ["dvc.lock", *(out.fs_path for out in repo.index.outs if not out.use_cache)]
+    return [path for path in paths if Path(path).exists()]
 
 
 def metric_changes() -> list[list[str]]:

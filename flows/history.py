@@ -52,8 +52,8 @@ def refuse(branch: str) -> None:
         )
 
 
-def commit(branch: str, message: str) -> str | None:
-    """Commit what git tracks as it is now, dvc.lock, metrics and plots among it; None if that is what the branch has.
+def commit(branch: str, message: str, files: list[str]) -> str | None:
+    """Commit what git tracks as it is now, and these files; None if that is what the branch has.
 
     Its parents are the branch's last commit and HEAD. A branch that moved meanwhile is left alone, with a Mistake.
     """
@@ -61,7 +61,7 @@ def commit(branch: str, message: str) -> str | None:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         git("read-tree", "HEAD", **index)
         git("add", "--update", **index)
-        git("add", *(path for path in ("dvc.lock", "metrics", "plots") if Path(path).exists()), **index)
+        git("add", "--", *files, **index)
         tree = git("write-tree", **index)
     last, head = tip(branch), git("rev-parse", "HEAD")
     if last and git("rev-parse", f"{last}^{{tree}}") == tree:

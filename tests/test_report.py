@@ -179,18 +179,18 @@ def write_inputs(folder: Path, base: list[dict[str, Any]], tuned: list[dict[str,
     for stage, content in metrics.items():
         journal.write_json(folder / f"metrics/{stage}/tour.json", content)
     write_training(folder, trained())
-    journal.write_json(folder / "metrics/trainers.json", {"route": {"dpo": ARM, "grpo": ARM | {"same_seconds": LESS}}})
+    journal.write_json(folder / "metrics/trainers.json", {"route": {"dpo": SEEDS, "grpo": {"0": SEEDS["0"]}}})
 
 
-MORE = {"estimate": 0.021, "low": 0.011, "high": 0.031}
-LESS = {"estimate": -0.0417, "low": -0.2, "high": 0.1}
 SHOWN = ("validity", "mean", "top_10", "distinct_behaviours")
-ARM = {
-    "n_seeds": 3,
-    **dict.fromkeys(SHOWN, 0.75),
-    **{f"{name}_base": 0.5 for name in SHOWN},
-    **{"found": 0.9, "seconds": 151.4, "mean_gain": MORE, "top_10_gain": MORE},
-    **{"same_evaluations": MORE, "same_seconds": {"estimate": 0.5, "low": None, "high": None}},
+# Gains of .02 and .04: mean .03, and its 95 % t interval of one degree of freedom is 12.706 * .01 wide to both sides.
+SEEDS = {
+    seed: {
+        **dict.fromkeys(SHOWN, 0.75),
+        **{f"{name}_base": 0.75 - gain for name in SHOWN},
+        **{"found": 0.9, "found_by_evaluations": 0.9 - gain, "found_by_seconds": 0.9 + gain, "seconds": 151.4},
+    }
+    for seed, gain in (("0", 0.02), ("1", 0.04))
 }
 
 
@@ -247,9 +247,10 @@ def test_the_page_needs_nothing_from_outside(of_improved: tuple[Any, ...]) -> No
 def test_trainers_stand_beside_each_other_with_their_intervals_and_verdicts(of_improved: tuple[Any, ...]) -> None:
     section = of_improved[0].partition('id="trainers"')[2]
     words = " ".join(re.sub("<[^>]*>", " ", section).split())
-    more = "+0.021 (+0.011 to +0.031) ▲"
-    assert f"dpo 3 75.0 % 0.750 0.750 75.0 % {more} {more} 151 0.900 {more} +0.500 grpo" in words
-    assert f"{more} −0.042 (−0.200 to +0.100) ○" in words
+    more, less = "+0.030 (−0.097 to +0.157) ○", "−0.030 (−0.157 to +0.097) ○"
+    assert "base 72.0 % 0.720 0.720 72.0 % dpo" in words
+    assert f"dpo 2 75.0 % 0.750 0.750 75.0 % {more} {more} 151 0.900 {more} {less} grpo" in words
+    assert "grpo 1 75.0 % 0.750 0.750 75.0 % +0.020 +0.020 151 0.900 +0.020 −0.020" in words
 
 
 def test_comparisons_of_trainers_that_are_missing_are_named(tmp_path: Path) -> None:

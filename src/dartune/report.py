@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import PositiveInt
 
 from dartune import journal
+from dartune.arms import GAINS, summary
 from dartune.convergence import Searches, comparison, cost_page, read_searches
 from dartune.figures import (
     Curves,
@@ -358,11 +359,9 @@ def page(
 
 
 def training_rows(arms: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The trainers against each other on one task, with the verdict on each gain: see benchmarks/trainers.py."""
-    gains = ("mean_gain", "top_10_gain", "same_evaluations", "same_seconds")
-    return [
-        {"arm": arm, **row, **{g: row[g] | {"verdict": verdict(row[g])} for g in gains}} for arm, row in arms.items()
-    ]
+    """The trainers against each other on one task, with the verdict on each gain. arms: runs by seed, see arms.py."""
+    rows = [{"arm": arm, **summary([*runs.values()])} for arm, runs in arms.items()]
+    return [{**row, **{gain: row[gain] | {"verdict": verdict(row[gain])} for gain in GAINS}} for row in rows]
 
 
 def chapter(task: str, result: Result, warnings: list[str], n_best: int) -> dict[str, Any]:

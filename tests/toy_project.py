@@ -1,0 +1,92 @@
+"""A toy repository of five stages with the flow, for tests of what runs stages."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+FLOWS = Path(__file__).resolve().parent.parent / "flows"
+
+DVC_YAML = """\
+stages:
+  base:
+    cmd: python stage.py base base.txt
+    deps: [stage.py]
+    params: [base]
+    outs: [base.txt]
+  pool:
+    matrix: {task: [a, b]}
+    cmd: python stage.py pool pool-${item.task}.txt base.txt
+    deps: [stage.py, base.txt]
+    params: [pool]
+    outs: ["pool-${item.task}.txt"]
+  train:
+    cmd: python stage.py train train.txt pool-a.txt
+    deps: [stage.py, pool-a.txt]
+    params: [train]
+    outs: [train.txt]
+  report:
+    cmd: python stage.py report report.json train.txt
+    deps: [stage.py, train.txt]
+    metrics: [{report.json: {cache: false}}]
+"""
+
+PARAMS = """\
+# comments, lists, quotes and nulls must survive an override
+base: {size: 3}
+pool:
+  n: 2  # programs
+  lengths: [1, 2]
+train:
+  beta: 0.1
+  loss: "dpo"
+  lora: null  # or {r: 16}
+  hang: false
+"""
+
+# pool@a takes longer than pool@b, so that two workers finish them in the order that is not the graph's. A stage that
+# hangs ignores SIGTERM and has a grandchild in a session of its own; their ids are in pids.txt.
+STAGE = """\
+import json, os, signal, subprocess, sys, time
+from pathlib import Path
+from ruamel.yaml import YAML
+
+name, out, *needs = sys.argv[1:]
+params = YAML(typ="safe").load(Path("params.yaml")).get(name, {})
+Path("ran.log").open("a").write(out + "\\n")
+print(f"{name}: 1 of 1", flush=True)
+if params.get("hang"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    other = subprocess.Popen(["sleep", "300"], start_new_session=True)
+    Path("pids.part").write_text(f"{os.getpid()} {other.pid}")
+    Path("pids.part").rename("pids.txt")
+    time.sleep(300)
+if params.get("n") == 0:
+    print("pool: 0 programs were asked for; at least 1 is expected. Raise pool.n.", file=sys.stderr)
+    sys.exit(1)
+time.sleep(1 if out == "pool-a.txt" else 0)
+text = " ".join([name, str(params), *(Path(need).read_text() for need in needs)])
+Path(out).write_text(json.dumps({"length": len(text)}) if out.endswith(".json") else text)
+"""
+
+
+def sh(*command: str, cwd: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(command, cwd=cwd, check=True, capture_output=True, env=os.environ | {"PATH": path})
+
+
+def make_toy(root: Path) -> Path:
+    """The toy repository before anything has run, committed."""
+    shutil.copytree(FLOWS, root / "flows", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, text in {"dvc.yaml": DVC_YAML, "params.yaml": PARAMS, "stage.py": STAGE}.items():
+        (root / name).write_text(text)
+    (root / ".gitignore").write_text("/.prefect/\n/.work/\n/ran.log\n/pids.*\n__pycache__/\n")
+    sh("git", "init", "-q", cwd=root)
+    sh("git", "config", "user.name", "toy", cwd=root)
+    sh("git", "config", "user.email", "toy@localhost", cwd=root)
+    sh("dvc", "init", "-q", cwd=root)
+    sh("dvc", "config", "core.analytics", "false", cwd=root)
+    sh("git", "add", "-A", cwd=root)
+    sh("git", "commit", "-qm", "toy", cwd=root)
+    return root
