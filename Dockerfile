@@ -37,8 +37,7 @@ RUN groupadd -g "$UID" dartune \
 # Editable, so that a working tree mounted at /dartune is what runs.
 WORKDIR /dartune
 COPY --chown=dartune:dartune . .
-RUN --mount=type=cache,target=/root/.cache/pip \
-    python -m pip install --no-build-isolation --no-deps -e . \
+RUN python -m pip install --no-cache-dir --no-build-isolation --no-deps -e . \
     && chown -R dartune:dartune /dartune
 
 # A repository of its own, since .git stays outside: `dvc metrics diff` compares with the state that the image was built
