@@ -43,7 +43,7 @@ RUN python -m pip install --no-cache-dir --no-build-isolation --no-deps -e . \
 # A repository of its own, since .git stays outside: `dvc metrics diff` compares with the state that the image was built
 # from. The two folders exist so that a volume mounted there belongs to the user; no VOLUME, which would hide the cache
 # of a working tree mounted at /dartune.
-USER dartune
+USER $UID
 RUN git init -q \
     && git add -A \
     && git -c user.name=dartune -c user.email=dartune@localhost commit -qm "dartune, as built" \

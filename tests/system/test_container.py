@@ -91,8 +91,9 @@ def mounts(folder: Path, settings: dict[str, str]) -> list[str]:
 
 def build_base(folder: Path) -> None:
     base = folder / "base"
-    made = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(base)]
-    done = subprocess.run(["nice", "-n", "10", *made], capture_output=True, text=True, timeout=1800)
+    alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]  # leaves no process and no mount
+    tool = ["nice", "-n", "10", "debootstrap", "--variant=minbase", f"--include={PACKAGES}"]
+    done = subprocess.run([*alone, *tool, "bookworm", str(base)], capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout[-3000:]
     (folder / "base.dockerfile").write_text("FROM scratch\nCOPY . /\n")
     options = ["--isolation=chroot", f"--file={folder}/base.dockerfile", "--tag=localhost/base"]
