@@ -1,4 +1,4 @@
-"""The workflow for GitHub: what its shell steps do, and what actionlint says. The jobs themselves run at GitHub only."""
+"""The workflow for GitHub: what its table step does, and what actionlint says. Jobs run at GitHub only."""
 
 import json
 import os
