@@ -185,12 +185,14 @@ class Outcome(NamedTuple):
 PARENT = os.getppid()
 
 
-def ended() -> bool:
-    """Whether somebody cancelled the run, or killed the worker that had started it.
+def is_orphan() -> bool:
+    """Whether the worker that had started the run is gone. A run started by hand outlives its shell, as under nohup."""
+    return __name__ != "__main__" and os.getppid() != PARENT
 
-    A server that is away for a moment stops no stage. A run started by hand outlives its shell, as under nohup.
-    """
-    if __name__ != "__main__" and os.getppid() != PARENT:
+
+def ended() -> bool:
+    """Whether somebody cancelled the run, or killed its worker. A server that is away for a moment stops no stage."""
+    if is_orphan():
         return True
     try:
         with get_client(sync_client=True) as client:
@@ -252,7 +254,7 @@ def verdict(outcomes: list[Outcome]) -> State[Any]:
 
 
 def stopped() -> State[Any]:
-    if os.getppid() != PARENT:
+    if is_orphan():
         return Crashed(message="the worker of this run was killed: the next run goes on from here")
     return Cancelled(message="stopped: the next run goes on from here")
 
