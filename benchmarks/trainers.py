@@ -155,7 +155,9 @@ def main() -> None:
     asked = parser.parse_args()
     runs: dict[str, dict[str, dict[str, Any]]] = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
     wanted = [(arm, seed) for seed in asked.seeds for arm in asked.arms]
-    missing = [(arm, seed) for arm, seed in wanted if any(str(seed) not in found(runs, task, arm) for task in TASKS)]
+    missing = [
+        (arm, seed) for arm, seed in wanted if any(str(seed) not in runs.get(task, {}).get(arm, {}) for task in TASKS)
+    ]
     names = {(arm, seed): f"trainers-{arm}-{seed}".replace(" ", "-") for arm, seed in missing}
     if names and not asked.table:
         targets = [f"evaluate@{task}" for task in TASKS]
@@ -163,17 +165,10 @@ def main() -> None:
     done = existing()
     for (arm, seed), name in names.items():
         for task in TASKS if name in done else []:
-            found(runs, task, arm)[str(seed)] = measured(arm, task, seed, name)
+            runs.setdefault(task, {}).setdefault(arm, {})[str(seed)] = measured(arm, task, seed, name)
             journal.write_json(OUTPUT, runs)
-    print(
-        *lines({task: {arm: summary([*its.values()]) for arm, its in arms.items()} for task, arms in runs.items()}),
-        sep="\n",
-    )
-
-
-def found(runs: dict[str, dict[str, dict[str, Any]]], task: str, arm: str) -> dict[str, Any]:
-    """The arm's runs by seed, in runs."""
-    return runs.setdefault(task, {}).setdefault(arm, {})
+    summaries = {task: {arm: summary([*its.values()]) for arm, its in arms.items()} for task, arms in runs.items()}
+    print(*lines(summaries), sep="\n")
 
 
 if __name__ == "__main__":
