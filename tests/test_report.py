@@ -247,7 +247,7 @@ def test_the_page_needs_nothing_from_outside(of_improved: tuple[Any, ...]) -> No
 def test_trainers_stand_beside_each_other_with_their_intervals_and_verdicts(of_improved: tuple[Any, ...]) -> None:
     section = of_improved[0].partition('id="trainers"')[2]
     words = " ".join(re.sub("<[^>]*>", " ", section).split())
-    more, less = "+0.030 (−0.097 to +0.157) ○", "−0.030 (−0.157 to +0.097) ○"
+    more, less = "+0.030 ○ −0.097 to +0.157", "−0.030 ○ −0.157 to +0.097"
     assert "base 72.0 % 0.720 0.720 72.0 % dpo" in words
     assert f"dpo 2 75.0 % 0.750 0.750 75.0 % {more} {more} 151 0.900 {more} {less} grpo" in words
     assert "grpo 1 75.0 % 0.750 0.750 75.0 % +0.020 +0.020 151 0.900 +0.020 −0.020" in words
