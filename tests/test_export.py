@@ -159,6 +159,7 @@ def new_project(folder: Path) -> None:
     for name, figures in FILES.items():
         (folder / name).write_text(json.dumps(figures))
     (folder / f"metrics/sample/{TASK}.md").write_text(SHEET)
+    (folder / "metrics/trainers.json").write_text("{}")  # of the report
     (folder / f"data/referee/{TASK}/sample.json").write_text("{}")
     shutil.rmtree(folder / "models/base")
 
