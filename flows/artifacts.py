@@ -75,9 +75,8 @@ def results() -> None:
         create_markdown_artifact(markdown(header, metric_changes()), key="metrics")
     if REPORT.exists():
         with harmless():
-            url = os.environ.get(
-                "DARTUNE_REPORT_URL", REPORT.resolve().as_uri()
-            )  # set by serve.py: pages open no files
+            # DARTUNE_REPORT_URL is set by serve.py: a page of the UI opens no files
+            url = os.environ.get("DARTUNE_REPORT_URL", REPORT.resolve().as_uri())
             create_markdown_artifact(f"[{url}]({url})", key="report")
             create_markdown_artifact(f"```\n{SUMMARY.read_text()}\n```", key="results")  # ends with the warnings
         for file in sorted(FIGURES.glob("*.svg")):

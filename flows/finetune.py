@@ -12,6 +12,7 @@ import argparse
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
@@ -118,12 +119,21 @@ def teller(name: str) -> Callable[[str], None]:
 
 
 # Never retried: what failed was wrong or was stopped, and `make run` starts again where it ended.
-@task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False, retries=0)
-def stage(name: str, stale: bool, timeout_s: float | None, pull: bool) -> State[Any]:
+@task(task_run_name="{step.stage}", cache_policy=NO_CACHE, persist_result=False, retries=0)
+def stage(step: Step, timeout_s: float | None, pull: bool) -> State[Any]:
     """One stage through `dvc repro`, or nothing at all if it is up to date."""
-    if not stale:
+    if not step.stale:
         return Completed(name="Cached", message="up to date")
-    leash = dvc("repro", *(["--pull", "--allow-missing"] if pull else []), "--single-item", name)
+    absent = [path for path in step.inside if not Path(path).exists()]
+    if pull and absent and not (fetched := dvc_ends(step.stage, timeout_s, "pull", *absent)).is_completed():
+        return fetched
+    words = ["--pull", "--allow-missing"] if pull else []
+    return dvc_ends(step.stage, timeout_s, "repro", *words, "--single-item", step.stage)
+
+
+def dvc_ends(name: str, timeout_s: float | None, *words: str) -> State[Any]:
+    """How a DVC command ends for the stage of this name."""
+    leash = dvc(*words)
     if leash is None:
         return Cancelled(message="the run was stopped before it began")
     code, lines, is_late = outcome(leash, timeout_s, teller(name))
@@ -313,14 +323,14 @@ def run(
         return Failed(message=one_line(error))
 
     def submit(step: Step, needed: list[PrefectFuture[Any]]) -> PrefectFuture[Any]:
-        return stage.submit(step.stage, step.stale, timeout_s, pull, return_state=False, wait_for=needed)
+        return stage.submit(step, timeout_s, pull, return_state=False, wait_for=needed)
 
     outcomes = conduct(steps, workers, submit)
     if any(step.stale for step in steps):
         sort_lock()
     end = verdict(outcomes)
     if push and end.is_completed():
-        outcomes += conduct([Step("push", [], True)], 1, sent)
+        outcomes += conduct([Step("push", [], True, [])], 1, sent)
         end = verdict(outcomes)
     tell(outcomes)
     artifacts.results()
@@ -366,6 +376,7 @@ def served(own: Server | None) -> Iterator[None]:
     else:
         own.wait()
         print(f"watch: {own.url}", flush=True)
+        threading.Thread(target=own.keep, daemon=True).start()
         with temporary_settings({PREFECT_API_URL: f"{own.url}/api"}):
             yield
 
@@ -382,6 +393,10 @@ def main() -> None:
         sys.exit(str(end))
     except ParameterTypeError as error:
         sys.exit(one_line(error))
+    except (httpx.HTTPError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith("Failed to reach API"):
+            raise
+        sys.exit(f"prefect: no server at {PREFECT_API_URL.value()} ({one_line(error)}); the next run goes on from here")
     except KeyboardInterrupt:
         print("stopped: the next run goes on from here", file=sys.stderr)
         sys.exit(130)

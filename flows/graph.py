@@ -20,6 +20,7 @@ class Step(NamedTuple):
     stage: str
     needs: list[str]
     stale: bool  # DVC has to look at it: it changed, or something before it may
+    inside: list[str]  # outputs of others in folders that it reads: of such a folder DVC pulls nothing by itself
 
 
 def in_order(repo: Any, graph: Any, targets: list[str]) -> list[Any]:
@@ -37,8 +38,14 @@ def plan(targets: list[str]) -> list[Step]:
             needs = [need.addressing for need in graph.successors(stage)]
             if not stale.isdisjoint(needs):
                 stale.add(stage.addressing)
-            steps.append(Step(stage.addressing, needs, stage.addressing in stale))
+            steps.append(Step(stage.addressing, needs, stage.addressing in stale, inside(repo, stage)))
         return steps
+
+
+def inside(repo: Any, stage: Any) -> list[str]:
+    kept = [Path(out.fs_path) for out in repo.index.outs if out.use_cache]
+    folders = [Path(dep.fs_path) for dep in stage.deps]
+    return [str(out) for out in kept if any(folder in out.parents for folder in folders)]
 
 
 def refuse_unknown(targets: list[str]) -> None:

@@ -2,7 +2,8 @@
 
 This file run as a script stands between us and the command: it holds the reading end of a pipe and kills when the pipe
 closes. The kernel closes it however we end, kill -9 included, and whichever thread of ours had started the command;
-parent-death signals know neither threads nor grandchildren.
+parent-death signals know neither threads nor grandchildren. Where the script itself is killed, one ends the command,
+which then has to end what it started: whole.py does.
 """
 
 import ctypes
@@ -16,7 +17,7 @@ from typing import Any
 
 import psutil
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class Leash:
@@ -37,10 +38,18 @@ class Leash:
         return self.process.wait()
 
 
+def prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
 def adopt_orphans() -> None:
     """A descendant whose parent died becomes our child, even from a session of its own: none can slip away."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent() -> None:
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def descendants() -> list[psutil.Process]:
@@ -63,7 +72,7 @@ def kill_all(command: subprocess.Popen[bytes], grace_s: float) -> None:
 def main() -> int:
     """The command's exit status; 1 if it was killed."""
     adopt_orphans()
-    command = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL)
+    command = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, preexec_fn=end_with_parent)
     while (status := command.poll()) is None:
         if select.select([sys.stdin], [], [], 0.05)[0]:  # nothing is ever written: readable means closed
             break

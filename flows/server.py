@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -17,6 +18,7 @@ from leash import Leash
 
 LOG = Path(".prefect/server.log")
 START_S = 120.0
+PAUSE_S = 1.0
 GRACE_S = 10.0  # the last states of a run are still being written when it ends
 
 
@@ -32,16 +34,17 @@ class Server:
     def __init__(self, host: str = "127.0.0.1", port: int | None = None) -> None:
         port = port or free_port()
         self.url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
-        app = [
-            "--factory",
-            "prefect.server.api.server:create_app",
-            "--host",
-            host,
-            "--port",
-            str(port),
-        ]
+        self.listen = ["--host", host, "--port", str(port)]
+        self.over = threading.Event()
         LOG.parent.mkdir(exist_ok=True)
-        with LOG.open("w") as log:
+        LOG.write_text("")
+        self.start()
+        # Prefect sends what is left of logs and states at exit: registered before Prefect's own, this runs after them.
+        atexit.register(self.end)
+
+    def start(self) -> None:
+        app = ["--factory", "prefect.server.api.server:create_app", *self.listen]
+        with LOG.open("a") as log:
             self.leash = Leash(
                 [sys.executable, "-m", "uvicorn", *app, "--log-level", "error"],
                 GRACE_S,
@@ -49,8 +52,16 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        # Prefect sends what is left of logs and states at exit: registered before Prefect's own, this runs after them.
-        atexit.register(self.leash.end)
+
+    def end(self) -> None:
+        self.over.set()
+        self.leash.end()
+
+    def keep(self) -> None:
+        """For a thread: start it again, at the same address, whenever something killed it. A run waits for it."""
+        while not self.over.wait(PAUSE_S):
+            if self.leash.process.poll() is not None:
+                self.start()
 
     def wait(self) -> None:
         end = time.monotonic() + START_S

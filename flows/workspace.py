@@ -16,6 +16,8 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed, Running
 
+import notice
+
 LOCK = Path(".work/run.lock")
 WAIT_S = 1.0
 
@@ -73,7 +75,8 @@ def enter(run: UUID, state: Running) -> None:  # type: ignore[valid-type]
 def bury(run: str) -> None:
     """A run that left its name here was killed: its state says so, if this server knows it and thinks it is running."""
     with suppress(ValueError, httpx.HTTPError, ObjectNotFound), get_client(sync_client=True) as client:
-        state = client.read_flow_run(UUID(run)).state
-        if state is not None and not state.is_final():
+        killed = client.read_flow_run(UUID(run))
+        if killed.state is not None and not killed.state.is_final():
             end = Crashed(message="killed: its process was gone, and the next run went on from there")
-            client.set_flow_run_state(UUID(run), end, force=True)
+            client.set_flow_run_state(killed.id, end, force=True)
+            notice.post(None, killed, end)

@@ -234,10 +234,10 @@ def test_the_plan_is_the_graph_of_dvc_with_what_may_be_out_of_date(repo: Path, m
     edit(repo, "beta: 0.1", "beta: 0.4")
     steps = load(repo).plan([])
     assert steps == [
-        ("base", [], False),
-        ("pool@a", ["base"], False),
-        ("pool@b", ["base"], False),
-        ("train", ["pool@a"], True),
-        ("report", ["train"], True),
+        ("base", [], False, []),
+        ("pool@a", ["base"], False, []),
+        ("pool@b", ["base"], False, []),
+        ("train", ["pool@a"], True, []),
+        ("report", ["train"], True, []),
     ]
     assert [step.stage for step in load(repo).plan(["pool"])] == ["base", "pool@a", "pool@b"]

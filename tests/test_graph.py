@@ -89,7 +89,8 @@ def methods(stage: str) -> set[str]:
 def judging() -> set[str]:
     """The files of the referee. Stage referee depends on them."""
     names = (
-        "behaviour cluster decisions evaluations extraction judgement panel referee sandbox settlement verdict worker"
+        "behaviour cluster decisions evaluations extraction judgement leftovers panel referee sandbox settlement"
+        " verdict worker"
     )
     return {f"src/dartune/{name}.py" for name in names.split()}
 

@@ -199,6 +199,9 @@ def test_no_process_outlives_the_stage_that_started_it(how: str, status: int) ->
     process.communicate(timeout=LIMIT_S)
     assert process.returncode == status
     wait(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in ranks))
+    with launch.own_folder() as folder:  # the next one's; what a killed one left is removed
+        assert list(Path(".work/launch").iterdir()) == [folder]
+    assert list(Path(".work/launch").iterdir()) == []
 
 
 def wait(condition: Any) -> None:

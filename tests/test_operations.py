@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from test_flow import edit, gone, load, ran, run, stages, wait_for
@@ -70,6 +71,41 @@ def test_a_second_run_waits_and_goes_on_where_a_killed_one_stopped(repo: Path, p
     assert ran(repo).count("base.txt") == 1  # the first run's work was not lost
 
 
+def test_a_killed_leash_takes_dvc_and_the_stage_with_it_and_the_run_fails(repo: Path, prefect_server: str) -> None:
+    running = flow(repo, prefect_server, "--set", "train.hang=true", "train")
+    pids = [int(pid) for pid in wait_for(repo / "pids.txt", 120).split()]
+    leash = next(
+        each for each in psutil.Process(running.pid).children() if "flows/leash.py" in " ".join(each.cmdline())
+    )
+    below = [each.pid for each in leash.children(recursive=True)]
+    assert set(pids) <= set(below)
+    leash.kill()
+    assert gone(below, within_s=20)
+    assert running.wait(timeout=60) == 1
+    edit(repo, "hang: true", "hang: false")
+    assert run(repo, targets=["train"]).is_completed()
+
+
+def test_a_killed_server_comes_back_and_the_run_completes(repo: Path) -> None:
+    edit(repo, "n: 2", "n: 2\n  hang: 8")
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    with (repo / "out.log").open("w") as out:
+        running = subprocess.Popen(
+            [sys.executable, "flows/finetune.py", "pool"], cwd=repo, env=environment, stdout=out, stderr=out
+        )
+    wait_for(repo / "pids.txt", 120)
+    family = psutil.Process(running.pid).children(recursive=True)
+    next(each for each in family if "uvicorn" in each.cmdline()).kill()
+    assert running.wait(timeout=240) == 0
+    assert "Traceback" not in (repo / "out.log").read_text()
+
+
+def test_a_server_that_cannot_be_reached_is_told_in_one_line(repo: Path) -> None:
+    assert flow(repo, "http://127.0.0.1:9/api", "base").wait(timeout=240) == 1
+    (line,) = (repo / "out.log").read_text().splitlines()
+    assert line.startswith("prefect: no server at http://127.0.0.1:9/api (")
+
+
 def test_results_are_committed_on_a_branch_that_nobody_stands_on(repo: Path) -> None:
     head, status = git(repo, "rev-parse", "HEAD"), git(repo, "status", "--porcelain")
     assert run(repo, branch="runs").is_completed()
@@ -122,6 +158,25 @@ def test_what_is_new_is_sent_to_the_remote_and_without_one_nothing_runs(repo: Pa
     assert not (other / "ran.log").exists()
 
 
+def test_outputs_in_a_folder_that_a_stage_reads_are_fetched_too(repo: Path) -> None:
+    (repo / "dvc.yaml").write_text(
+        "stages:\n"
+        "  part: {cmd: echo part >> ran.log; echo 1 > folder/part.txt, outs: [folder/part.txt]}\n"
+        "  whole: {cmd: cat folder/*.txt > whole.txt, deps: [folder], params: [base], outs: [whole.txt]}\n"
+    )
+    (repo / "folder").mkdir()
+    sh("dvc", "remote", "add", "-q", "--default", "box", str(repo.with_name("remote")), cwd=repo)
+    assert run(repo, push=True).is_completed()
+    sh("git", "add", "-A", cwd=repo)
+    sh("git", "commit", "-qm", "whole", cwd=repo)
+    other = repo.with_name("other")
+    sh("git", "clone", "-q", str(repo), str(other), cwd=repo)
+    edit(other, "size: 3", "size: 4")
+    state = run(other, targets=["whole"], pull=True)
+    assert state.is_completed() and not (other / "ran.log").exists()
+    assert (other / "whole.txt").read_text() == "1\n"
+
+
 def test_a_push_is_tried_again_unless_the_remote_would_say_the_same(repo: Path) -> None:
     from prefect.states import Failed
 
@@ -158,6 +213,16 @@ def test_a_webhook_hears_of_a_failed_run_and_is_asked_again_and_not_of_a_good_on
     assert run(repo, targets=["pool@b"]).is_failed()
     assert len(hook) == 2 and hook[0] == hook[1]
     assert "is Failed: pool: 0 programs were asked for; at least 1 is expected. Raise pool.n." in hook[1]
+
+
+def test_a_webhook_hears_of_a_killed_run_from_the_next_one(repo: Path, prefect_server: str, hook: list[str]) -> None:
+    killed = flow(repo, prefect_server, "--set", "train.hang=true", "train")
+    pids = [int(pid) for pid in wait_for(repo / "pids.txt", 120).split()]
+    killed.kill()
+    killed.wait()
+    assert gone(pids, within_s=20)
+    assert run(repo, targets=["base"]).is_completed()
+    assert "is Crashed: killed: its process was gone, and the next run went on from there" in hook[-1]
 
 
 def test_a_stage_shows_its_progress_and_the_run_its_stages(repo: Path) -> None:

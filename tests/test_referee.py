@@ -2,13 +2,16 @@
 
 import json
 import os
+import platform
 import random
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -284,6 +287,55 @@ for _ in range(6):
     if workers:
         random.choice(workers).kill()
 """
+
+
+def test_a_program_killed_by_somebody_else_runs_again_and_twice_counts_as_a_crash() -> None:
+    slow = "import time\n" + NEAREST.replace("return", "x = 0\n    while time.process_time() < 0.2: x += 1\n    return")
+    with open_referee() as referee:
+        workers = [child for child in psutil.Process().children() if "worker.py" in " ".join(child.cmdline())]
+
+        def verdict_after(n_kills: int) -> Verdict:
+            program = f"{slow}NUMBER = {n_kills}\n"
+            with ThreadPoolExecutor() as pool:
+                judged = pool.submit(referee.judge, [program])
+                for _ in range(n_kills):
+                    kill_program(workers)
+                return judged.result()[0]
+
+        undisturbed, once, twice = map(verdict_after, range(3))
+    assert (undisturbed.status, once.status) == ("ok", "ok") and once.costs == undisturbed.costs
+    assert (twice.status, twice.reason) == ("crash", "the process ended without an answer")
+
+
+def kill_program(workers: list[psutil.Process]) -> None:
+    """Kill the process of the program that runs, and wait until it is gone."""
+    end = time.monotonic() + 20
+    while not (programs := [child for worker in workers for child in worker.children()]):
+        assert time.monotonic() < end, "no program runs"
+        time.sleep(0.002)
+    programs[0].kill()
+    psutil.wait_procs(programs[:1], timeout=5)
+
+
+def test_workers_leave_no_folder_whatever_kills_their_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    with open_referee() as referee:
+        assert list((tmp_path / "tmp").iterdir()) == []
+        assert referee.judge([NEAREST])[0].status == "ok"
+
+
+def test_what_a_killed_process_had_begun_to_write_is_removed_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    folder = tmp_path / ".work/evaluations/t/setting"
+    folder.mkdir(parents=True)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    names = [f"{platform.node()}-{process}-ab.partial" for process in (dead.pid, os.getpid())]
+    names += [f"elsewhere-{dead.pid}-ab.partial"]
+    for name in names:
+        (folder / name).touch()
+    evaluations.Evaluations("t", "setting")
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names[1:])
 
 
 def test_workers_and_what_they_run_end_with_the_process_that_started_them() -> None:

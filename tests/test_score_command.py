@@ -58,3 +58,12 @@ def test_a_mistake_gets_one_line_before_anything_is_judged(
 ) -> None:
     done = score(tmp_path, *arguments)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line + "\n")
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".work").write_text("in the way")
+    done = score(tmp_path, "-", stdin=NEAREST)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert (
+        done.stderr.startswith(".work/evaluations/tsp_construct/") and "evaluations cannot be kept there" in done.stderr
+    )

@@ -46,7 +46,8 @@ train:
 """
 
 # pool@a takes longer than pool@b, so that two workers finish them in the order that is not the graph's. A stage that
-# hangs ignores SIGTERM and has a grandchild in a session of its own; their ids are in pids.txt.
+# hangs (for 300 s, or as many as are given) ignores SIGTERM and has a grandchild in a session of its own; their ids
+# are in pids.txt.
 STAGE = """\
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
@@ -61,7 +62,7 @@ if params.get("hang"):
     other = subprocess.Popen(["sleep", "300"], start_new_session=True)
     Path("pids.part").write_text(f"{os.getpid()} {other.pid}")
     Path("pids.part").rename("pids.txt")
-    time.sleep(300)
+    time.sleep(params["hang"] if params["hang"] is not True else 300)
 if params.get("n") == 0:
     print("pool: 0 programs were asked for; at least 1 is expected. Raise pool.n.", file=sys.stderr)
     sys.exit(1)

@@ -7,14 +7,17 @@ none touches another's files. Two that judge the same program at the same time w
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dartune import journal
+from dartune.leftovers import own_name, sweep
+from dartune.mistake import Mistake
 from dartune.verdict import Verdict
 
 VERDICT = pa.schema(
@@ -37,6 +40,7 @@ class Evaluations:
 
     def __init__(self, task: str, setting: str) -> None:
         self._folder = journal.WORK / "evaluations" / task / setting
+        sweep(self._folder.glob("*-*-*.partial"))
         self._verdicts: dict[str, Verdict] = {}
         files = sorted(self._folder.glob("*.parquet"))
         for file in files:
@@ -61,15 +65,16 @@ class Evaluations:
     def agree(self, name: str, value: float) -> float:
         """The number that goes by this name in this setting: the given one, unless another process was first."""
         file = self._folder / f"{name}.txt"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self._folder / f"{uuid4().hex}.partial"
-        partial.write_text(repr(value))
-        try:
-            os.link(partial, file)  # fails where the file exists, and never leaves half of one
-        except FileExistsError:
-            pass
-        finally:
-            partial.unlink()
+        partial = self._folder / f"{own_name()}.partial"
+        with writable(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            partial.write_text(repr(value))
+            try:
+                os.link(partial, file)  # fails where the file exists, and never leaves half of one
+            except FileExistsError:
+                pass
+            finally:
+                partial.unlink()
         return float(file.read_text())
 
     def agreed(self, name: str) -> float | None:
@@ -78,7 +83,20 @@ class Evaluations:
 
     def _write(self, verdicts: dict[str, Verdict]) -> None:
         rows = [{"key": key, **vars(verdict)} for key, verdict in verdicts.items()]
-        journal.write(pa.Table.from_pylist(rows, schema=EVALUATION), self._folder / f"{uuid4().hex}.parquet")
+        with writable(self._folder):
+            journal.write(pa.Table.from_pylist(rows, schema=EVALUATION), self._folder / f"{own_name()}.parquet")
+
+
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """A block that writes to the folder; what keeps it from that is a Mistake."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise Mistake(
+            f"{folder}: evaluations cannot be kept there ({why}); make room or the folder writable"
+        ) from error
 
 
 def load(file: Path) -> dict[str, Verdict]:

@@ -11,9 +11,9 @@ import importlib.util
 import logging
 import os
 import pickle
+import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -23,6 +23,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import ConfigDict, Field, PositiveInt
 from typing_extensions import TypedDict
 
+from dartune.journal import WORK
+from dartune.leftovers import own_name, sweep
 from dartune.mistake import Mistake
 from dartune.sandbox import die_with_parent
 
@@ -56,12 +58,24 @@ def in_processes(function: Callable[..., None]) -> Callable[..., None]:
         if kwargs["launch"] is None or is_worker():
             return function(*args, **kwargs)
         refuse_unequipped(kwargs["launch"])
-        with tempfile.TemporaryDirectory(prefix="dartune-") as folder:
-            call = Path(folder, "call.pickle")
+        with own_folder() as folder:
+            call = folder / "call.pickle"
             call.write_bytes(pickle.dumps((called, args, kwargs)))
-            start([*options(kwargs["launch"]), "--log_dir", folder, "--module", "dartune.launch", str(call)])
+            start([*options(kwargs["launch"]), "--log_dir", str(folder), "--module", "dartune.launch", str(call)])
 
     return called
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """Gone after the block; that of a killed process is removed by the next one."""
+    sweep((WORK / "launch").glob("*"))
+    folder = WORK / "launch" / own_name()
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def options(launch: Launch) -> list[str]:
@@ -189,6 +203,15 @@ def work(call: Path) -> None:
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     function, args, kwargs = pickle.loads(call.read_bytes())
     record(function)(*args, **kwargs)
+    part()
+
+
+def part() -> None:
+    """Leave the others in order: torch's threads for them, met by the end of the interpreter, would abort it."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

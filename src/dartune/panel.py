@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from dartune.worker import FRAME, REQUEST, pack, read_frame, write_all
 
 AHEAD = 2  # requests that a worker holds, so that it never waits for us
 PIPE_BYTES = 60_000  # below what a pipe holds: writing the second request never blocks
-MAX_DEATHS = 2  # of workers under one program, before it is taken for the cause
+MAX_DEATHS = 2  # under one program, its own or of workers, before it is taken for the cause
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Panel:
         with ExitStack() as stack:  # a worker that cannot start must not leave the others behind
             for each in self._workers:
                 each.start()
-                stack.callback(each.close)
+                stack.callback(each.stop)
             for each in self._workers:
                 each.greet()
             self._stack = stack.pop_all()
@@ -77,6 +78,9 @@ class Panel:
                 job = each.jobs.popleft()
                 if taken is None:
                     yield from self._bury(each, job, jobs)
+                    continue
+                if was_killed(*taken) and job.deaths + 1 < MAX_DEATHS:
+                    jobs.appendleft(replace(job, deaths=job.deaths + 1))
                     continue
                 verdict = self._settlement.verdict(*taken, timeout_s)
                 if job.is_checked and verdict.status == "ok" and job.first is None:
@@ -106,19 +110,19 @@ class Worker:
 
     def __init__(self, task: str, instances: bytes, core: int | None) -> None:
         self._task, self._instances, self._core = task, instances, core
-        self.folder = tempfile.TemporaryDirectory(prefix="dartune-")
         self.missing: list[str] = []
         self.jobs: deque[Job] = deque()
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-B", worker.__file__, self._task, str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            cwd=self.folder.name,
-            env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
-        )
+        with tempfile.TemporaryDirectory(prefix="dartune-") as folder:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-s", "-B", worker.__file__, self._task, str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                cwd=folder,  # gone once it is there: nothing can be made in it, and no kill leaves it behind
+                env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
+            )
         if self._core is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(self._process.pid, {self._core})
         assert self._process.stdout is not None
@@ -156,15 +160,15 @@ class Worker:
         self._process.kill()
         self._process.communicate()
 
-    def close(self) -> None:
-        """Stop, and leave no folder."""
-        self.stop()
-        self.folder.cleanup()
-
     def _send(self, body: bytes) -> None:
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it has died, which take() finds
             write_all(self._process.stdin.fileno(), body)
+
+
+def was_killed(report: dict[str, Any], answer: bytes) -> bool:
+    """Whether the program's process may have been killed by somebody else: the kernel, short of memory, or a person."""
+    return not answer and not report["is_late"] and report["signal"] == signal.SIGKILL
 
 
 def agreed(first: Verdict | None, second: Verdict) -> Verdict:
