@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,7 +16,8 @@ import boto3
 import pytest
 from ruamel.yaml import YAML
 
-from test_pipeline import ROOT, TASK, TINY, commit, edit, run, set_params
+from test_pipeline import edit
+from tiny_project import TASK, commit, run, set_params, tiny_copy
 
 BUCKET = "dartune"
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
@@ -113,6 +113,17 @@ def repro(folder: Path, shared: Store | Path, *targets: str, is_ok: bool = True)
     return dvc(folder, key, "repro", "--pull", "--allow-missing", *targets, remote=remote, is_ok=is_ok)
 
 
+def fly(folder: Path, store: Store, *arguments: str) -> Did:
+    """The flow, in a server of its own."""
+    before, remote = cache(folder), store.objects()
+    variables = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    variables |= CLOUDLESS | {"DVC_SITE_CACHE_DIR": f"{folder}.site"} | store.key
+    command = [sys.executable, "flows/finetune.py", *arguments]
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
+    ran = [name.split("@")[0] for name in re.findall(r"^(\S+) +Completed ", done.stdout, re.MULTILINE)]
+    return Did(ran, (cache(folder) - before) & remote, done.returncode, done.stdout + done.stderr)
+
+
 def in_folder(remote: Path) -> set[str]:
     return {hashed(str(file)) for file in remote.glob("files/md5/*/*")}
 
@@ -161,17 +172,10 @@ def origin(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Path:
     """A bare repository with tiny parameters, whose committed .dvc/config names the remote and no key."""
     folder = tmp_path_factory.mktemp("team")
     bare, first = folder / "origin.git", folder / "first"
-    for file in run(ROOT, "git", "ls-files", "-co", "--exclude-standard").stdout.splitlines():
-        if (ROOT / file).is_file():
-            (first / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / file, first / file)
-    set_params(first, {"tasks": [TASK], **TINY})
-    run(first, "git", "init", "-q", "-b", "main")
+    tiny_copy(first, [TASK])
     run(first, "dvc", "remote", "add", "-d", "team", f"s3://{BUCKET}/dvc")
     run(first, "dvc", "remote", "modify", "team", "endpointurl", store.url)
-    run(first, "git", "config", "user.name", "first")
-    run(first, "git", "config", "user.email", "first@example.org")
-    commit(first, "tiny")
+    commit(first, "remote")
     run(folder, "git", "clone", "-q", "--bare", str(first), str(bare))
     return bare
 
@@ -198,7 +202,7 @@ def story(origin: Path, store: Store) -> Story:
     run(laptop, "git", "pull", "-q")
     did["evaluation"] = repro(laptop, store, stage("evaluate"))
     did["report"] = repro(laptop, store)
-    did["last push"] = dvc(laptop, store.key, "push")
+    did["last push"] = fly(laptop, store, "--push")
     hand_over(laptop, "evaluated")
     remotes["all"] = store.objects()
     return Story(laptop, box, did, remotes, store.key)
@@ -256,12 +260,19 @@ def test_in_the_end_nothing_is_left_to_run_on_either(story: Story, store: Store)
         assert run(folder, "git", "status", "--porcelain").stdout == ""
 
 
-def test_the_report_reads_folders_which_are_pulled_by_name_before_it(story: Story, store: Store) -> None:
+def test_the_flow_sends_what_is_new(story: Story) -> None:
+    assert story.did["last push"].ran == ["push"]
+    tables = outputs(story.laptop, "evaluate", story.laptop) | outputs(story.laptop, "search", story.laptop)
+    assert tables <= story.remotes["all"] - story.remotes["model"]
+
+
+def test_the_flow_fetches_the_folders_that_the_report_reads_where_dvc_alone_would_not(
+    story: Story, store: Store
+) -> None:
     # Of a folder that several stages fill, DVC knows no single output to pull, and the .gitignore makes it exist.
     tables = outputs(story.laptop, "evaluate", story.laptop) | outputs(story.laptop, "search", story.laptop)
-    pull = ("pull", stage("evaluate"), stage("search"))
-    assert dvc(story.box, store.key, *pull, remote=store.objects()).fetched == tables
-    assert repro(story.box, store).ran == []
+    there = fly(story.box, store, "--pull")
+    assert (there.code, there.ran) == (0, []) and there.fetched >= tables, there.said
 
 
 def test_the_lock_is_what_one_machine_alone_writes(story: Story, alone: Path) -> None:
