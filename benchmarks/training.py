@@ -144,7 +144,7 @@ def measure(side: str, case: dict[str, Any], rows: list[dict[str, Any]], work: P
     trainer.add_callback(Clock())
     loss = trainer.train().training_loss
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    peak, n_tokens = memory("VmHWM") - before, trainer.state.log_history[-1]["num_tokens"]
+    peak, n_tokens = memory("VmHWM") - before, trainer._total_train_tokens
     share = 1 - 1 / case["epochs"]  # of the tokens, after the first epoch
     steady = n_tokens * share / (ends[-1] - ends[0]) if share else 0.0
     held_out = trainer.evaluate()["eval_loss"]

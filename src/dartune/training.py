@@ -19,6 +19,7 @@ from dartune.mistake import Mistake
 from dartune.pairs import in_form
 from dartune.referee import Referee
 from dartune.reward import text
+from dartune.sandbox import LIBC
 from dartune.task import Task
 from dartune.trainers import ONLINE, SPLIT, TRAINERS, Lora, Material
 from dartune.watch import Probe, Watching, diverged
@@ -26,6 +27,7 @@ from dartune.watch import Probe, Watching, diverged
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected", "reward", "kl")
 # How Python, Rust and PyTorch say that a file cannot grow: no space, a limit on a file's size, a quota.
 FULL = re.compile(r"(Errno|os error) (28|27|122)\b|failed writing file")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, KEPT = -1, -3, 1 << 30  # of mallopt; bytes
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 
 
@@ -185,6 +187,7 @@ def new_trainer(material: Material, method: str, options: dict[str, Any], plots:
     from dartune.watcher import Patience
 
     torch.set_num_threads(1)  # the same sums in the same order on every run; stages run side by side
+    keep_freed_memory()
     set_seed(material.common["seed"])
     trainer = TRAINERS[method](material, **options)
     trainer.remove_callback(PrinterCallback)
@@ -194,6 +197,13 @@ def new_trainer(material: Material, method: str, options: dict[str, Any], plots:
         trainer.add_callback(Patience(material.patience))
     stop_at_nan(trainer, [row["pair"] for row in material.rows])
     return trainer
+
+
+def keep_freed_memory() -> None:
+    """Have glibc hand it to the next step: given back to the kernel, each page costs a fault when it is used again."""
+    if hasattr(LIBC, "mallopt"):
+        for limit in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+            LIBC.mallopt(limit, KEPT)
 
 
 def stop_at_nan(trainer: Any, names: list[str]) -> None:
