@@ -207,7 +207,7 @@ def work(call: Path) -> None:
 
 
 def part() -> None:
-    """Leave the others in order: a thread of torch's that waits for the interpreter while it ends aborts the process."""
+    """Leave the others in order: a thread of torch's that asks for the interpreter at its end aborts the process."""
     from torch import distributed
 
     if distributed.is_initialized():
