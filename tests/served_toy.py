@@ -16,7 +16,7 @@ import psutil
 
 from toy_project import FLOWS, make_toy
 
-START_S = 600  # a minute where nothing else runs
+START_S = 600  # one to four minutes on two cores, by what else they do
 
 
 class Box(NamedTuple):

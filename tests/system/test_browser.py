@@ -19,7 +19,7 @@ from chromium import opened
 from served_toy import Box, served
 from test_flow import gone
 
-PATIENCE_S = 120  # a run starts 10 s after the click; this is for a busy machine
+PATIENCE_S = 120  # on a busy machine a run begins half a minute after the click
 STAGES = ("base", "pool@a", "pool@b", "train", "report")
 
 
@@ -71,7 +71,7 @@ def turn_to(page: Page, tab: str) -> None:
 
 
 def shown_states(page: Page) -> dict[str, str]:
-    """What the tab Task Runs says of each stage, once it shows `Running` or a final state for all of them."""
+    """What the tab Task Runs says of each stage that has begun."""
     text = page.get_by_role("tabpanel").inner_text()
     return dict(re.findall(rf"^({'|'.join(STAGES)})\s+(\w+)$", text, re.MULTILINE))
 
@@ -108,7 +108,7 @@ def test_a_run_cancelled_by_clicking_takes_its_stage_s_processes_with_it(box: Bo
     assert not gone(pids, within_s=0)
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("dialog").get_by_role("button", name="Confirm").click()
-    assert gone(pids, within_s=60)  # 5 s after the click on an idle machine
+    assert gone(pids, within_s=60)  # about 5 s after the click
     expect_state(page, "Cancelled")
 
 
