@@ -9,8 +9,13 @@ test: .venv/test.stamp              ## unit, stage and flow tests
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not alone"
 	@$(BIN)/python -m pytest -q -m alone
 
+# As root by Debian's package; else Playwright's own, in the home folder.
+CHROMIUM = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+  apt-get update -qq && apt-get install -y -qq chromium; else $(BIN)/playwright install chromium; fi
+
 test-system: .venv/test.stamp       ## what needs more than one machine or process: requirements-system.in
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-system.in -c requirements-dev.lock
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || $(CHROMIUM)
 	@$(BIN)/python -m pytest -q tests/system
 
 HOST ?= 127.0.0.1
