@@ -15,7 +15,9 @@ from prefect.artifacts import (
     create_progress_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 
 from graph import metric_changes
 
@@ -24,6 +26,7 @@ SUMMARY = Path("report/summary.txt")
 FIGURES = Path("report/figures")
 DONE = re.compile(r"\S.*?: (?:step )?(\d+) of (\d+)\b")  # "score tsp_construct: 400 of 1200, 74/s, 8 s left"
 EVERY_S = 2.0
+LONGEST = 200  # characters of a run's name
 
 
 @contextmanager
@@ -66,6 +69,12 @@ def markdown(header: list[str], rows: Iterable[list[str]]) -> str:
 def stages(rows: list[list[str]]) -> None:
     with harmless():
         create_markdown_artifact(markdown(["stage", "state", "seconds"], rows), key="stages")
+
+
+def headline(name: str, message: str) -> None:
+    """Puts what a run failed with behind its name, the one thing that its page and the list of runs show on top."""
+    with harmless(), get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run.id, name=f"{name}: {message.splitlines()[0]}"[:LONGEST])
 
 
 def results() -> None:

@@ -297,9 +297,12 @@ def finetune(
         try:
             with alone(UUID(flow_run.id), lambda seconds: not STOPPED.wait(seconds) and not ended()) as lock:
                 hold(lock)
-                return run(targets or [], overrides or {}, workers, timeout_s, pull, push, branch, follow)
+                end = run(targets or [], overrides or {}, workers, timeout_s, pull, push, branch, follow)
         except Abandoned:
             return stopped()
+        if end.is_failed():
+            artifacts.headline(str(flow_run.name), str(end.message))
+        return end
 
 
 def run(

@@ -76,6 +76,13 @@ def stages(state: Any) -> dict[str, str]:
         time.sleep(0.1)
 
 
+def name_of(state: Any) -> str:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(state.state_details.flow_run_id).name
+
+
 def edit(root: Path, old: str, new: str) -> None:
     text = (root / "params.yaml").read_text()
     assert old in text
@@ -155,6 +162,7 @@ def test_a_failed_stage_fails_the_run_in_its_own_words_and_stops_only_what_needs
     state = run(repo)
     message = "pool: 0 programs were asked for; at least 1 is expected. Raise pool.n."
     assert (state.type.value, state.message) == ("FAILED", message)
+    assert name_of(state).endswith(f": {message}")
     failed = {"pool@a": "Failed", "pool@b": "Failed", "train": "NotReady", "report": "NotReady"}
     assert stages(state) == {"base": "Cached", **failed}
 

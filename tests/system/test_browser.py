@@ -1,8 +1,4 @@
-"""Prefect's UI over `make serve`, in headless Chromium: runs are started, read and cancelled by clicking.
-
-What a person would see first of a failure is on the run's page under Details and in its log; this version of the UI has
-no place for it above them.
-"""
+"""Prefect's UI over `make serve`, in headless Chromium: runs are started, read and cancelled by clicking."""
 
 import json
 import re
@@ -112,9 +108,11 @@ def test_a_run_cancelled_by_clicking_takes_its_stage_s_processes_with_it(box: Bo
     expect_state(page, "Cancelled")
 
 
-def test_what_a_failed_stage_said_is_the_message_of_the_run(box: Box, page: Page) -> None:
+def test_what_a_failed_stage_said_is_at_the_top_of_the_run_s_page(box: Box, page: Page) -> None:
     start(box, page, "failing", pool_n=0, train_hang=False)
     expect_state(page, "Failed")
-    turn_to(page, "Details")
     said = "pool: 0 programs were asked for; at least 1 is expected. Raise pool.n."
+    page.reload()  # the name is not among what the page follows
+    expect(page.get_by_role("banner").get_by_text(f"failing: {said}")).to_be_visible()
+    turn_to(page, "Details")
     expect(page.get_by_role("tabpanel").get_by_text(said, exact=True)).to_be_visible()
