@@ -8,8 +8,8 @@ Linux; the full disk is a small tmpfs, which only root can mount.
 
 import argparse
 import hashlib
-import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -188,12 +188,18 @@ def digests(folder: Path) -> dict[str, str]:
 
 def left_behind(copy: Copy) -> list[str]:
     """Journals, halves of files, locks, temporary files; torch's own compiler cache is not ours."""
-    journals = [f for f in (copy.folder / ".work").rglob("*") if f.is_file() and "evaluations" not in f.parts]
+    journals = [f for f in (copy.folder / ".work").rglob("*") if f.is_file() and f.stat().st_size]  # run.lock is empty
+    journals = [f for f in journals if "evaluations" not in f.parts]
     halves = [*copy.folder.rglob("*.partial"), *(copy.folder / ".dvc/cache").rglob("*.tmp")]
     temporary = [f for f in copy.tmp.iterdir() if not f.name.startswith("torchinductor_")]
-    rwlock = copy.folder / ".dvc/tmp/rwlock"
-    locks = [rwlock] if rwlock.exists() and any(json.loads(rwlock.read_text()).values()) else []
-    return [str(each.relative_to(copy.folder.parent)) for each in (*journals, *halves, *temporary, *locks)]
+    return [str(each.relative_to(copy.folder.parent)) for each in (*journals, *halves, *temporary, *locks(copy))]
+
+
+def locks(copy: Copy) -> list[Path]:
+    """DVC's, where it names a process that lives: it passes over those of the dead."""
+    file = copy.folder / ".dvc/tmp/rwlock"
+    held = re.findall(r'"pid": (\d+)', file.read_text()) if file.exists() else []
+    return [file] * any(psutil.pid_exists(int(process)) for process in held)
 
 
 def damaged(copy: Copy) -> list[str]:

@@ -27,7 +27,7 @@ from dartune.watch import Probe, Watching, diverged
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected", "reward", "kl")
 # How Python, Rust and PyTorch say that a file cannot grow: no space, a limit on a file's size, a quota.
 FULL = re.compile(r"(Errno|os error) (28|27|122)\b|failed writing file")
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, KEPT = -1, -3, 1 << 30  # of mallopt; bytes
+KEPT = {-1: 512 << 20, -3: 8 << 20}  # bytes, by mallopt's numbers of M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 
 
@@ -200,10 +200,13 @@ def new_trainer(material: Material, method: str, options: dict[str, Any], plots:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc hand it to the next step: given back to the kernel, each page costs a fault when it is used again."""
+    """Have glibc hand it to the next step: given back to the kernel, each page costs a fault when it is used again.
+
+    Not what is large: it would leave holes, and the process would grow to twice its size.
+    """
     if hasattr(LIBC, "mallopt"):
-        for limit in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
-            LIBC.mallopt(limit, KEPT)
+        for limit, n_bytes in KEPT.items():
+            LIBC.mallopt(limit, n_bytes)
 
 
 def stop_at_nan(trainer: Any, names: list[str]) -> None:
