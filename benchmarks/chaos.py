@@ -42,12 +42,12 @@ class Broken(Exception):
 
 
 class Copy:
-    """One copy of the working tree with a TMPDIR of its own. Its flow starts its own server, as `make run` does."""
+    """One copy of the tiny project with a TMPDIR of its own. Its flow starts its own server, as `make run` does."""
 
-    def __init__(self, folder: Path, tasks: list[str]) -> None:
+    def __init__(self, folder: Path, start: Path) -> None:
         self.folder, self.log, self.tmp = folder, folder.with_suffix(".log"), folder.with_name(folder.name + "-tmp")
         self.tmp.mkdir()
-        tiny_copy(folder, tasks)
+        shutil.copytree(start, folder, symlinks=True)
 
     def start(self) -> subprocess.Popen[bytes]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -237,7 +237,7 @@ def filled(copy: Copy, chance: Random) -> None:
     copy.refuse_survivors()
 
 
-def on_small_disk(folder: Path, tasks: list[str], n: int, expected: dict[str, str], chance: Random) -> list[str]:
+def on_small_disk(folder: Path, start: Path, n: int, expected: dict[str, str], chance: Random) -> list[str]:
     """What differs after n runs on a disk that fills up, and one on a disk with room."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_MIB}m", "tmpfs", str(folder)]
@@ -245,7 +245,7 @@ def on_small_disk(folder: Path, tasks: list[str], n: int, expected: dict[str, st
         print("disk full: skipped, a tmpfs cannot be mounted here")
         return []
     try:
-        copy = Copy(folder / "copy", tasks)
+        copy = Copy(folder / "copy", start)
         copy.log = folder.with_suffix(".log")
         for _ in range(n):
             filled(copy, chance)
@@ -275,7 +275,9 @@ def table(done: Counter[tuple[str, str]]) -> str:
 
 def chaos(folder: Path, given: argparse.Namespace) -> list[str]:
     chance, done, wrong = Random(given.seed), Counter[tuple[str, str]](), list[str]()
-    reference = Copy(folder / "reference", given.tasks)
+    start = folder / "start"  # the working tree may change meanwhile
+    tiny_copy(start, given.tasks)
+    reference = Copy(folder / "reference", start)
     began = time.monotonic()
     if attempt(reference, done, 0, chance):
         sys.exit(f"chaos: the undisturbed run fails: {reference.last_line()}")
@@ -285,7 +287,7 @@ def chaos(folder: Path, given: argparse.Namespace) -> list[str]:
     for number in range(10):
         if (left := given.kills - sum(done.values())) <= 0:
             break
-        copy = Copy(folder / f"killed-{number}", given.tasks)
+        copy = Copy(folder / f"killed-{number}", start)
         try:
             failures = campaign(copy, done, min(left, given.per_copy), chance)
             wrong += [f"copy {number}: needed another run: {each}" for each in failures]
@@ -295,7 +297,7 @@ def chaos(folder: Path, given: argparse.Namespace) -> list[str]:
         print(f"copy {number} at {time.monotonic() - began:.0f} s: {len(wrong)} wrong so far", flush=True)
     print(table(done), flush=True)
     try:
-        small = on_small_disk(folder / "small", given.tasks, given.full, expected, chance) if given.full else []
+        small = on_small_disk(folder / "small", start, given.full, expected, chance) if given.full else []
         wrong += [f"full disk: {each}" for each in small]
     except Broken as broken:
         wrong.append(f"full disk: {broken}")
