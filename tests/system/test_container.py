@@ -83,6 +83,7 @@ def mounts(folder: Path, settings: dict[str, str]) -> list[str]:
     (folder / "pip.conf").write_text("[global]\n" + "".join(lines))
     words = [word.removeprefix("file://") for value in settings.values() for word in value.split()]
     named = {path for path in map(Path, words) if path.is_absolute() and path.exists()}
+    named = {path.parent if path.name == "simple" else path for path in named}  # an index links to files beside it
     return [f"--volume={folder}/pip.conf:/etc/pip.conf:ro", *(f"--volume={path}:{path}:ro" for path in sorted(named))]
 
 
