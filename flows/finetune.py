@@ -336,7 +336,8 @@ def run(
         outcomes += conduct([Step("push", [], True, [])], 1, sent)
         end = verdict(outcomes)
     tell(outcomes)
-    artifacts.results()
+    if end.name != "Cached":
+        artifacts.results()
     return commit(branch, end) if branch and end.is_completed() else end
 
 
@@ -366,7 +367,8 @@ def parameters(given: argparse.Namespace) -> dict[str, Any]:
     """The flow's own, with misspelt names refused while the server is still on its way up."""
     overrides = values(given.set)
     places(overrides)  # a Mistake for a name that is not there
-    refuse_unknown(given.targets)
+    if given.targets:
+        refuse_unknown(given.targets)
     refuse(given.branch, given.pull or given.push)
     return {name: value for name, value in vars(given).items() if name != "set"} | {"overrides": overrides}
 

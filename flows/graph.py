@@ -20,7 +20,9 @@ class Step(NamedTuple):
     stage: str
     needs: list[str]
     stale: bool  # DVC has to look at it: it changed, or something before it may
-    inside: list[str]  # outputs of others in folders that it reads: of such a folder DVC pulls nothing by itself
+    inside: list[
+        str
+    ]  # if stale, others' outputs in folders that it reads: of such a folder DVC by itself pulls nothing
 
 
 def in_order(repo: Any, graph: Any, targets: list[str]) -> list[Any]:
@@ -38,7 +40,8 @@ def plan(targets: list[str]) -> list[Step]:
             needs = [need.addressing for need in graph.successors(stage)]
             if not stale.isdisjoint(needs):
                 stale.add(stage.addressing)
-            steps.append(Step(stage.addressing, needs, stage.addressing in stale, inside(repo, stage)))
+            is_stale = stage.addressing in stale
+            steps.append(Step(stage.addressing, needs, is_stale, inside(repo, stage) if is_stale else []))
         return steps
 
 
