@@ -75,8 +75,8 @@ class Copy:
         if str(self.folder / "src/dartune/worker.py") in words:
             is_forked = parent is not None and str(self.folder / "src/dartune/worker.py") in parent.cmdline()
             return "program" if is_forked else "worker"
-        if not Path(process.cwd()).is_relative_to(self.folder):
-            return ""
+        if not words or not Path(process.cwd()).is_relative_to(self.folder):
+            return ""  # without words: just ending
         if "uvicorn" in words:
             return "server"  # or its leash
         marks = {"flows/finetune.py": "flow", "flows/leash.py": "leash", "flows/whole.py": "dvc", "stages/": "stage"}
