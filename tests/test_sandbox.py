@@ -154,7 +154,8 @@ def test_sleeping_is_refused_or_ended_by_the_clock(layers: tuple[str, ...]) -> N
 @each_machine
 def test_files_are_closed_while_seccomp_or_landlock_is_there(layers: tuple[str, ...]) -> None:
     verdicts, _ = judged_without(layers)
-    assert verdicts["writer"]["status"] == ("ok" if {"seccomp", "landlock"} <= set(layers) else "forbidden")
+    # Without seccomp it finds that its working directory is gone, and so nothing can be made there.
+    assert verdicts["writer"]["status"] == ("runtime" if "seccomp" in layers else "forbidden")
     assert verdicts["reader"]["status"] == ("ok" if "landlock" in layers else "forbidden")
 
 

@@ -9,6 +9,7 @@ import sys
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pyarrow.parquet as pq
@@ -21,10 +22,11 @@ sys.path.insert(0, str(ROOT / "flows"))
 
 from server import Server
 
+CHANCE = uuid4().hex  # not in this file, which is copied too
 PLANTED = {
-    "SERVER_KEY": "sk-planted-1f0c9d7e5b",
-    "AWS_SECRET_ACCESS_KEY": "aws-planted-8a6b4c2d0e",
-    "DARTUNE_NOTIFY_URL": "https://hooks.example.org/planted-5e4d3c2b1a",
+    "SERVER_KEY": f"sk-planted-{CHANCE}",
+    "AWS_SECRET_ACCESS_KEY": f"aws-planted-{CHANCE}",
+    "DARTUNE_NOTIFY_URL": f"https://hooks.example.org/planted-{CHANCE}",
 }
 DVC_YAML = """\
 stages:
