@@ -3,7 +3,7 @@
 import os
 
 done = []
-for folder in (os.getcwd(), "/tmp", "/dev/shm"):
+for folder in (".", "/tmp", "/dev/shm"):  # the working directory is gone, and has no name
     new = f"{folder}/attack-thing"
     for name, arguments in (
         ("symlink", ("/etc/passwd", new)),
