@@ -48,7 +48,7 @@ def start(box: Box, page: Page, name: str, **overrides: object) -> None:
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_role("link", name="Custom run").click()
     expect(page.get_by_role("heading", name="Parameters")).to_be_visible()
-    page.wait_for_load_state("networkidle")  # before that, a click on Submit may be lost
+    page.wait_for_load_state("networkidle")  # the form has what it asked the server for
     page.get_by_role("textbox").first.fill(name)  # Run Name, a label that Prefect ties to no field
     if overrides:
         page.get_by_role("button", name="dict").click()  # the only parameter that can be one
