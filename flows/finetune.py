@@ -9,6 +9,7 @@ are out of date and what they have made is DVC's to know.
 # ruff: noqa: E402 -- Prefect is imported late, see below
 
 import argparse
+import gc
 import os
 import re
 import sys
@@ -19,7 +20,7 @@ from contextlib import chdir, contextmanager
 from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
-from typing import Annotated, Any, NamedTuple
+from typing import IO, Annotated, Any, NamedTuple
 from uuid import UUID
 
 from server import Server
@@ -46,8 +47,9 @@ if __name__ == "__main__":
     os.chdir(ROOT)  # where Prefect looks for prefect.toml
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # leave the terminal to the stages
-    # The server takes 7 s to start, Prefect 3 s to import: together 7 s.
+    # The server takes 3 s to start; meanwhile Prefect is imported and the run planned.
     SERVER = None if "PREFECT_API_URL" in os.environ else Server()
+    gc.disable()  # until then: nothing that is imported is garbage
 
 import httpx
 from dvc.exceptions import DvcException
@@ -58,7 +60,7 @@ from prefect.exceptions import CancelledRun, FailedRun, ParameterTypeError
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect.tasks import exponential_backoff
 from pydantic import Field
@@ -68,9 +70,9 @@ import history
 import notice
 from dartune.mistake import Mistake
 from graph import Step, in_git, plan, refuse_no_remote, refuse_unknown, sort_lock
-from overrides import adjust, places, values
+from overrides import adjusted, places, values
 from processes import STOPPED, dvc, hold, leashes, outcome, stop
-from workspace import Abandoned, alone
+from workspace import Abandoned, alone, opened, taken
 
 
 def say(line: str, stage: str = "") -> None:
@@ -295,9 +297,10 @@ def finetune(
     """
     with chdir(ROOT), leashes():
         try:
-            with alone(UUID(flow_run.id), lambda seconds: not STOPPED.wait(seconds) and not ended()) as lock:
+            lock, steps = AHEAD.pop() if AHEAD else (None, None)
+            with alone(UUID(flow_run.id), lambda seconds: not STOPPED.wait(seconds) and not ended(), lock) as lock:
                 hold(lock)
-                end = run(targets or [], overrides or {}, workers, timeout_s, pull, push, branch, follow)
+                end = run(targets or [], overrides or {}, workers, timeout_s, pull, push, branch, follow, steps)
         except Abandoned:
             return stopped()
         if end.is_failed():
@@ -314,14 +317,16 @@ def run(
     push: bool,
     branch: str | None,
     follow: str | None,
+    steps: list[Step] | None,
 ) -> State[Any]:
-    """The flow, where no other run is in the folder."""
+    """The flow, where no other run is in the folder. steps: the plan, if it is made already."""
     try:
         refuse(branch, pull or push)
         if follow:
             history.fast_forward(follow)
-        adjust(overrides)
-        steps = plan(targets)
+        if steps is None:
+            with adjusted(overrides):
+                steps = plan(targets)
     except (Mistake, DvcException) as error:
         return Failed(message=one_line(error))
 
@@ -373,16 +378,37 @@ def parameters(given: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(given).items() if name != "set"} | {"overrides": overrides}
 
 
+AHEAD: list[tuple[IO[str], list[Step]]] = []
+
+
+def plan_ahead(given: argparse.Namespace) -> None:
+    """Plans while the server is on its way up, where the folder is free. Whatever is wrong, the run will find again."""
+    lock = opened()
+    if given.set or given.follow or not taken(lock):
+        lock.close()
+        return
+    try:
+        steps = plan(given.targets)
+        with adjusted({}):  # not beside the plan: the server needs the other core
+            pass
+    except (Mistake, DvcException):
+        lock.close()
+    else:
+        AHEAD.append((lock, steps))
+
+
 @contextmanager
 def served(own: Server | None) -> Iterator[None]:
     """Within a server: one that Prefect's settings name, else our own."""
     if own is None or PREFECT_API_URL.value():
         yield
     else:
+        finetune.serialize_parameters({})  # imports FastAPI, for a third of a second, which later nothing would hide
         own.wait()
         print(f"watch: {own.url}", flush=True)
         threading.Thread(target=own.keep, daemon=True).start()
-        with temporary_settings({PREFECT_API_URL: f"{own.url}/api"}):
+        # No heartbeats: nothing of our own server listens for them, and a run waits a second for their thread to end.
+        with temporary_settings({PREFECT_API_URL: f"{own.url}/api", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             yield
 
 
@@ -392,6 +418,10 @@ def main() -> None:
     except (Mistake, DvcException) as error:
         sys.exit(one_line(error))
     try:
+        if SERVER:
+            plan_ahead(ARGUMENTS)
+        gc.freeze()
+        gc.enable()
         with served(SERVER):
             finetune(**given)
     except (FailedRun, CancelledRun) as end:

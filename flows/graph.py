@@ -27,14 +27,15 @@ class Step(NamedTuple):
 
 def in_order(repo: Any, graph: Any, targets: list[str]) -> list[Any]:
     """The targets and what they need, in the order in which `dvc repro` visits them."""
-    return list(plan_repro(graph, collect_stages(repo, targets or ["dvc.yaml"])))
+    # What the index holds is what DVC would collect for "dvc.yaml", without reading that and dvc.lock once more.
+    return list(plan_repro(graph, collect_stages(repo, targets) if targets else list(repo.index.stages)))
 
 
 def plan(targets: list[str]) -> list[Step]:
     """The steps to the targets (to every stage, if none is named), each after those that it needs."""
-    with Repo(_wait_for_lock=True) as repo:
+    with Repo(_wait_for_lock=True) as repo, repo.lock:
         graph = get_active_graph(repo.index.graph)
-        stale = set(repo.status())
+        stale = {name for stage in repo.index.stages for name in stage.status(check_updates=True)}
         steps = []
         for stage in in_order(repo, graph, targets):
             needs = [need.addressing for need in graph.successors(stage)]

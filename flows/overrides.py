@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,25 +74,33 @@ def override(file: Path, overrides: dict[str, Any]) -> None:
     yaml.dump(params, file)
 
 
-def check() -> None:
-    """Lets the package refuse wrong parameters now rather than hours later."""
+@contextmanager
+def checked() -> Iterator[None]:
+    """The package looks at the parameters beside the block: wrong ones are a Mistake now, not an error hours later."""
     if not Path("src/dartune/cli.py").exists():
+        yield
         return
     command = [sys.executable, "-m", "dartune.cli", "check"]
-    checked = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if checked.returncode:
-        words = (checked.stdout + checked.stderr).strip() or "dartune check: refused the parameters without a word"
-        raise Mistake(words.splitlines()[-1])
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    check = subprocess.Popen(command, **pipes, text=True)
+    try:
+        yield
+    finally:
+        words = check.communicate()[0].strip() or "dartune check: refused the parameters without a word"
+        if check.returncode:
+            raise Mistake(words.splitlines()[-1])
 
 
-def adjust(overrides: dict[str, Any]) -> None:
-    """Checked before anything is written and after; what is refused leaves the files as they were."""
+@contextmanager
+def adjusted(overrides: dict[str, Any]) -> Iterator[None]:
+    """Checked before anything is written and beside the block; what is refused leaves the files as they were."""
     wanted = places(overrides)
     before = {file: file.read_bytes() for file in wanted}
     for file, values in wanted.items():
         override(file, values)
     try:
-        check()
+        with checked():
+            yield
     except Mistake:
         for file, content in before.items():
             file.write_bytes(content)

@@ -26,17 +26,22 @@ class Abandoned(Exception):
     """The waiting was cut short: the run was cancelled."""
 
 
+def opened() -> IO[str]:
+    LOCK.parent.mkdir(exist_ok=True)
+    return LOCK.open("a+")
+
+
 @contextmanager
-def alone(run: UUID, wait: Callable[[float], bool]) -> Iterator[IO[str]]:
+def alone(run: UUID, wait: Callable[[float], bool], lock: IO[str] | None = None) -> Iterator[IO[str]]:
     """A block that no other run in this folder is in; gives the lock's file, to be passed on to what the run starts.
 
     run: written into the file, for the next to find if this one is killed. wait: waits so many seconds and says whether
-    to go on.
+    to go on. lock: the file, opened and perhaps taken before.
     """
-    LOCK.parent.mkdir(exist_ok=True)
-    with LOCK.open("a+") as file:
+    with lock or opened() as file:
         if not taken(file):
-            enter(run, Running(name="Waiting", message=f"for {holder(file)}, which is in this folder"))
+            other = holder(file) or "a run that is starting"
+            enter(run, Running(name="Waiting", message=f"for {other}, which is in this folder"))
             while not taken(file):
                 if not wait(WAIT_S):
                     raise Abandoned
