@@ -7,8 +7,10 @@ own        CPU seconds of the same programs called directly, without any isolati
 referee    seconds on the clock with two workers, nothing remembered from before
 processes  seconds on the clock with a new process forked for every evaluation and its result sent through a queue, two
            at a time: what most evaluators do
+floor      (own + what a program costs that is one line and lacks the function) / own: below it the ratio of wall x
+           workers and own cannot come on this machine, if running a program cost nothing beyond its own time
 
-The three alternate; the table holds medians over ROUNDS with the range.
+They alternate; the table holds medians over ROUNDS with the range.
 """
 
 import multiprocessing
@@ -56,7 +58,7 @@ def own(task: str, programs: list[str]) -> float:
     return seconds
 
 
-def by_referee(task: str, programs: list[str]) -> float:
+def by_referee(task: str, programs: list[str], status: str = "ok") -> float:
     home = os.getcwd()
     with tempfile.TemporaryDirectory() as empty:  # nothing is remembered here
         os.chdir(empty)
@@ -65,7 +67,7 @@ def by_referee(task: str, programs: list[str]) -> float:
             verdicts = referee.judge(programs)
             seconds = time.perf_counter() - start
         os.chdir(home)
-    assert referee.n_run == len(programs) and all(verdict.status == "ok" for verdict in verdicts)
+    assert referee.n_run == len(programs) and all(verdict.status == status for verdict in verdicts)
     return seconds
 
 
@@ -113,17 +115,26 @@ def spread(values: list[float], digits: int) -> str:
 def main() -> None:
     panel.cores = lambda: CORES[:WORKERS]
     print(f"{N} programs, {ROUNDS} rounds, {WORKERS} workers, split {SPLIT}: median (range)\n")
-    print("| task | programs | own ms each | referee, per s | wall x workers / own | a process each, per s |")
-    print("|---|---|---|---|---|---|")
+    print("| task | programs | own ms each | referee, per s | wall x workers / own | floor | a process each, per s |")
+    print("|---|---|---|---|---|---|---|")
+    lines = [f"NUMBER = {i}\n" for i in range(N)]
     for task in TASKS:
         for name, programs in programs_of(task).items():
             rounds = [
-                (own(task, programs), by_referee(task, programs), by_processes(task, programs)) for _ in range(ROUNDS)
+                (
+                    own(task, programs),
+                    by_referee(task, programs),
+                    by_referee(task, lines, "no_program"),
+                    by_processes(task, programs),
+                )
+                for _ in range(ROUNDS)
             ]
             print(
-                f"| {task} | {name} | {spread([1000 * a / N for a, _, _ in rounds], 2)} "
-                f"| {spread([N / b for _, b, _ in rounds], 0)} | {spread([b * WORKERS / a for a, b, _ in rounds], 2)} "
-                f"| {spread([N / c for _, _, c in rounds], 0)} |",
+                f"| {task} | {name} | {spread([1000 * a / N for a, _, _, _ in rounds], 2)} "
+                f"| {spread([N / b for _, b, _, _ in rounds], 0)} "
+                f"| {spread([b * WORKERS / a for a, b, _, _ in rounds], 2)} "
+                f"| {spread([1 + c * WORKERS / a for a, _, c, _ in rounds], 2)} "
+                f"| {spread([N / d for _, _, _, d in rounds], 0)} |",
                 flush=True,
             )
 

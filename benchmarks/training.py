@@ -2,8 +2,8 @@
 
 `make bench-train`. On the CPU with one thread, each side in a process of its own, in turns. Theirs is what a plain
 script writes (RayZhhh/dpo-aad, train_cuda/train_dpo.py): TRL's defaults, so activation checkpointing, the reference's
-log-probabilities anew in each step, pairs in random order; with LoRA a ready PeftModel. Tokens are those of both sides
-of each pair, prompts twice, padding left out.
+log-probabilities anew in each step, pairs in random order, those of a step at once; with LoRA a ready PeftModel. Tokens
+are those of both sides of each pair, prompts twice, padding left out.
 
 whole       from before the model is opened to the end of train(), so with our reference's log-probabilities, our
             checkpoints every ten steps, progress and curves; without imports, which are the same
@@ -37,8 +37,8 @@ CASES: dict[str, dict[str, Any]] = {
 SAME_ORDER = {"epochs": 1, "lora": None, "same_order": True}
 TOLERANCE = 0.03  # of the median loss, where the order is another one
 ROUNDING = 1e-4  # of the loss, where the order is the same
-SHARED = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "beta")
-SHARED += ("loss_type", "loss_weights", "label_smoothing", "f_divergence_type")
+SHARED = ("learning_rate", "num_train_epochs", "beta", "loss_type", "loss_weights", "label_smoothing")
+SHARED += ("f_divergence_type",)
 
 
 def settings(seed: int, epochs: float) -> tuple[dict[str, Any], dict[str, Any], int]:
@@ -83,6 +83,9 @@ def stock(rows: list[dict[str, Any]], work: Path, seed: int, epochs: float, lora
 
     options, common, max_length = settings(seed, epochs)
     same = {name: options[name] for name in SHARED} | common | {"max_length": max_length}
+    same["per_device_train_batch_size"] = (
+        options["per_device_train_batch_size"] * options["gradient_accumulation_steps"]
+    )
     arguments = DPOConfig(output_dir=str(work), use_cpu=True, bf16=False, disable_tqdm=True, **same)
     model = open_model(BASE)
     columns = ("prompt", "chosen", "rejected")

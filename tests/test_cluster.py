@@ -14,6 +14,7 @@ import pytest
 from dartune.mistake import Mistake
 from dartune.referee import Referee
 from dartune.task import Task
+from ports import free_port
 
 pytestmark = pytest.mark.alone  # Ray gives its own processes little time to start
 
@@ -88,12 +89,6 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield f"ray://127.0.0.1:{client_port}"
     process.terminate()
     process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def test_a_cluster_that_was_started_elsewhere_is_joined_by_its_address(

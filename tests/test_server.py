@@ -4,7 +4,6 @@ import json
 import os
 import random
 import re
-import socket
 import subprocess
 import threading
 import time
@@ -12,7 +11,7 @@ import traceback
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,6 +27,7 @@ from dartune import server as module
 from dartune.generation import Backend, Sampling
 from dartune.mistake import Mistake
 from dartune.server import Server, open_server
+from ports import free_port
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=16)
 KEY = "sk-aBc/+9=%d"  # with characters that URLs, headers and formats treat in ways of their own
@@ -54,12 +54,6 @@ def described(folder: Path, **changes: Any) -> Path:
     with file.open("w") as stream:
         YAML().dump(content, stream)
     return file
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def refused(call: Callable[[], Any]) -> str:

@@ -1,21 +1,25 @@
 """Two machines that share git and a DVC remote: a laptop edits the sampling and evaluates, a GPU box trains."""
 
+import asyncio
+import getpass
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import asyncssh
 import boto3
 import pytest
 from ruamel.yaml import YAML
 
+from ports import free_port
 from test_pipeline import edit
 from tiny_project import TASK, commit, run, set_params, tiny_copy
 
@@ -45,9 +49,7 @@ def client(service: str, url: str, **key: str) -> Any:
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[Store]:
-    with socket.socket() as any_port:
-        any_port.bind(("127.0.0.1", 0))
-        port = any_port.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = os.environ | {"INITIAL_NO_AUTH_ACTION_COUNT": "3"}  # the three that make the user and its key
     server = subprocess.Popen(
@@ -310,14 +312,63 @@ def places(origin: Path, story: Story, text: str) -> list[str]:
 def test_a_folder_does_as_a_remote_too(alone: Path, tmp_path: Path) -> None:
     # no further package: a disk that both see
     remote = tmp_path / "remote"
-    run(alone, "dvc", "remote", "add", "-d", "--force", "team", str(remote))
-    commit(alone, "a folder")
-    dvc(alone, {}, "push")
-    other = clone(alone, tmp_path / "other")
-    assert repro(other, remote, stage("evaluate")).ran == [] and cache(other) == set()
+    check_remote(alone, tmp_path, str(remote), remote, {})
+
+
+def test_a_folder_behind_ssh_does_as_a_remote_too(alone: Path, tmp_path: Path, ssh: tuple[int, Path]) -> None:
+    port, home = ssh
+    remote = tmp_path / "remote"
+    check_remote(alone, tmp_path, f"ssh://{getpass.getuser()}@127.0.0.1:{port}{remote}", remote, {"HOME": str(home)})
+
+
+def test_without_the_key_for_ssh_nothing_is_sent(alone: Path, tmp_path: Path, ssh: tuple[int, Path]) -> None:
+    port, home = ssh
+    (home / ".ssh/id_ed25519").unlink()
+    point(alone, f"ssh://{getpass.getuser()}@127.0.0.1:{port}{tmp_path}/remote")
+    done = dvc(alone, {"HOME": str(home)}, "push", is_ok=False)
+    assert done.code != 0 and in_folder(tmp_path / "remote") == set(), done.said
+
+
+def check_remote(alone: Path, folder: Path, url: str, remote: Path, key: dict[str, str]) -> None:
+    """Of all that one machine sent, another fetches what its one changed stage needs. remote: the folder behind url."""
+    point(alone, url)
+    commit(alone, "another remote")
+    dvc(alone, key, "push")
+    other = clone(alone, folder / "other")
+    pulling = ("repro", "--pull", "--allow-missing", stage("evaluate"))
+    assert dvc(other, key, *pulling, remote=in_folder(remote)).ran == [] and cache(other) == set()
     set_params(other, {"evaluate": {"n_samples": 22}})
-    done = repro(other, remote, stage("evaluate"))
+    done = dvc(other, key, *pulling, remote=in_folder(remote))
     assert done.ran == ["evaluate"]
     lock = YAML(typ="safe").load((other / "dvc.lock").read_text())["stages"][stage("evaluate")]
     model = next(dep["md5"] for dep in lock["deps"] if dep["path"].startswith("models/final"))
     assert done.fetched == {model, *(file["md5"] for file in listed(alone, model))}
+
+
+def point(folder: Path, url: str) -> None:
+    run(folder, "dvc", "remote", "add", "-d", "--force", "team", url)
+
+
+@pytest.fixture
+def ssh(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """(port, home): an SSH server of this machine, and a home folder with the key that it lets in."""
+    home = tmp_path / "home"
+    folder = home / ".ssh"
+    folder.mkdir(parents=True)
+    host, own = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
+    own.write_private_key(str(folder / "id_ed25519"))
+    own.write_public_key(str(folder / "id_ed25519.pub"))
+    loop = asyncio.new_event_loop()
+    lets_in = {"authorized_client_keys": str(folder / "id_ed25519.pub"), "sftp_factory": True}
+    server = loop.run_until_complete(asyncssh.listen("127.0.0.1", 0, server_host_keys=[host], **lets_in))
+    known = f"[127.0.0.1]:{server.get_port()} {host.export_public_key().decode()}"
+    (folder / "known_hosts").write_text(known)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield server.get_port(), home
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        server.close()
+        loop.close()
