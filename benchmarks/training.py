@@ -11,7 +11,8 @@ steady      the epochs after the first
 CPU         as whole, but seconds of the process on a processor, which a busy machine disturbs less
 MiB         the most that the process held, above what it held before the model was opened
 loss        mean of all training steps, and of the held-out pairs at the end
-same order  one epoch of both in one random order, ours without grouping by length: what is left is rounding
+same order  one epoch of both in one random order, a step's pairs at once, ours without grouping by length: what is left
+            is rounding
 """
 
 import argparse
@@ -37,8 +38,8 @@ CASES: dict[str, dict[str, Any]] = {
 SAME_ORDER = {"epochs": 1, "lora": None, "same_order": True}
 TOLERANCE = 0.03  # of the median loss, where the order is another one
 ROUNDING = 1e-4  # of the loss, where the order is the same
-SHARED = ("learning_rate", "num_train_epochs", "beta", "loss_type", "loss_weights", "label_smoothing")
-SHARED += ("f_divergence_type",)
+SHARED = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "beta")
+SHARED += ("loss_type", "loss_weights", "label_smoothing", "f_divergence_type")
 
 
 def settings(seed: int, epochs: float) -> tuple[dict[str, Any], dict[str, Any], int]:
@@ -52,18 +53,24 @@ def settings(seed: int, epochs: float) -> tuple[dict[str, Any], dict[str, Any], 
     return options("dpo") | {"num_train_epochs": epochs}, {"seed": seed, **schedule}, train["max_length"]
 
 
-def ours(rows: list[dict[str, Any]], work: Path, seed: int, epochs: float, lora: Any) -> Any:
+def at_once(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with a step's pairs in one batch."""
+    size = options["per_device_train_batch_size"] * options["gradient_accumulation_steps"]
+    return options | {"per_device_train_batch_size": size, "gradient_accumulation_steps": 1}
+
+
+def ours(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any]) -> Any:
     from dartune.trainers import Material
     from dartune.training import new_trainer
 
-    options, common, max_length = settings(seed, epochs)
+    options, common, max_length = settings(seed, case["epochs"])
     material = Material(
         task=TASK,
         rows=rows,
         base=BASE,
         start=None,
         work=work,
-        lora=lora,
+        lora=case["lora"],
         load_in=None,
         max_length=max_length,
         patience=None,
@@ -71,23 +78,20 @@ def ours(rows: list[dict[str, Any]], work: Path, seed: int, epochs: float, lora:
         sampling={},
         referee=None,
     )
-    return new_trainer(material, "dpo", options, work / "plots")
+    return new_trainer(material, "dpo", at_once(options) if case.get("same_order") else options, work / "plots")
 
 
-def stock(rows: list[dict[str, Any]], work: Path, seed: int, epochs: float, lora: Any) -> Any:
+def stock(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any]) -> Any:
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
     from trl import DPOConfig, DPOTrainer
 
     from dartune.checkpoint import open_model, open_tokenizer
 
-    options, common, max_length = settings(seed, epochs)
-    same = {name: options[name] for name in SHARED} | common | {"max_length": max_length}
-    same["per_device_train_batch_size"] = (
-        options["per_device_train_batch_size"] * options["gradient_accumulation_steps"]
-    )
+    options, common, max_length = settings(seed, case["epochs"])
+    same = {name: at_once(options)[name] for name in SHARED} | common | {"max_length": max_length}
     arguments = DPOConfig(output_dir=str(work), use_cpu=True, bf16=False, disable_tqdm=True, **same)
-    model = open_model(BASE)
+    model, lora = open_model(BASE), case["lora"]
     columns = ("prompt", "chosen", "rejected")
     parts = [[{c: row[c] for c in columns} for row in rows if row["is_held_out"] == part] for part in (False, True)]
     return DPOTrainer(
@@ -140,7 +144,7 @@ def measure(side: str, case: dict[str, Any], rows: list[dict[str, Any]], work: P
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before, start, cpu = memory("VmRSS"), time.perf_counter(), time.process_time()
     set_seed(seed)
-    trainer = SIDES[side](rows, work, seed, case["epochs"], case["lora"])
+    trainer = SIDES[side](rows, work, seed, case)
     if case.get("same_order"):
         trainer.args.train_sampling_strategy = "random"
         vars(trainer).pop("_get_train_sampler", None)  # ours

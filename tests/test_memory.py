@@ -12,11 +12,12 @@ import pytest
 import torch
 from transformers import LlamaConfig, TrainerCallback
 
-from dartune import memory
+from dartune import memory, training
 from dartune.checkpoint import open_model
-from dartune.memory import Plan, advice, needed, network, planned, refuse_too_big, total
+from dartune.memory import CAST, Plan, advice, fastest, fitted, needed, network, planned, total
 from dartune.mistake import Mistake
 from dartune.trainers import Material
+from dartune.training import new_trainer
 from tiny_models import (
     LORA,
     OPTIONS,
@@ -26,6 +27,7 @@ from tiny_models import (
     rows_of,
     trainer,
     tune,
+    weights,
     write_base,
     write_llama,
     write_some_pairs,
@@ -145,6 +147,49 @@ def kept(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> int:
     return sum(seen.values())
 
 
+@pytest.mark.parametrize("lora", [None, LORA], ids=["all weights", "LoRA"])
+def test_autocast_keeps_no_more_than_is_estimated_without_checkpoints(base: Path, lora: dict[str, Any] | None) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = open_model(base).bfloat16() if lora else open_model(base).float()
+    if lora:
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora)).train()
+    ids = torch.ones((8, 100), dtype=torch.long)
+    layers = model.base_model.model.model if lora else model.model
+    with torch.autocast("cpu", torch.bfloat16):
+        found = kept(layers, ids, torch.ones_like(ids))
+    there = plan(base, [100], n_rows=4, lora=lora, on_gpu=True)
+    estimated = memory.activations(replace(there, is_checkpointed=False)) * 2 / 3  # without the backward pass's layer
+    assert estimated / CAST < found < estimated
+    assert memory.activations(replace(there, is_checkpointed=True)) < found
+
+
+def test_a_gpu_with_room_keeps_activations_and_one_without_computes_them_again(llama_8b: Path) -> None:
+    there = plan(llama_8b, [2048], lora=BIG, on_gpu=True, is_checkpointed=True)
+    room = total(needed(replace(there, is_checkpointed=False)))
+    assert not fastest(there, room).is_checkpointed
+    assert fastest(there, room - 1) == there
+    shared = replace(there, kind="fsdp2", n_processes=4)
+    assert fastest(shared, 10 * room) == shared  # its processes must do the same
+
+
+def test_a_training_that_computes_its_activations_again_comes_to_the_same_model(
+    base: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def noted(*arguments: Any) -> Any:
+        made.append(new_trainer(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(training, "new_trainer", noted)
+    known = weights(tune(base, pairs, "kept"))
+    monkeypatch.setattr(training, "fitted", lambda *_: True)
+    assert weights(tune(base, pairs, "again")) == known
+    assert [each.args.activation_checkpointing for each in made] == [False, True]
+    assert [each.model.is_activation_checkpointing for each in made] == [False, True]
+
+
 def test_an_8b_model_is_counted_without_its_weights(llama_8b: Path) -> None:
     found = network(llama_8b, BIG)  # type: ignore[arg-type]
     # A layer: q and o 4096 x 4096, k and v 4096 x 1024, gate, up and down 4096 x 14336; r = 64 of each in and out.
@@ -229,7 +274,7 @@ def test_where_no_batch_fits_a_shorter_length_is_advised_with_the_largest_batch(
 
 
 def test_where_the_states_of_all_weights_do_not_fit_an_adapter_is_advised(llama_8b: Path) -> None:
-    what, big = material(llama_8b, [2048] * 4), plan(llama_8b, [2048], on_gpu=True, n_rows=4)
+    what, big = material(llama_8b, [2048] * 4), plan(llama_8b, [2048], on_gpu=True, is_checkpointed=True, n_rows=4)
     assert total(needed(big)) > 16 * 8e9
     assert advice(big, what, OPTIONS["dpo"], 40e9).startswith('set train.lora: {"r": 16,')
 
@@ -251,7 +296,7 @@ def test_a_training_that_cannot_fit_is_refused_before_any_weights_are_opened(
     with pytest.raises(
         Mistake, match=r"needs about \d+\.\d+ GiB of memory \(weights .*\); .* GiB are free; no smaller"
     ):
-        refuse_too_big(material(Path("llama"), [100]), "dpo", OPTIONS["dpo"], UNWATCHED, None)  # type: ignore[arg-type]
+        fitted(material(Path("llama"), [100]), "dpo", OPTIONS["dpo"], UNWATCHED, None)  # type: ignore[arg-type]
     assert capsys.readouterr().err.startswith("train tsp_construct: needs about ")
 
 

@@ -29,7 +29,15 @@ def git(root: Path, *words: str) -> str:
 
 
 def flow(root: Path, server: str, *words: str) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"PREFECT_API_URL": server}
+    return started(root, os.environ | {"PREFECT_API_URL": server}, *words)
+
+
+def by_itself(root: Path, *words: str) -> subprocess.Popen[bytes]:
+    """A run with a server of its own."""
+    return started(root, {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}, *words)
+
+
+def started(root: Path, environment: dict[str, str], *words: str) -> subprocess.Popen[bytes]:
     with (root / "out.log").open("a") as out:
         return subprocess.Popen(
             [sys.executable, "flows/finetune.py", *words], cwd=root, env=environment, stdout=out, stderr=out
@@ -88,16 +96,23 @@ def test_a_killed_leash_takes_dvc_and_the_stage_with_it_and_the_run_fails(repo: 
 
 def test_a_killed_server_comes_back_and_the_run_completes(repo: Path) -> None:
     edit(repo, "n: 2", "n: 2\n  hang: 8")
-    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    with (repo / "out.log").open("w") as out:
-        running = subprocess.Popen(
-            [sys.executable, "flows/finetune.py", "pool"], cwd=repo, env=environment, stdout=out, stderr=out
-        )
+    running = by_itself(repo, "pool")
     wait_for(repo / "pids.txt", 120)
     family = psutil.Process(running.pid).children(recursive=True)
     next(each for each in family if "uvicorn" in each.cmdline()).kill()
     assert running.wait(timeout=240) == 0
     assert "Traceback" not in (repo / "out.log").read_text()
+
+
+def test_runs_that_plan_while_their_own_servers_start_take_turns(repo: Path) -> None:
+    assert by_itself(repo, "base").wait(timeout=240) == 0
+    both = [by_itself(repo) for _ in range(2)]
+    assert [each.wait(timeout=240) for each in both] == [0, 0]
+    assert len(ran(repo)) == len(set(ran(repo))) > 4  # the one that came later saw what the other had done
+    assert "Traceback" not in (repo / "out.log").read_text()
+    (repo / "dvc.yaml").write_text("stages: [")
+    assert by_itself(repo).wait(timeout=240) == 1
+    assert "Traceback" not in (log := (repo / "out.log").read_text()) and "dvc.yaml" in log.splitlines()[-1]
 
 
 def test_a_server_that_cannot_be_reached_is_told_in_one_line(repo: Path) -> None:

@@ -159,6 +159,25 @@ def test_trl_is_given_the_prompt_and_each_answer_with_one_end_of_text(
     assert batch["ref_chosen_logps"].tolist() == pytest.approx([-2 * math.log(8)], abs=1e-5)
 
 
+def test_trl_computes_the_logits_in_tiles_no_wider_than_the_vocabulary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl.trainer import utils
+
+    widths, real = [], utils._ChunkedLogProbFunction
+
+    class Noted:
+        @staticmethod
+        def apply(*arguments: Any) -> Any:
+            widths.append(arguments[5])
+            return real.apply(*arguments)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", Noted)
+    trainer(write_word_model(tmp_path / "words", TURNS), word_rows(True)).train()
+    assert set(widths) == {len(WORDS)}
+
+
 # The reference is uniform, 1/8 a word. The model answers good 1/2, </s> 1/4, bad 1/8 and the other five 1/40 each. So
 # the chosen "good </s>" became (1/2 * 1/4) / (1/8 * 1/8) = 8 times as likely, the rejected "bad </s>" 2 times, and with
 # beta = 1/2 the margin is 1/2 * (ln 8 - ln 2) = ln 2.

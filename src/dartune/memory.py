@@ -15,16 +15,16 @@ from typing import Any
 from dartune.checkpoint import LoadIn, location, quiet
 from dartune.launch import SHARDED, Launch
 from dartune.mistake import Mistake
-from dartune.trainers import ONLINE, Lora, Material
+from dartune.trainers import ONLINE, TILE, Lora, Material
 from dartune.watch import BATCH, LOGITS, Watching
 
-TILE = (4096, 32768)  # tokens and words of the head's logits that TRL holds at once: trl/kernels/chunked_logprob.py
 SMALL: Any = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"}
 # Bytes of a linear layer's weight: 8 bits (arXiv 2208.07339), or 4 and 0.127 for their constants (arXiv 2305.14314).
 QUANTISED = {"8bit": 1.0, "4bit": 4.127 / 8}
 KEPT = (0.9, 0.75, 0.5, 0.25)  # shares of the pairs that a lower max_length may leave
 LIBRARIES = 2**27  # what they load and keep in their first steps, measured
 HOLES = 0.6  # of the activations under an adapter, measured with glibc's malloc
+CAST = 2.0  # times the activations in bf16: autocast keeps others beside; on a CPU 1.6, with an adapter 2.0
 GIB = 2**30
 
 
@@ -53,7 +53,8 @@ class Plan:
     n_rows: pairs, programs or answers a process reads in one step. length: tokens of the longest, prompt and answer.
     n_written, written_length: the answers that are written side by side, and their tokens with the prompt's; 0 where
     none are. n_read: tokens of texts that the watch reads at once. has_reference: whether a second model stays in
-    memory. n_processes: that share out what kind allows.
+    memory. is_checkpointed: whether the backward pass computes the activations again. n_processes: that share out what
+    kind allows.
     """
 
     method: str
@@ -67,6 +68,7 @@ class Plan:
     n_read: int
     has_reference: bool
     on_gpu: bool
+    is_checkpointed: bool
     kind: str | None
     n_processes: int
 
@@ -160,14 +162,14 @@ def activations(plan: Plan) -> float:
     Of each token in each layer: 6 times the width (the inputs of two norms, what they scale, what they give), 4 times
     the queries (queries, keys and values repeated for all heads, attention's result), 4 times the inner width (gate,
     its activation, up, their product), and one row of the mask. The backward pass needs as much again for one layer.
-    On a GPU layers are checkpointed: their inputs are kept, and one layer at a time is computed again. On a CPU the
-    heap has holes after what an adapter adds in passing.
+    Of checkpointed layers the inputs are kept, and one layer at a time is computed again. On a CPU the heap has holes
+    after what an adapter adds in passing.
     """
     net, n_tokens = plan.network, n_sequences(plan) * plan.length
     layer = n_tokens * (6 * net.width + 4 * net.queries + 4 * net.inner + plan.length) * size(plan)
-    if plan.on_gpu:
+    if plan.is_checkpointed:
         return n_tokens * net.width * size(plan) * net.n_layers + 2 * layer
-    return layer * (net.n_layers + 1) * (1 + HOLES if plan.lora else 1)
+    return layer * (net.n_layers + 1) * (CAST if plan.on_gpu else 1 + HOLES if plan.lora else 1)
 
 
 def head(plan: Plan) -> float:
@@ -176,7 +178,7 @@ def head(plan: Plan) -> float:
     On a GPU a kernel works in the tile; elsewhere torch makes seven of its size more.
     """
     net, n_tokens = plan.network, n_sequences(plan) * plan.length
-    tile = min(n_tokens, TILE[0]) * (TILE[1] * size(plan) if plan.on_gpu else min(net.n_words, TILE[1]) * 8 * 4)
+    tile = min(n_tokens, TILE[0]) * min(net.n_words, TILE[1]) * (size(plan) if plan.on_gpu else 8 * 4)
     return tile + n_tokens * net.width * 4 + (0 if plan.lora else net.n_words * net.width * 4)
 
 
@@ -218,6 +220,7 @@ def planned(material: Material, method: str, options: dict[str, Any], watch: Wat
         n_read=n_read(max(lengths(material)), net.n_words) if watched else 0,
         has_reference=is_online and options["beta"] > 0 and material.lora is None,
         on_gpu=torch.cuda.is_available(),
+        is_checkpointed=torch.cuda.is_available(),
         kind=launch["kind"] if launch else None,
         n_processes=launch["n_processes"] if launch else 1,
     )
@@ -233,18 +236,30 @@ def lengths(material: Material) -> list[int]:
     return sorted(row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]) for row in material.rows)
 
 
-def refuse_too_big(
-    material: Material, method: str, options: dict[str, Any], watch: Watching, launch: Launch | None
-) -> None:
-    """Say on stderr what the training needs; a Mistake, with what would fit, where that is more than is free."""
+def fitted(material: Material, method: str, options: dict[str, Any], watch: Watching, launch: Launch | None) -> bool:
+    """Whether the training has to checkpoint its activations: on a GPU where keeping them takes more than is free.
+
+    Says on stderr what the training needs; a Mistake, with what would fit, where that is more than is free.
+    """
     plan = planned(material, method, options, watch, launch)
     n_here = launch["n_processes"] // launch["n_machines"] if launch else 1
-    need, free = needed(plan), gpu_free() if plan.on_gpu else host_free() / n_here
+    free = gpu_free() if plan.on_gpu else host_free() / n_here
+    plan = fastest(plan, free)
+    need = needed(plan)
     parts = ", ".join(f"{name} {gib(value)}" for name, value in need.items() if value)
     line = f"about {gib(total(need))} GiB of memory ({parts}); {gib(free)} GiB are free"
     print(f"train {material.task}: needs {line}", file=sys.stderr, flush=True)
     if total(need) > free:
         raise Mistake(f"train: a training of {material.task} needs {line}; {advice(plan, material, options, free)}")
+    return plan.is_checkpointed
+
+
+def fastest(plan: Plan, free: float) -> Plan:
+    """Without checkpoints, which cost a third of the speed, where there is room for that. Processes that share out
+    weights keep them: each would decide by what is free on its own GPU, and then wait for others that go another way.
+    """
+    kept = replace(plan, is_checkpointed=False)
+    return kept if plan.kind not in SHARDED and total(needed(kept)) <= free else plan
 
 
 def gib(n_bytes: float) -> str:

@@ -234,6 +234,7 @@ def is_filter_offered() -> bool:
 
 def try_filter() -> bool:
     """Seal a child, which says by its exit status whether that worked."""
+    filter_program()  # made here, for all children to come
     if (child := os.fork()) == 0:
         os._exit(0 if seal() else 1)
     return os.waitpid(child, 0)[1] == 0

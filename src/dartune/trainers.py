@@ -22,6 +22,7 @@ from dartune.referee import Referee
 from dartune.task import Task
 
 SAVE_STEPS = 10  # a killed training loses fewer steps than this
+TILE = (4096, 32768)  # tokens and words of the head's logits that TRL holds at once: trl/kernels/chunked_logprob.py
 LOG_STEPS = 5  # a divisor of it, or an average would span a checkpoint and a resumed run would log another one
 
 # TRL 1.16 looks at the name of a loss only when it computes the first one, long after the pool was paid for.
@@ -217,7 +218,7 @@ def arguments(config: Any, material: Material, **own: Any) -> Any:
     hardware = {"use_cpu": not on_gpu, "bf16": on_gpu, "tf32": on_gpu or None, "dataloader_pin_memory": on_gpu}
     fixed = {
         "output_dir": str(material.work),
-        "activation_checkpointing": on_gpu,
+        "activation_checkpointing": False,
         "logging_steps": LOG_STEPS,
         "save_steps": SAVE_STEPS,
         "save_total_limit": 1,
@@ -276,6 +277,7 @@ def online(
 def new(trainer: Any, settings: Any, material: Material, training: Any, held_out: Any) -> Any:
     """The trainer on the model to start from."""
     model, adapter = starting_model(material)
+    fit_tile(model)
     with calm_reference(model):
         made = trainer(
             model=model,
@@ -320,6 +322,7 @@ def rewarded(trainer: Any, settings: Any, material: Material, n_steps: int) -> A
     tokenizer, (model, adapter) = open_tokenizer(material.base), starting_model(material)
     prompt = render(tokenizer, Task(material.task).prompt)
     assert material.referee is not None
+    fit_tile(model)
     with calm_reference(model):
         return trainer(
             model=model,
@@ -329,6 +332,15 @@ def rewarded(trainer: Any, settings: Any, material: Material, n_steps: int) -> A
             train_dataset=Dataset.from_list([{"prompt": prompt}] * n_steps),
             peft_config=adapter,
         )
+
+
+def fit_tile(model: Any) -> None:
+    """Have TRL's tile no wider than the vocabulary: else each token's logits, however few, lie on pages of their own,
+    which are faults in every step. The name is not public; requirements.in pins TRL.
+    """
+    from trl.trainer import utils
+
+    utils._CHUNKED_LOGPROB_CHUNK_SIZE = min(TILE[1], model.config.get_text_config().vocab_size)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ from dartune import journal
 from dartune.checkpoint import LoadIn, note_base, open_tokenizer, save_model
 from dartune.generation import Sampling
 from dartune.launch import SHARDED, Launch, agreed, in_processes, is_main, refuse_unfit
-from dartune.memory import refuse_too_big
+from dartune.memory import fitted
 from dartune.mistake import Mistake
 from dartune.pairs import in_form
 from dartune.referee import Referee
@@ -98,7 +99,8 @@ def write_tuned(
         common = {"seed": seed, **schedule}
         referee = judges.get(SPLIT)
         material = Material(task, kept, base, start, work, lora, load_in, max_length, patience, common, drawn, referee)
-        refuse_too_big(material, method, options, watch, launch)
+        saving = {"activation_checkpointing": fitted(material, method, options, watch, launch)}
+        material = replace(material, common=common | saving)
         trainer = new_trainer(material, method, options, plots)
         looker = watched(trainer, material, judges.get(watch["split"]), watch, seed)
         trainer.train(resume_from_checkpoint=agreed(lambda: journal.last_checkpoint(work)))
