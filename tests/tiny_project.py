@@ -19,7 +19,14 @@ TINY = {
             "uniform": {"one_per": "text"},
         },
     },
-    "trainers": {"dpo": {"per_device_train_batch_size": 2, "loss_type": ["sigmoid"], "loss_weights": [1.0]}},
+    "trainers": {
+        "dpo": {
+            "per_device_train_batch_size": 2,
+            "gradient_accumulation_steps": 1,
+            "loss_type": ["sigmoid"],
+            "loss_weights": [1.0],
+        }
+    },
     "train": {"watch": {"n_times": 1, "n_samples": 10}},
     "evaluate": {"n_samples": 20, "batch_size": 20, "with_shifted": False},
     "search": {"methods": ["funsearch"], "n_evaluations": 12, "seeds": [0, 1]},
