@@ -72,5 +72,5 @@ def served(root: Path) -> Iterator[Box]:
         box.until(lambda: "serving: local" in (root / "serve.log").read_text(), START_S)
         yield box
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # a background job of a shell, and what it starts, ignore SIGINT
         process.wait(timeout=120)
