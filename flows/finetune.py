@@ -49,7 +49,7 @@ if __name__ == "__main__":
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # leave the terminal to the stages
     # The server takes 3 s to start; meanwhile Prefect is imported and the run planned.
     SERVER = None if "PREFECT_API_URL" in os.environ else Server()
-    gc.disable()  # until then: nothing that is imported is garbage
+    gc.disable()  # until all is imported and planned: nothing of that is garbage
 
 import httpx
 from dvc.exceptions import DvcException

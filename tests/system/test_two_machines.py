@@ -42,6 +42,16 @@ class Store(NamedTuple):
         return {hashed(row["Key"]) for page in pages for row in page.get("Contents", [])}
 
 
+class Folder(NamedTuple):
+    """A folder as a remote."""
+
+    path: Path
+    key: dict[str, str]  # environment variables
+
+    def objects(self) -> set[str]:
+        return {hashed(str(file)) for file in self.path.glob("files/md5/*/*")}
+
+
 def client(service: str, url: str, **key: str) -> Any:
     anybody = {"aws_access_key_id": "anybody", "aws_secret_access_key": "anybody"}
     return boto3.client(service, endpoint_url=url, region_name="us-east-1", **anybody | key)
@@ -109,10 +119,9 @@ def dvc(folder: Path, key: dict[str, str], *arguments: str, remote: set[str] = f
     return Did(ran, (cache(folder) - before) & remote, done.returncode, done.stdout + done.stderr)
 
 
-def repro(folder: Path, shared: Store | Path, *targets: str, is_ok: bool = True) -> Did:
+def repro(folder: Path, shared: Store | Folder, *targets: str) -> Did:
     """Reproduce, fetching from the remote what a stage that runs needs, and nothing else."""
-    key, remote = (shared.key, shared.objects()) if isinstance(shared, Store) else ({}, in_folder(shared))
-    return dvc(folder, key, "repro", "--pull", "--allow-missing", *targets, remote=remote, is_ok=is_ok)
+    return dvc(folder, shared.key, "repro", "--pull", "--allow-missing", *targets, remote=shared.objects())
 
 
 def fly(folder: Path, store: Store, *arguments: str) -> Did:
@@ -124,10 +133,6 @@ def fly(folder: Path, store: Store, *arguments: str) -> Did:
     done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
     ran = [name.split("@")[0] for name in re.findall(r"^(\S+) +Completed ", done.stdout, re.MULTILINE)]
     return Did(ran, (cache(folder) - before) & remote, done.returncode, done.stdout + done.stderr)
-
-
-def in_folder(remote: Path) -> set[str]:
-    return {hashed(str(file)) for file in remote.glob("files/md5/*/*")}
 
 
 def stage(name: str) -> str:
@@ -312,13 +317,13 @@ def places(origin: Path, story: Story, text: str) -> list[str]:
 def test_a_folder_does_as_a_remote_too(alone: Path, tmp_path: Path) -> None:
     # no further package: a disk that both see
     remote = tmp_path / "remote"
-    check_remote(alone, tmp_path, str(remote), remote, {})
+    check_remote(alone, tmp_path, str(remote), Folder(remote, {}))
 
 
 def test_a_folder_behind_ssh_does_as_a_remote_too(alone: Path, tmp_path: Path, ssh: tuple[int, Path]) -> None:
     port, home = ssh
-    remote = tmp_path / "remote"
-    check_remote(alone, tmp_path, f"ssh://{getpass.getuser()}@127.0.0.1:{port}{remote}", remote, {"HOME": str(home)})
+    url = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{tmp_path}/remote"
+    check_remote(alone, tmp_path, url, Folder(tmp_path / "remote", {"HOME": str(home)}))
 
 
 def test_without_the_key_for_ssh_nothing_is_sent(alone: Path, tmp_path: Path, ssh: tuple[int, Path]) -> None:
@@ -326,19 +331,18 @@ def test_without_the_key_for_ssh_nothing_is_sent(alone: Path, tmp_path: Path, ss
     (home / ".ssh/id_ed25519").unlink()
     point(alone, f"ssh://{getpass.getuser()}@127.0.0.1:{port}{tmp_path}/remote")
     done = dvc(alone, {"HOME": str(home)}, "push", is_ok=False)
-    assert done.code != 0 and in_folder(tmp_path / "remote") == set(), done.said
+    assert done.code != 0 and Folder(tmp_path / "remote", {}).objects() == set(), done.said
 
 
-def check_remote(alone: Path, folder: Path, url: str, remote: Path, key: dict[str, str]) -> None:
-    """Of all that one machine sent, another fetches what its one changed stage needs. remote: the folder behind url."""
+def check_remote(alone: Path, folder: Path, url: str, remote: Folder) -> None:
+    """Of all that one machine sent, another fetches what its one changed stage needs. remote: what is behind the url."""
     point(alone, url)
     commit(alone, "another remote")
-    dvc(alone, key, "push")
+    dvc(alone, remote.key, "push")
     other = clone(alone, folder / "other")
-    pulling = ("repro", "--pull", "--allow-missing", stage("evaluate"))
-    assert dvc(other, key, *pulling, remote=in_folder(remote)).ran == [] and cache(other) == set()
+    assert repro(other, remote, stage("evaluate")).ran == [] and cache(other) == set()
     set_params(other, {"evaluate": {"n_samples": 22}})
-    done = dvc(other, key, *pulling, remote=in_folder(remote))
+    done = repro(other, remote, stage("evaluate"))
     assert done.ran == ["evaluate"]
     lock = YAML(typ="safe").load((other / "dvc.lock").read_text())["stages"][stage("evaluate")]
     model = next(dep["md5"] for dep in lock["deps"] if dep["path"].startswith("models/final"))
