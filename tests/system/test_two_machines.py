@@ -335,7 +335,7 @@ def test_without_the_key_for_ssh_nothing_is_sent(alone: Path, tmp_path: Path, ss
 
 
 def check_remote(alone: Path, folder: Path, url: str, remote: Folder) -> None:
-    """Of all that one machine sent, another fetches what its one changed stage needs. remote: what is behind the url."""
+    """Of all that one machine sent, another fetches what its one changed stage needs. remote: what the url leads to."""
     point(alone, url)
     commit(alone, "another remote")
     dvc(alone, remote.key, "push")
