@@ -18,11 +18,12 @@ from dartune.checkpoint import LoadIn, is_adapter, open_model, open_tokenizer, r
 from dartune.journal import publish
 from dartune.launch import is_main
 from dartune.mistake import Mistake, nearest
+from dartune.prefix import share_prefix
 from dartune.referee import Referee
 from dartune.task import Task
 
-SAVE_STEPS = 10  # a killed training loses fewer steps than this
 TILE = (4096, 32768)  # tokens and words of the head's logits that TRL holds at once: trl/kernels/chunked_logprob.py
+SAVE_STEPS = 10  # a killed training loses fewer steps than this
 LOG_STEPS = 5  # a divisor of it, or an average would span a checkpoint and a resumed run would log another one
 
 # TRL 1.16 looks at the name of a loss only when it computes the first one, long after the pool was paid for.
@@ -220,6 +221,7 @@ def arguments(config: Any, material: Material, **own: Any) -> Any:
         "output_dir": str(material.work),
         "activation_checkpointing": False,
         "logging_steps": LOG_STEPS,
+        "logging_first_step": True,  # a shorter training has a curve too: no commit holds an empty folder
         "save_steps": SAVE_STEPS,
         "save_total_limit": 1,
         "disable_tqdm": True,
@@ -277,7 +279,7 @@ def online(
 def new(trainer: Any, settings: Any, material: Material, training: Any, held_out: Any) -> Any:
     """The trainer on the model to start from."""
     model, adapter = starting_model(material)
-    fit_tile(model)
+    speed_up(model, settings)
     with calm_reference(model):
         made = trainer(
             model=model,
@@ -322,7 +324,7 @@ def rewarded(trainer: Any, settings: Any, material: Material, n_steps: int) -> A
     tokenizer, (model, adapter) = open_tokenizer(material.base), starting_model(material)
     prompt = render(tokenizer, Task(material.task).prompt)
     assert material.referee is not None
-    fit_tile(model)
+    speed_up(model, settings)
     with calm_reference(model):
         return trainer(
             model=model,
@@ -332,6 +334,13 @@ def rewarded(trainer: Any, settings: Any, material: Material, n_steps: int) -> A
             train_dataset=Dataset.from_list([{"prompt": prompt}] * n_steps),
             peft_config=adapter,
         )
+
+
+def speed_up(model: Any, settings: Any) -> None:
+    """What spares work in every step and leaves the results as they are."""
+    fit_tile(model)
+    if not settings.activation_checkpointing:
+        share_prefix(model)
 
 
 def fit_tile(model: Any) -> None:

@@ -168,7 +168,8 @@ def longest(row: dict[str, Any]) -> int:
 
 def sources() -> list[Path]:
     """The files whose text decides a training: its checkpoints are of no use once one of them has changed."""
-    return [Path(__file__).with_name(f"{name}.py") for name in ("training", "trainers", "reward", "watch", "watcher")]
+    names = ("training", "trainers", "prefix", "reward", "watch", "watcher")
+    return [Path(__file__).with_name(f"{name}.py") for name in names]
 
 
 def wanted(method: str, watch: Watching) -> list[str]:
