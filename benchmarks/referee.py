@@ -7,18 +7,22 @@ own        CPU seconds of the same programs called directly, without any isolati
 referee    seconds on the clock with two workers, nothing remembered from before
 processes  seconds on the clock with a new process forked for every evaluation and its result sent through a queue, two
            at a time: what most evaluators do
-floor      (own + what a program costs that is one line and lacks the function) / own: below it the ratio of wall x
-           workers and own cannot come on this machine, if running a program cost nothing beyond its own time
+forks      seconds on the clock with a process forked for every program and nothing else, in two processes side by side
+           (bare_fork.py), added up: what no referee can be faster than that gives each program a process of its own
 
 They alternate; the table holds medians over ROUNDS with the range.
 """
 
+import json
 import multiprocessing
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from random import Random
 
 from dartune import panel
@@ -58,7 +62,28 @@ def own(task: str, programs: list[str]) -> float:
     return seconds
 
 
-def by_referee(task: str, programs: list[str], status: str = "ok") -> float:
+def by_forks(task: str, programs: list[str]) -> float:
+    """Seconds of two bare forking processes at once, added up."""
+    script = str(Path(__file__).with_name("bare_fork.py"))
+    settings = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}  # as workers have them
+    processes = [
+        subprocess.Popen(
+            [sys.executable, script, task, SPLIT, str(core)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=settings,
+            text=True,
+        )
+        for core in CORES[:WORKERS]
+    ]
+    for i, process in enumerate(processes):
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(programs[i::WORKERS]))
+        process.stdin.close()
+    return sum(float(process.stdout.read()) for process in processes if process.stdout)
+
+
+def by_referee(task: str, programs: list[str]) -> float:
     home = os.getcwd()
     with tempfile.TemporaryDirectory() as empty:  # nothing is remembered here
         os.chdir(empty)
@@ -67,7 +92,7 @@ def by_referee(task: str, programs: list[str], status: str = "ok") -> float:
             verdicts = referee.judge(programs)
             seconds = time.perf_counter() - start
         os.chdir(home)
-    assert referee.n_run == len(programs) and all(verdict.status == status for verdict in verdicts)
+    assert referee.n_run == len(programs) and all(verdict.status == "ok" for verdict in verdicts)
     return seconds
 
 
@@ -115,16 +140,16 @@ def spread(values: list[float], digits: int) -> str:
 def main() -> None:
     panel.cores = lambda: CORES[:WORKERS]
     print(f"{N} programs, {ROUNDS} rounds, {WORKERS} workers, split {SPLIT}: median (range)\n")
-    print("| task | programs | own ms each | referee, per s | wall x workers / own | floor | a process each, per s |")
+    columns = ("task", "programs", "own ms each", "referee, per s", "wall x workers / own", "forks / own")
+    print(f"| {' | '.join(columns)} | a process each, per s |")
     print("|---|---|---|---|---|---|---|")
-    lines = [f"NUMBER = {i}\n" for i in range(N)]
     for task in TASKS:
         for name, programs in programs_of(task).items():
             rounds = [
                 (
                     own(task, programs),
                     by_referee(task, programs),
-                    by_referee(task, lines, "no_program"),
+                    by_forks(task, programs),
                     by_processes(task, programs),
                 )
                 for _ in range(ROUNDS)
@@ -133,7 +158,7 @@ def main() -> None:
                 f"| {task} | {name} | {spread([1000 * a / N for a, _, _, _ in rounds], 2)} "
                 f"| {spread([N / b for _, b, _, _ in rounds], 0)} "
                 f"| {spread([b * WORKERS / a for a, b, _, _ in rounds], 2)} "
-                f"| {spread([1 + c * WORKERS / a for a, _, c, _ in rounds], 2)} "
+                f"| {spread([c / a for a, _, c, _ in rounds], 2)} "
                 f"| {spread([N / d for _, _, _, d in rounds], 0)} |",
                 flush=True,
             )

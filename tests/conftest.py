@@ -1,10 +1,12 @@
 """Fixtures that several test files share."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-LONG = ("test_pipeline", "test_training", "test_rounds", "test_exploration", "test_flow")
+LONG = ("test_pipeline", "test_training", "test_watch", "test_rounds", "test_exploration", "test_flow")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,3 +22,64 @@ def prefect_server() -> Iterator[str]:
 
     with prefect_test_harness(server_startup_timeout=120):
         yield str(PREFECT_API_URL.value())
+
+
+# ---- Trainings that take seconds; imports stand where they are used, as those of torch take seconds too.
+
+
+@pytest.fixture(scope="module")
+def imported() -> Iterator[None]:
+    """Each training collects garbage: it need not look at the hundreds of thousands of objects that imports left."""
+    import gc
+
+    import peft  # noqa: F401
+    import torch
+    import trl.trainer.dpo_trainer
+    import trl.trainer.grpo_trainer
+    import trl.trainer.rloo_trainer
+    import trl.trainer.sft_trainer  # noqa: F401
+
+    torch.set_num_threads(1)
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    from word_model import TURNS, write_word_model
+
+    monkeypatch.chdir(tmp_path)
+    return write_word_model(tmp_path / "words", TURNS)
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tiny_models import BROKEN, FIRST, LAST, NONE, write_taught
+
+    return write_taught(tmp_path_factory.mktemp("taught"), [FIRST, LAST, BROKEN, NONE])
+
+
+@pytest.fixture(scope="module")
+def referee() -> Iterator[Any]:
+    from dartune.referee import Referee
+    from dartune.task import Task
+    from tiny_models import TASK
+
+    with Referee(Task(TASK), "train", max_slowdown=1000, memory_mib=512) as referee:
+        yield referee
+
+
+@pytest.fixture
+def base(taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    from tiny_models import write_base
+
+    monkeypatch.chdir(tmp_path)
+    return write_base(taught)
+
+
+@pytest.fixture
+def pairs(base: Path) -> Path:
+    from tiny_models import TASK, corpus, write_some_pairs
+
+    return write_some_pairs(base, corpus(TASK, 40, 3))

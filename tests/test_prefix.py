@@ -49,16 +49,16 @@ def read_by(backbone: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, i
 
 
 def loss(of: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Something that depends on the hidden state of each token but the padding's."""
-    hidden = of.base_model(**batch, use_cache=False).last_hidden_state
-    weights = torch.linspace(-1, 1, hidden.numel()).double().view_as(hidden)
-    return (hidden * weights * batch["attention_mask"][..., None]).sum()
+    """Something that depends on the logits of each token but the padding's, called as trainers call it."""
+    logits = of(**batch, use_cache=False).logits
+    weights = torch.linspace(-1, 1, logits.numel()).double().view_as(logits)
+    return (logits * weights * batch["attention_mask"][..., None]).sum()
 
 
 def gradients(of: Any, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
     of.zero_grad()
     loss(of, batch).backward()
-    return [weight.grad for name, weight in of.named_parameters() if not name.startswith("lm_head")]
+    return [weight.grad for weight in of.parameters() if weight.requires_grad]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -72,25 +72,30 @@ def test_hidden_states_and_gradients_are_those_of_texts_read_whole(kind: str, mo
         torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-6)
 
 
-def test_an_adapter_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def adapted(base: Any) -> Any:
     lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", init_lora_weights=False)
-    batch, found = texts(SHORTEST), []
-    for is_sharing in (False, True):
-        adapted = get_peft_model(model(), lora)
-        torch.manual_seed(2)
-        for name, weight in adapted.named_parameters():
-            if "lora_" in name:
-                torch.nn.init.normal_(weight, std=0.1)
-        adapted = adapted.double()
-        if is_sharing:
-            passes = read_by(adapted.get_base_model().base_model, monkeypatch)
-            share_prefix(adapted)
-        loss(adapted.get_base_model(), batch).backward()
-        found.append([weight.grad for weight in adapted.parameters() if weight.requires_grad])
+    wrapped = get_peft_model(base, lora).double()
+    torch.manual_seed(2)
+    for name, weight in wrapped.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    return wrapped
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["before it is made", "after"])
+def test_an_adapter_learns_the_same(is_first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, batch = model(), texts(SHORTEST)
+    passes = read_by(base.base_model, monkeypatch)
+    if is_first:
+        share_prefix(base)
+    sharing = adapted(base)
+    if not is_first:
+        share_prefix(sharing)
+    mine, other = gradients(sharing, batch), gradients(adapted(model()), batch)
     assert passes == [(1, SHORTEST), (3, 9)]
-    assert len(found[0]) == 2 * 2 * 7  # A and B of seven layers in two
-    for mine, other in zip(*found, strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-6)
+    assert len(mine) == 2 * 2 * 7  # A and B of seven layers in two
+    for one, another in zip(mine, other, strict=True):
+        torch.testing.assert_close(one, another, rtol=1e-3, atol=1e-6)
 
 
 def left_padded(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,5 +1,6 @@
 """A tiny random Llama with a chat template of its own, pairs for it, and trainings of it that take seconds."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ UNWATCHED: dict[str, Any] = {
     "max_forgetting": 1e9,
     "remember": [],
 }
+WATCHED = UNWATCHED | {"n_times": 4, "n_samples": 8, "remember": ["admissible_set", TASK]}
+DROPOUT = LORA | {"lora_dropout": 0.2}
 TRAIN: dict[str, Any] = {
     "method": "dpo",
     "seed": 0,
@@ -201,3 +204,16 @@ def curves(name: str) -> dict[str, str]:
 def rows_of(pairs: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = pq.read_table(pairs).to_pylist()
     return rows
+
+
+def quality(place: int, split: str) -> float:
+    """Of the program that goes to the nearest city (0) or the furthest (-1), by a plain loop."""
+    lengths = []
+    for instance in Task(TASK).instances(split):
+        distances, tour, left = instance["distances"], [0], set(range(1, len(instance["distances"])))
+        while left:
+            here = tour[-1]
+            tour.append(sorted(left, key=lambda city: distances[here][city])[place])
+            left.remove(tour[-1])
+        lengths.append(sum(distances[a][b] for a, b in pairwise([*tour, 0])))
+    return Task(TASK).reference(split) / (sum(lengths) / len(lengths))

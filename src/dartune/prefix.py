@@ -19,13 +19,14 @@ def share_prefix(model: Any) -> None:
     """
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
-    backbone = (model.get_base_model() if hasattr(model, "peft_config") else model).base_model
+    backbone = (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
     plain = backbone.forward
     if not all(type(layer) is DynamicLayer for layer in DynamicCache(config=backbone.config).layers):
         return
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        is_scoring = not args and set(kwargs) == SCORING and not kwargs["use_cache"]
+        given = {name for name, value in kwargs.items() if value is not None}  # PEFT hands on all that it knows of
+        is_scoring = not args and given == SCORING and not kwargs["use_cache"]
         texts = [kwargs.get(name) for name in ("input_ids", "attention_mask")]
         length = common(*texts) if is_scoring else 0
         return read(plain, length, *texts) if length >= SHORTEST else plain(*args, **kwargs)

@@ -1,0 +1,43 @@
+"""Programs in a forked process each, and nothing else done for them: what a fork for every program costs at least.
+
+python benchmarks/bare_fork.py TASK SPLIT CORE: a process as warm and as small as a worker of the referee, which forks
+a child for each program on standard input (a JSON list) and waits for its end. The child makes its decisions and drops
+them: no limits, no seal, no pipe, no costs. Prints seconds on the clock. Part of benchmarks/referee.py.
+"""
+
+import gc
+import json
+import os
+import sys
+import time
+from importlib import import_module
+
+from dartune import sandbox
+from dartune.task import Task
+from dartune.worker import WARM, Bench, answer, fix_chance
+
+
+def main() -> None:
+    task, split, core = Task(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    os.sched_setaffinity(0, {core})
+    for name in WARM.split():
+        import_module(name)
+    bench = Bench(task, task.instances(split))
+    programs = json.load(sys.stdin)
+    fix_chance()
+    gc.collect()
+    sandbox.trim()
+    gc.freeze()
+    gc.set_threshold(10_000)
+    start = time.perf_counter()
+    for program in programs:
+        child = sandbox.fork()
+        if child == 0:
+            answer(bench, program)
+            os._exit(0)
+        os.waitpid(child, 0)
+    print(time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main()
