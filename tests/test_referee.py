@@ -325,6 +325,28 @@ def test_workers_leave_no_folder_whatever_kills_their_parent(tmp_path: Path, mon
         assert referee.judge([NEAREST])[0].status == "ok"
 
 
+def test_the_folder_of_a_parent_that_was_killed_while_it_started_a_worker_is_removed_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    script = """
+import os, signal, subprocess, tempfile
+from dartune.panel import Panel
+from dartune.task import Task
+tempfile.tempdir = "tmp"
+subprocess.Popen = lambda *_, cwd, **__: os.kill(os.getpid(), signal.SIGKILL)
+Panel(Task("tsp_construct"), "train", 1).__enter__()
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -signal.SIGKILL
+    (left,) = (tmp_path / "tmp").iterdir()
+    beside = left.with_name(f"{platform.node()}-{os.getpid()}-ab.dartune")  # of one that is at it
+    beside.mkdir()
+    with open_referee() as referee:
+        assert list((tmp_path / "tmp").iterdir()) == [beside]
+        assert referee.judge([NEAREST])[0].status == "ok"
+
+
 def test_what_a_killed_process_had_begun_to_write_is_removed_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
     folder = tmp_path / ".work/evaluations/t/setting"
     folder.mkdir(parents=True)

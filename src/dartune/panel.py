@@ -9,11 +9,13 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from dartune import worker
+from dartune.leftovers import own_name, sweep
 from dartune.program import runs_twice
 from dartune.settlement import Settlement
 from dartune.task import Task
@@ -114,13 +116,13 @@ class Worker:
         self.jobs: deque[Job] = deque()
 
     def start(self) -> None:
-        with tempfile.TemporaryDirectory(prefix="dartune-") as folder:
+        with vanishing_folder() as folder:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-s", "-B", worker.__file__, self._task, str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
-                cwd=folder,  # gone once it is there: nothing can be made in it, and no kill leaves it behind
+                cwd=folder,
                 env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
             )
         if self._core is not None and hasattr(os, "sched_setaffinity"):
@@ -164,6 +166,22 @@ class Worker:
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it has died, which take() finds
             write_all(self._process.stdin.fileno(), body)
+
+
+@contextmanager
+def vanishing_folder() -> Iterator[Path]:
+    """An empty folder to start a process in, which is gone once it runs: nothing can be made in it any more.
+
+    Whoever is killed in between leaves it behind, and the next one here removes it.
+    """
+    place = Path(tempfile.gettempdir())
+    sweep(place.glob("*-*-*.dartune"))
+    folder = place / f"{own_name()}.dartune"
+    folder.mkdir(0o700)
+    try:
+        yield folder
+    finally:
+        folder.rmdir()
 
 
 def was_killed(report: dict[str, Any], answer: bytes) -> bool:
