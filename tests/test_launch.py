@@ -43,7 +43,8 @@ def test_two_processes_train_as_one_with_twice_their_batch(capfd: pytest.Capture
         said[name] = [line.split(", ")[0] for line in capfd.readouterr().err.splitlines() if line.startswith("train ")]
     one, two = (json.loads(Path(f"{name}.json").read_text()) for name in ("one", "two"))
     assert one.pop("settings")["launch"] is None and two.pop("settings")["launch"] == TWO
-    assert_close(one, two)
+    # Log-probabilities are near 900 here, of which float32 knows four digits behind the point.
+    assert_close(one, two, rounding=1e-4)
     assert two["steps"] == 8 and len(two["watch"]) == 2 and two["last"] and two["held_out"]
     assert_close(*(tensors(Path(name, "adapter_model.safetensors")) for name in ("one", "two")))
     assert names("one") == names("two") and names("one-plots") == names("two-plots")
@@ -57,16 +58,16 @@ def tensors(file: Path) -> dict[str, list[float]]:
     return {name: tensor.flatten().tolist() for name, tensor in load_file(file).items()}
 
 
-def assert_close(one: Any, two: Any) -> None:
-    """The same but for rounding: sums of two halves are other sums."""
+def assert_close(one: Any, two: Any, rounding: float = 1e-5) -> None:
+    """The same but for rounding: sums of two halves are other sums, and a half may have a longer prefix in common."""
     if isinstance(one, dict):
         assert list(one) == list(two)
     if isinstance(one, (dict, list)):
         values = (each.values() if isinstance(each, dict) else each for each in (one, two))
         for pair in zip(*values, strict=True):
-            assert_close(*pair)
+            assert_close(*pair, rounding=rounding)
     elif isinstance(one, (int, float)):
-        assert two == pytest.approx(one, rel=1e-5, abs=1e-5)
+        assert two == pytest.approx(one, rel=1e-5, abs=rounding)
     else:
         assert two == one
 
