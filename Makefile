@@ -18,6 +18,11 @@ test-system: .venv/test.stamp       ## what needs more than one machine or proce
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || $(CHROMIUM)
 	@$(BIN)/python -m pytest -q tests/system
 
+test-container: .venv/test.stamp    ## the Dockerfile, built step by step in a clean root; as root on Debian (about 5 minutes)
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-system.in -c requirements-dev.lock
+	@for tool in buildah debootstrap; do command -v $$tool >/dev/null || { apt-get update -qq && apt-get install -y -qq $$tool; } || exit 1; done
+	@$(BIN)/python -m pytest -q tests/system/test_container.py
+
 HOST ?= 127.0.0.1
 PORT ?= 4200
 
@@ -114,4 +119,4 @@ clean:                              ## what `make` and Prefect built; data, mode
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-dev.lock
 	@rm .venv/installing && touch $@
 
-.PHONY: run test test-system check evidence bench-referee bench-sampling bench-generation search-methods children trainers chaos bench-noop bench-train serve serve-model ablation references lock clean
+.PHONY: run test test-system test-container check evidence bench-referee bench-sampling bench-generation search-methods children trainers chaos bench-noop bench-train serve serve-model ablation references lock clean
