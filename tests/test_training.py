@@ -253,6 +253,12 @@ def test_an_interrupted_training_ends_with_the_bytes_of_an_undisturbed_one(
     assert_same("stopped", "whole")
 
 
+def test_a_training_shorter_than_a_log_step_has_a_curve_too(base: Path, pairs: Path) -> None:
+    tune(base, pairs, "short", options={"num_train_epochs": 0.5})
+    assert json.loads(Path("short.json").read_text())["steps"] == 2 < trainers.LOG_STEPS
+    assert any(name.endswith("loss.tsv") for name in curves("short"))
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
