@@ -13,13 +13,15 @@ test: .venv/test.stamp              ## unit, stage and flow tests
 CHROMIUM = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
   apt-get update -qq && apt-get install -y -qq chromium; else $(BIN)/playwright install chromium; fi
 
+SYSTEM = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-system.in -c requirements-dev.lock
+
 test-system: .venv/test.stamp       ## what needs more than one machine or process: requirements-system.in
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-system.in -c requirements-dev.lock
+	@$(SYSTEM)
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || $(CHROMIUM)
 	@$(BIN)/python -m pytest -q tests/system
 
 test-container: .venv/test.stamp    ## the Dockerfile, built step by step in a clean root; as root on Debian (about 5 minutes)
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-system.in -c requirements-dev.lock
+	@$(SYSTEM)
 	@for tool in buildah debootstrap; do command -v $$tool >/dev/null || { apt-get update -qq && apt-get install -y -qq $$tool; } || exit 1; done
 	@$(BIN)/python -m pytest -q tests/system/test_container.py
 

@@ -23,7 +23,6 @@ from tiny_models import (
     tune,
     write_base,
     write_llama,
-    write_some_pairs,
 )
 
 
@@ -36,11 +35,6 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def base(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return write_base(llama)
-
-
-@pytest.fixture
-def pairs(base: Path) -> Path:
-    return write_some_pairs(base, corpus(TASK, 40, 3))
 
 
 def test_a_local_folder_becomes_a_pointer_and_not_a_copy(base: Path, llama: Path) -> None:

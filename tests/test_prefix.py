@@ -62,7 +62,7 @@ def gradients(of: Any, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_hidden_states_and_gradients_are_those_of_texts_read_whole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_and_gradients_are_those_of_texts_read_whole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, sharing, batch = model(kind), model(kind), texts(SHORTEST + 4)
     passes = read_by(sharing.base_model, monkeypatch)
     share_prefix(sharing)
