@@ -6,6 +6,7 @@ node. An actor or node that dies is replaced by Ray, and what it had is judged a
 
 import os
 import socket
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -16,7 +17,7 @@ from dartune.task import Task
 from dartune.verdict import Verdict
 
 CHUNK = 16  # programs per call: long enough to hide a call's cost, short enough to share the end evenly
-TRIES = 3  # of a chunk, when its actor dies
+TRIES = 3  # of a chunk, when its actor dies; of a connection, when the head drops it
 
 
 class Seat:
@@ -95,10 +96,18 @@ def connect(ray: Any, address: str) -> None:
     # Said to be local: without an address Ray joins a cluster that runs here, or waits for one that ran here.
     here = {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     where = here if address == "local" else {"address": address}
-    try:
-        ray.init(**where, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
-    except ConnectionError as error:
-        raise Mistake(f"cluster: {address!r} does not let us in: {error}") from error
+    for n_left in reversed(range(TRIES)):
+        try:
+            ray.init(**where, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
+            return
+        # The head of a cluster forks a server for each client, beside threads of gRPC: some die at that.
+        except ConnectionAbortedError as error:
+            refusal = f"cluster: {address!r} does not let us in: {str(error).splitlines()[-1]}"  # its traceback's end
+            if not n_left:
+                raise Mistake(refusal) from error
+            print(f"{refusal}; trying again", file=sys.stderr, flush=True)
+        except (ConnectionError, RuntimeError) as error:
+            raise Mistake(f"cluster: {address!r} does not let us in: {error}") from error
 
 
 def knock(address: str) -> None:
