@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dvc.logger  # noqa: F401  # here, as its handlers keep the streams of its import: a test's own are closed after it
 import pytest
 
 LONG = ("test_pipeline", "test_training", "test_watch", "test_rounds", "test_exploration", "test_flow")
