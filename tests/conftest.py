@@ -7,7 +7,7 @@ from typing import Any
 import dvc.logger  # noqa: F401  # here, as its handlers keep the streams of its import: a test's own are closed after it
 import pytest
 
-LONG = ("test_pipeline", "test_training", "test_watch", "test_rounds", "test_exploration", "test_flow")
+LONG = ("test_pipeline", "test_operations", "test_referee", "test_training", "test_rounds", "test_secrets", "test_flow")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
