@@ -2,12 +2,14 @@
 
     python benchmarks/gpu_train.py --shape 1b --steps 24 --batch 8
 
-Needs torch, transformers, trl, peft and datasets, nothing of this project, no network: weights are random in the shape
-of Llama-3.2-1B or Llama-3.1-8B, texts are random words of a tokenizer made here. Each pair has a prompt of a quarter of
---length, and two answers of an eighth to the whole of the rest, uniformly. Each side is a process of its own and
-trains the same pairs twice; the second epoch is measured. bf16 on a GPU; float32 on a CPU, to see that it runs.
+Needs torch, transformers, trl, peft and datasets, of this project src/dartune/speed.py and packing.py, and no network:
+weights are random in the shape of Llama-3.2-1B or Llama-3.1-8B, texts are random words of a tokenizer made here. Each
+pair has a prompt of its own, a quarter of --length, and two answers of an eighth to the whole of the rest, uniformly.
+Each side is a process of its own and trains the same pairs twice; the second epoch is measured. bf16 on a GPU; float32
+on a CPU, to see that it runs.
 
-ours   reference log-probabilities once (`ref s`), batches of like length, a checkpoint every ten steps
+ours   reference log-probabilities once (`ref s`), texts packed without padding, activations kept, an adapter's inputs
+       in bf16, Liger's kernels where it is installed, batches of like length, a checkpoint every ten steps
 stock  TRL's defaults, as RayZhhh/dpo-aad's train_cuda/train_dpo.py has them: a ready PeftModel, activation
        checkpointing, the reference in each step (through a frozen copy of the adapter), random order
 
@@ -19,8 +21,9 @@ pass of the reference. MFU is what the policy's tokens need, over the device's d
                                                   answer
 
 for each text: no gradients of frozen weights, the head on answers alone, attention as 12 L d t a token in all (without
-the factor 1/2 for what a causal kernel may skip). HFU is what is computed: texts as long as the batch's longest, the
-layers' forward again under checkpointing, the head's logits again in the backward, and stock's reference, a forward.
+the factor 1/2 for what a causal kernel may skip). HFU is what is computed: stock's texts as long as the batch's
+longest, the layers' forward again under checkpointing, the head's logits again in the backward, and stock's reference,
+a forward.
 """
 
 import argparse
@@ -30,10 +33,17 @@ import multiprocessing
 import os
 import random
 import shutil
+import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # not installed where it runs
+
+from dartune.speed import lean_adapters, speed_up
 
 LLAMA = {"vocab_size": 128256, "num_attention_heads": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-5}
 LLAMA |= {"max_position_embeddings": 131072}
@@ -111,21 +121,17 @@ def new_model(shape: dict[str, Any], attention: str, device: str) -> Any:
 class Texts:
     """A collator that notes when it was called and, of each batch, (tokens, tokens of the answer, padded length)."""
 
-    def __init__(self, collate: Any, keeps_mask: bool) -> None:
-        self.collate, self.keeps_mask = collate, keeps_mask
+    def __init__(self, collate: Any, is_packed: bool) -> None:
+        self.collate, self.is_packed = collate, is_packed
         self.batches: list[list[tuple[int, int, int]]] = []
         self.first: float | None = None
 
     def __call__(self, rows: list[dict[str, Any]]) -> Any:
-        import torch
-
         self.first = self.first or time.perf_counter()
         batch = self.collate(rows)
         width = batch["input_ids"].shape[1]
         counts = zip(batch["attention_mask"].sum(1).tolist(), batch["completion_mask"].sum(1).tolist(), strict=True)
-        self.batches.append([(n_tokens, n_answer, width) for n_tokens, n_answer in counts])
-        if not self.keeps_mask:  # padding stands on the right, where a causal model's scored tokens do not look
-            batch["attention_mask"] = torch.ones_like(batch["attention_mask"])
+        self.batches.append([(n, n_answer, n if self.is_packed else width) for n, n_answer in counts])
         return batch
 
 
@@ -179,11 +185,13 @@ def new_trainer(side: str, options: argparse.Namespace, folder: str) -> Any:
         rows.sort(key=lambda row: row["length"], reverse=True)
     model = new_model(shape, options.attention, options.device)
     lora = LoraConfig(task_type="CAUSAL_LM", **LORA)
+    if side == "ours":
+        speed_up(model)
     collate = DataCollatorForPreference(pad_token_id=0, max_length=options.length)
     return DPOTrainer(
         model=get_peft_model(model, lora) if side == "stock" else model,
         args=new_arguments(side, options, folder),
-        data_collator=Texts(collate, side == "stock" or options.mask == "keep"),
+        data_collator=Texts(collate, side == "ours"),
         train_dataset=Dataset.from_list(rows),
         processing_class=new_tokenizer(n_words),
         peft_config=None if side == "stock" else lora,
@@ -240,7 +248,8 @@ def measure(side: str, options: argparse.Namespace, folder: str) -> dict[str, An
     reference = built - texts.first if texts.first else 0.0
     texts.batches.clear()
     trainer.add_callback(Ends())
-    loss = trainer.train().training_loss
+    with lean_adapters(trainer.model) if side == "ours" else nullcontext():
+        loss = trainer.train().training_loss
     seconds = ends[-1] - ends[-2]
     half = texts.batches[len(texts.batches) // N_EPOCHS :]
     epoch = [text for batch in half for text in batch]
@@ -331,8 +340,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--length", type=int, default=2048, help="tokens of the longest text")
     parser.add_argument("--settings", choices=("ours", "stock", "both"), default="both")
     parser.add_argument("--attention", default="sdpa", help="or eager, flash_attention_2, ...")
-    parser.add_argument("--checkpointing", choices=("on", "off"), default="on", help="of activations; ours alone")
-    parser.add_argument("--mask", choices=("keep", "drop"), default="keep", help="of padding; ours alone")
+    parser.add_argument("--checkpointing", choices=("on", "off"), default="off", help="of activations; ours alone")
     parser.add_argument("--save-steps", type=int, default=10, help="ours alone; 0: no checkpoints")
     parser.add_argument("--peak", type=float, help="FLOP/s; default: by the device's name")
     return parser.parse_args()

@@ -57,7 +57,7 @@ def rows(base: Path, n: int) -> list[dict[str, Any]]:
 
     tokenizer, task = open_tokenizer(base), Task(TASK)
     n_prompt = len(prompt_ids(tokenizer, task.prompt))
-    # They part at once: of what texts have in common little is kept, which the estimate leaves out (prefix.py).
+    # They part at once: of what texts have in common little is kept, which the estimate leaves out (packing.py).
     sides = {"chosen": answer(tokenizer, task.template * 20), "rejected": answer(tokenizer, "\n" + task.template)}
     common = {"prompt": render(tokenizer, task.prompt), "prompt_tokens": n_prompt, "is_held_out": False, **sides}
     return [common | {"pair": str(i), "chosen_tokens": LENGTH - n_prompt, "rejected_tokens": 99} for i in range(n)]

@@ -12,10 +12,12 @@ import pytest
 import torch
 from transformers import LlamaConfig, TrainerCallback
 
-from dartune import memory, prefix, training
+from dartune import memory, training
 from dartune.checkpoint import open_model
 from dartune.memory import CAST, Plan, advice, fastest, fitted, needed, network, planned, total
 from dartune.mistake import Mistake
+from dartune.packing import pack
+from dartune.speed import lean_adapters
 from dartune.trainers import Material
 from dartune.training import new_trainer
 from tiny_models import (
@@ -152,11 +154,12 @@ def test_autocast_keeps_no_more_than_is_estimated_without_checkpoints(base: Path
     from peft import LoraConfig, get_peft_model
 
     model = open_model(base).bfloat16() if lora else open_model(base).float()
+    pack(model)
     if lora:
-        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora)).train()
-    ids = torch.ones((8, 100), dtype=torch.long)
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora | {"lora_dropout": 0.05})).train()
+    ids = torch.arange(800).view(100, 8).T % model.config.vocab_size  # they have nothing in common
     layers = model.base_model.model.model if lora else model.model
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16), lean_adapters(model):
         found = kept(layers, ids, torch.ones_like(ids))
     there = plan(base, [100], n_rows=4, lora=lora, on_gpu=True)
     estimated = memory.activations(replace(there, is_checkpointed=False)) * 2 / 3  # without the backward pass's layer
@@ -183,7 +186,6 @@ def test_a_training_that_computes_its_activations_again_comes_to_the_same_model(
         return made[-1]
 
     monkeypatch.setattr(training, "new_trainer", noted)
-    monkeypatch.setattr(prefix, "SHORTEST", 10**6)  # only the first would share it, and round otherwise
     known = weights(tune(base, pairs, "kept"))
     monkeypatch.setattr(training, "fitted", lambda *_: True)
     assert weights(tune(base, pairs, "again")) == known

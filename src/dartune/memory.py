@@ -15,7 +15,8 @@ from typing import Any
 from dartune.checkpoint import LoadIn, location, quiet
 from dartune.launch import SHARDED, Launch
 from dartune.mistake import Mistake
-from dartune.trainers import ONLINE, TILE, Lora, Material
+from dartune.speed import TILE
+from dartune.trainers import ONLINE, Lora, Material
 from dartune.watch import BATCH, LOGITS, Watching
 
 SMALL: Any = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"}
@@ -24,7 +25,7 @@ QUANTISED = {"8bit": 1.0, "4bit": 4.127 / 8}
 KEPT = (0.9, 0.75, 0.5, 0.25)  # shares of the pairs that a lower max_length may leave
 LIBRARIES = 2**27  # what they load and keep in their first steps, measured
 HOLES = 0.6  # of the activations under an adapter, measured with glibc's malloc
-CAST = 2.0  # times the activations in bf16: autocast keeps others beside; on a CPU 1.6, with an adapter 2.0
+CAST = 1.6  # times the activations in bf16: autocast keeps others beside; on a CPU 1.55, with an adapter 1.56
 GIB = 2**30
 
 
@@ -255,7 +256,7 @@ def fitted(material: Material, method: str, options: dict[str, Any], watch: Watc
 
 
 def fastest(plan: Plan, free: float) -> Plan:
-    """Without checkpoints, which cost a third of the speed, where there is room for that. Processes that share out
+    """Without checkpoints, which cost a quarter of the speed, where there is room for that. Processes that share out
     weights keep them: each would decide by what is free on its own GPU, and then wait for others that go another way.
     """
     kept = replace(plan, is_checkpointed=False)

@@ -18,12 +18,11 @@ from dartune.checkpoint import LoadIn, is_adapter, open_model, open_tokenizer, r
 from dartune.journal import publish
 from dartune.launch import is_main
 from dartune.mistake import Mistake, nearest
-from dartune.prefix import share_prefix
 from dartune.referee import Referee
+from dartune.speed import speed_up
 from dartune.task import Task
 
-TILE = (4096, 32768)  # tokens and words of the head's logits that TRL holds at once: trl/kernels/chunked_logprob.py
-SAVE_STEPS = 10  # a killed training loses fewer steps than this
+SAVE_STEPS = 10  # a killed training loses fewer steps than this, unless they are quick and saving is slow
 LOG_STEPS = 5  # a divisor of it, or an average would span a checkpoint and a resumed run would log another one
 
 # TRL 1.16 looks at the name of a loss only when it computes the first one, long after the pool was paid for.
@@ -279,7 +278,7 @@ def online(
 def new(trainer: Any, settings: Any, material: Material, training: Any, held_out: Any) -> Any:
     """The trainer on the model to start from."""
     model, adapter = starting_model(material)
-    speed_up(model, settings)
+    speed_up(model)
     with calm_reference(model):
         made = trainer(
             model=model,
@@ -324,7 +323,7 @@ def rewarded(trainer: Any, settings: Any, material: Material, n_steps: int) -> A
     tokenizer, (model, adapter) = open_tokenizer(material.base), starting_model(material)
     prompt = render(tokenizer, Task(material.task).prompt)
     assert material.referee is not None
-    speed_up(model, settings)
+    speed_up(model)
     with calm_reference(model):
         return trainer(
             model=model,
@@ -334,22 +333,6 @@ def rewarded(trainer: Any, settings: Any, material: Material, n_steps: int) -> A
             train_dataset=Dataset.from_list([{"prompt": prompt}] * n_steps),
             peft_config=adapter,
         )
-
-
-def speed_up(model: Any, settings: Any) -> None:
-    """What spares work in every step and leaves the results as they are."""
-    fit_tile(model)
-    if not settings.activation_checkpointing:
-        share_prefix(model)
-
-
-def fit_tile(model: Any) -> None:
-    """Have TRL's tile no wider than the vocabulary: else each token's logits, however few, lie on pages of their own,
-    which are faults in every step. The name is not public; requirements.in pins TRL.
-    """
-    from trl.trainer import utils
-
-    utils._CHUNKED_LOGPROB_CHUNK_SIZE = min(TILE[1], model.config.get_text_config().vocab_size)
 
 
 @contextmanager

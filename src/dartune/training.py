@@ -21,6 +21,7 @@ from dartune.pairs import in_form
 from dartune.referee import Referee
 from dartune.reward import text
 from dartune.sandbox import LIBC
+from dartune.speed import lean_adapters
 from dartune.task import Task
 from dartune.trainers import ONLINE, SPLIT, TRAINERS, Lora, Material
 from dartune.watch import Probe, Watching, diverged
@@ -103,7 +104,8 @@ def write_tuned(
         material = replace(material, common=common | saving)
         trainer = new_trainer(material, method, options, plots)
         looker = watched(trainer, material, judges.get(watch["split"]), watch, seed)
-        trainer.train(resume_from_checkpoint=agreed(lambda: journal.last_checkpoint(work)))
+        with lean_adapters(trainer.model):
+            trainer.train(resume_from_checkpoint=agreed(lambda: journal.last_checkpoint(work)))
         is_last = looker is None or looker.kept_step() is None
         final = trainer.evaluate() if trainer.eval_dataset is not None and is_last else {}
         weights = gathered(trainer) if launch and launch["kind"] in SHARDED else None
@@ -168,7 +170,7 @@ def longest(row: dict[str, Any]) -> int:
 
 def sources() -> list[Path]:
     """The files whose text decides a training: its checkpoints are of no use once one of them has changed."""
-    names = ("training", "trainers", "prefix", "reward", "watch", "watcher")
+    names = ("training", "trainers", "speed", "packing", "reward", "watch", "watcher")
     return [Path(__file__).with_name(f"{name}.py") for name in names]
 
 
@@ -187,7 +189,7 @@ def new_trainer(material: Material, method: str, options: dict[str, Any], plots:
     from transformers import PrinterCallback, set_seed
 
     from dartune.curve import Curves, Progress
-    from dartune.watcher import Patience
+    from dartune.watcher import Patience, Saving
 
     torch.set_num_threads(1)  # the same sums in the same order on every run; stages run side by side
     keep_freed_memory()
@@ -196,6 +198,7 @@ def new_trainer(material: Material, method: str, options: dict[str, Any], plots:
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Progress(f"train {material.task}"))
     trainer.add_callback(Curves(plots))
+    trainer.add_callback(Saving())
     if material.patience:
         trainer.add_callback(Patience(material.patience))
     stop_at_nan(trainer, [row["pair"] for row in material.rows])

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from dartune import journal
 from dartune.checkpoint import save_model
 from dartune.launch import agreed
 from dartune.watch import Probe, Watching, warnings_of
+
+SPARED, MOMENT = 10, 0.5  # s. A checkpoint of 45 million weights and their moments takes one, a step on a GPU a third
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
@@ -85,6 +88,28 @@ class Patience(TrainerCallback):  # type: ignore[misc]
         losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
         if len(losses) > losses.index(min(losses)) + self.n:
             stop(control)
+
+
+class Saving(TrainerCallback):  # type: ignore[misc]
+    """Puts off a checkpoint until training has gone on for SPARED times as long as the last one took to write.
+
+    One that took less than a MOMENT is worth no delay. Where held-out pairs are looked at, each look needs its own.
+    """
+
+    def __init__(self) -> None:
+        self.start = self.end = time.monotonic()
+        self.cost = 0.0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if control.should_save and not args.load_best_model_at_end:
+            control.should_save = agreed(lambda: time.monotonic() - self.end >= SPARED * self.cost)
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.start = time.monotonic()  # a step that is saved is logged just before
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.end = time.monotonic()
+        self.cost = self.end - self.start if self.end - self.start >= MOMENT else 0.0
 
 
 def stop(control: Any) -> None:
