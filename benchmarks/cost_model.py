@@ -3,7 +3,7 @@
     python benchmarks/cost_model.py [--programs 60000] [--pairs 2000] [--answer 300] [--prompt 400]
 
 Measured: CPU seconds and tokens of the last run, from metrics/. Computed: bytes and FLOPs, by the formulas of
-benchmarks/gpu_train.py. Assumed: the constants below, and lengths of programs; no GPU was measured.
+benchmarks/gpu_train.py. Assumed: the constants below, and lengths of programs.
 
 A decoding step writes one token to each of BATCH texts and reads all weights and their keys and values once, so it
 takes bytes / (BANDWIDTH x READING) seconds. Reading prompts and training are bound by arithmetic: FLOPs / (PEAK x MFU).

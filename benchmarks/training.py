@@ -24,7 +24,7 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,8 @@ def length(row: dict[str, Any]) -> int:
 def measure(side: str, case: dict[str, Any], rows: list[dict[str, Any]], work: Path, seed: int) -> dict[str, float]:
     from transformers import TrainerCallback, set_seed
 
+    from dartune.speed import lean_adapters
+
     ends: list[float] = []
 
     class Clock(TrainerCallback):  # type: ignore[misc]
@@ -149,7 +151,8 @@ def measure(side: str, case: dict[str, Any], rows: list[dict[str, Any]], work: P
         trainer.args.train_sampling_strategy = "random"
         vars(trainer).pop("_get_train_sampler", None)  # ours
     trainer.add_callback(Clock())
-    loss = trainer.train().training_loss
+    with lean_adapters(trainer.model) if side == "ours" else nullcontext():
+        loss = trainer.train().training_loss
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak, n_tokens = memory("VmHWM") - before, trainer._total_train_tokens
     share = 1 - 1 / case["epochs"]  # of the tokens, after the first epoch
