@@ -38,11 +38,13 @@ def lean_adapters(model: Any) -> Iterator[None]:
     layers = [each for each in model.modules() if isinstance(each, Linear) and is_plain(each)]
     for layer in layers:
         layer.cast_input_dtype_enabled = False
-        layer.lora_variant |= dict.fromkeys(layer.active_adapters, Added)
-    yield
-    for layer in layers:
-        layer.cast_input_dtype_enabled = True
-        layer.lora_variant.clear()
+        layer.lora_variant |= dict.fromkeys(layer.lora_A, Added)  # also of the adapter that is the reference
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.cast_input_dtype_enabled = True
+            layer.lora_variant.clear()
 
 
 def is_plain(layer: Any) -> bool:
