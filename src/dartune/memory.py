@@ -15,6 +15,7 @@ from typing import Any
 from dartune.checkpoint import LoadIn, location, quiet
 from dartune.launch import SHARDED, Launch
 from dartune.mistake import Mistake
+from dartune.packing import is_packable
 from dartune.speed import TILE
 from dartune.trainers import ONLINE, Lora, Material
 from dartune.watch import BATCH, LOGITS, Watching
@@ -24,7 +25,7 @@ SMALL: Any = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules":
 QUANTISED = {"8bit": 1.0, "4bit": 4.127 / 8}
 KEPT = (0.9, 0.75, 0.5, 0.25)  # shares of the pairs that a lower max_length may leave
 LIBRARIES = 2**27  # what they load and keep in their first steps, measured
-HOLES = 0.6  # of the activations under an adapter, measured with glibc's malloc
+HOLES = 0.8  # of the activations under an adapter, measured with glibc's malloc
 CAST = 1.6  # times the activations in bf16: autocast keeps others beside; on a CPU 1.55, with an adapter 1.56
 GIB = 2**30
 
@@ -34,6 +35,7 @@ class Network:
     """Numbers of a model: parameters in all, in its linear layers (the head apart), trained; then widths and counts.
 
     width: of the residual stream. queries, keys: heads times their width. inner: of the feed-forward layers.
+    is_packed: whether its layers read a batch without padding (packing.py).
     """
 
     n_all: int
@@ -45,6 +47,7 @@ class Network:
     inner: int
     n_layers: int
     n_words: int
+    is_packed: bool
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Plan:
     """All that decides what a training needs.
 
     n_rows: pairs, programs or answers a process reads in one step. length: tokens of the longest, prompt and answer.
+    prompt: of what all rows begin with; own: of the rest of a row, of both sides of a pair, at most.
     n_written, written_length: the answers that are written side by side, and their tokens with the prompt's; 0 where
     none are. n_read: tokens of texts that the watch reads at once. has_reference: whether a second model stays in
     memory. is_checkpointed: whether the backward pass computes the activations again. n_processes: that share out what
@@ -64,6 +68,8 @@ class Plan:
     load_in: LoadIn | None
     n_rows: int
     length: int
+    prompt: int
+    own: int
     n_written: int
     written_length: int
     n_read: int
@@ -83,7 +89,7 @@ def network(base: Path, lora: Lora | None) -> Network:
     config = AutoConfig.from_pretrained(**location(base))
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-        head = model.get_output_embeddings()
+        head, is_packed = model.get_output_embeddings(), is_packable(model)
         linear = [each for each in model.modules() if isinstance(each, torch.nn.Linear) and each is not head]
         n_linear, n_all = sum(each.weight.numel() for each in linear), sum(each.numel() for each in model.parameters())
         if lora:
@@ -103,6 +109,7 @@ def network(base: Path, lora: Lora | None) -> Network:
         inner=getattr(text, "intermediate_size", None) or 4 * width,
         n_layers=text.num_hidden_layers,
         n_words=text.vocab_size,
+        is_packed=is_packed,
     )
 
 
@@ -157,30 +164,36 @@ def n_sequences(plan: Plan) -> int:
     return 2 * plan.n_rows if plan.method == "dpo" else plan.n_rows  # chosen and rejected in one pass
 
 
+def n_tokens(plan: Plan) -> int:
+    """Tokens of a step at most: the prompt once and no padding, or all texts as long as the longest."""
+    return plan.prompt + plan.n_rows * plan.own if plan.network.is_packed else n_sequences(plan) * plan.length
+
+
 def activations(plan: Plan) -> float:
     """What autograd keeps of the forward pass, by torch.autograd.graph.saved_tensors_hooks on a Llama.
 
-    Of each token in each layer: 6 times the width (the inputs of two norms, what they scale, what they give), 4 times
-    the queries (queries, keys and values repeated for all heads, attention's result), 4 times the inner width (gate,
-    its activation, up, their product), and one row of the mask. The backward pass needs as much again for one layer.
-    Of checkpointed layers the inputs are kept, and one layer at a time is computed again. On a CPU the heap has holes
-    after what an adapter adds in passing.
+    Of each token in each layer: 6 times the width (the inputs of two norms, what they scale, what they give), 3 times
+    the queries (queries, attention's result text by text and in one), 4 times the inner width (gate, its activation,
+    up, their product), and one row of the mask, which a GPU does without; the keys and values that each text reads, the
+    prompt's too. The backward pass needs as much again for one layer. Of checkpointed layers the inputs are kept, and
+    one layer at a time is computed again. On a CPU the heap has holes after what an adapter adds in passing.
     """
-    net, n_tokens = plan.network, n_sequences(plan) * plan.length
-    layer = n_tokens * (6 * net.width + 4 * net.queries + 4 * net.inner + plan.length) * size(plan)
+    net, n, mask = plan.network, n_tokens(plan), 0 if plan.on_gpu else plan.length
+    n_keys = n + n_sequences(plan) * plan.prompt
+    layer = (n * (6 * net.width + 3 * net.queries + 4 * net.inner + mask) + n_keys * 2 * net.keys) * size(plan)
     if plan.is_checkpointed:
-        return n_tokens * net.width * size(plan) * net.n_layers + 2 * layer
+        return n * net.width * size(plan) * net.n_layers + 2 * layer
     return layer * (net.n_layers + 1) * (CAST if plan.on_gpu else 1 + HOLES if plan.lora else 1)
 
 
 def head(plan: Plan) -> float:
     """The last layer, of whose logits TRL holds a tile at a time, with gradients of what goes in and of its weights.
 
-    On a GPU a kernel works in the tile; elsewhere torch makes seven of its size more.
+    On a GPU a kernel works in the tile, on answers alone; elsewhere torch makes seven of its size more, of all places.
     """
-    net, n_tokens = plan.network, n_sequences(plan) * plan.length
-    tile = min(n_tokens, TILE[0]) * min(net.n_words, TILE[1]) * (size(plan) if plan.on_gpu else 8 * 4)
-    return tile + n_tokens * net.width * 4 + (0 if plan.lora else net.n_words * net.width * 4)
+    net, n = plan.network, n_tokens(plan) if plan.on_gpu else n_sequences(plan) * plan.length
+    tile = min(n, TILE[0]) * min(net.n_words, TILE[1]) * (size(plan) if plan.on_gpu else 8 * 4)
+    return tile + n * net.width * 4 + (0 if plan.lora else net.n_words * net.width * 4)
 
 
 def writing(plan: Plan) -> float:
@@ -216,6 +229,8 @@ def planned(material: Material, method: str, options: dict[str, Any], watch: Wat
         load_in=material.load_in,
         n_rows=n_rows,
         length=prompt + new if is_online else max(lengths(material)),
+        prompt=shared(material),
+        own=prompt - shared(material) + new if is_online else own(material, method, max(lengths(material))),
         n_written=max(n_rows if is_online else 0, watched),
         written_length=prompt + new,
         n_read=n_read(max(lengths(material)), net.n_words) if watched else 0,
@@ -232,9 +247,26 @@ def n_read(length: int, n_words: int) -> int:
     return length * min(BATCH, max(1, LOGITS // (length * n_words)))
 
 
+def shared(material: Material) -> int:
+    """Tokens of the prompt that all rows have; 0 where they have different ones, of which the start may be the same."""
+    is_one = len({str(row["prompt"]) for row in material.rows}) == 1
+    return int(material.rows[0]["prompt_tokens"]) if is_one else 0
+
+
+def own(material: Material, method: str, length: int) -> int:
+    """Tokens of a row at most that are not shared, of both sides where both are read; of rows of at most length."""
+    sides = ("chosen_tokens", "rejected_tokens") if method == "dpo" else ("chosen_tokens",)
+    known, common = [row for row in material.rows if longest(row) <= length], shared(material)
+    return int(max(sum(row["prompt_tokens"] - common + row[side] for side in sides) for row in known))
+
+
 def lengths(material: Material) -> list[int]:
     """Tokens of each pair's longer side with the prompt, in ascending order."""
-    return sorted(row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]) for row in material.rows)
+    return sorted(map(longest, material.rows))
+
+
+def longest(row: dict[str, Any]) -> int:
+    return int(row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]))
 
 
 def fitted(material: Material, method: str, options: dict[str, Any], watch: Watching, launch: Launch | None) -> bool:
@@ -281,12 +313,13 @@ def easier(plan: Plan, material: Material) -> Iterator[Plan]:
     left = [] if plan.method in ONLINE else [known[max(0, int(share * len(known)) - 1)] for share in KEPT]
     small = replace(plan, lora=SMALL, network=network(material.base, SMALL), has_reference=False)
     for length in [plan.length, *(each for each in left if each < plan.length)]:
+        answers = plan.own if plan.method in ONLINE else own(material, plan.method, length)
         for tuned in [plan] if plan.lora else [plan, small]:
             fewer: list[LoadIn | None] = ["8bit", "4bit"] if tuned.lora and plan.on_gpu and not plan.load_in else []
             for load_in in [plan.load_in, *fewer]:
                 for n_rows in range(plan.n_rows, least - 1, -1):
                     if plan.n_rows % n_rows == 0:
-                        yield replace(tuned, length=length, load_in=load_in, n_rows=n_rows)
+                        yield replace(tuned, length=length, own=answers, load_in=load_in, n_rows=n_rows)
 
 
 def changes(plan: Plan, changed: Plan, material: Material, options: dict[str, Any]) -> str:

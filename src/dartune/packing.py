@@ -35,22 +35,18 @@ class Layout:
 def pack(model: Any) -> None:
     """Have the model's layers read batches packed, in training and where references are computed.
 
-    Not in generation, which has a cache of its own; not in models some of whose layers do not keep all keys, or choose
-    their attention themselves.
+    Not in generation, which has a cache of its own; not models that are not packable.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.cache_utils import DynamicCache, DynamicLayer
     from transformers.masking_utils import sdpa_mask
 
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    backbone, config = causal.base_model, causal.config
-    keeps_all = all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
-    if not keeps_all or not causal._supports_attention_backend or getattr(config, "attention_dropout", None):
+    if not is_packable(causal):
         return
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     causal.set_attn_implementation(NAME)
-    plain = backbone.forward
+    backbone, plain = causal.base_model, causal.base_model.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         given = {name for name, value in kwargs.items() if value is not None}  # PEFT hands on all that it knows of
@@ -58,6 +54,14 @@ def pack(model: Any) -> None:
         return read(plain, kwargs["input_ids"], kwargs["attention_mask"]) if is_scoring else plain(*args, **kwargs)
 
     backbone.forward = forward
+
+
+def is_packable(model: Any) -> bool:
+    """Whether all layers keep all keys, and leave the attention, without dropout, to transformers."""
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+
+    keeps_all = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+    return keeps_all and model._supports_attention_backend and not getattr(model.config, "attention_dropout", None)
 
 
 def read(plain: Any, input_ids: Any, attention_mask: Any) -> Any:

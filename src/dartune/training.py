@@ -15,7 +15,7 @@ from dartune import journal
 from dartune.checkpoint import LoadIn, note_base, open_tokenizer, save_model
 from dartune.generation import Sampling
 from dartune.launch import SHARDED, Launch, agreed, in_processes, is_main, refuse_unfit
-from dartune.memory import fitted
+from dartune.memory import fitted, longest
 from dartune.mistake import Mistake
 from dartune.pairs import in_form
 from dartune.referee import Referee
@@ -162,10 +162,6 @@ def refuse_others(rows: list[dict[str, Any]], base: Path) -> None:
         plain = row | {name: text(row[name]) for name in ("prompt", "chosen", "rejected")}
         if in_form(plain, tokenizer) != row:
             raise Mistake(f"train: pair {row['pair']} was made for another model than {base}; run stage pairs again")
-
-
-def longest(row: dict[str, Any]) -> int:
-    return int(row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]))
 
 
 def sources() -> list[Path]:
