@@ -2,20 +2,21 @@
 
     python benchmarks/gpu_train.py --shape 1b --steps 24 --batch 8
 
-Needs torch, transformers, trl, peft and datasets, of this project src/dartune/speed.py and packing.py, and no network:
+Needs torch, transformers, trl, peft and datasets, of this project speed.py, packing.py and adapter.py, and no network:
 weights are random in the shape of Llama-3.2-1B or Llama-3.1-8B, texts are random words of a tokenizer made here. Each
 pair has a prompt of its own, a quarter of --length, and two answers of an eighth to the whole of the rest, uniformly.
 Each side is a process of its own and trains the same pairs twice; the second epoch is measured. bf16 on a GPU; float32
 on a CPU, to see that it runs.
 
-ours   reference log-probabilities once (`ref s`), texts packed without padding, activations kept, an adapter's inputs
-       in bf16, Liger's kernels where it is installed, batches of like length, a checkpoint every ten steps
+ours   reference log-probabilities once (`ref s`), texts packed without padding, activations kept, adapters
+       as adapter.py has them, fused kernels (Liger's where it is installed), batches of like length, a trainer that
+       neither waits for copies nor goes through its modules in each step
 stock  TRL's defaults, as RayZhhh/dpo-aad's train_cuda/train_dpo.py has them: a ready PeftModel, activation
        checkpointing, the reference in each step (through a frozen copy of the adapter), random order
 
-tokens/s counts both sides of each pair, prompts twice, no padding; "in steps" leaves out what lies between steps, the
-checkpoints and the collating; "5 epochs" is tokens/s for five epochs with ours' one pass of the reference. MFU is what
-the policy's tokens need, over the device's dense bf16 peak:
+Neither writes checkpoints: stock would one every 500 steps, ours so that they take an eleventh of the time at most.
+tokens/s counts both sides of each pair, prompts twice, no padding; "5 epochs" is tokens/s for five epochs with ours'
+one pass of the reference. MFU is what the policy's tokens need, over the device's dense bf16 peak:
 
     forward   2 (N + A) t + 2 H a + 4 L d t^2     N weights of the linear layers, A of the adapters, H of the head,
     backward  2 N t + 4 A t + 2 H a + 8 L d t^2   L layers, d heads times their width, t tokens of a text, a of its
@@ -44,7 +45,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # not installed where it runs
 
-from dartune.speed import lean_adapters, speed_up
+from dartune.speed import lean_steps, spare_hash, speed_up
 
 LLAMA = {"vocab_size": 128256, "num_attention_heads": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-5}
 LLAMA |= {"max_position_embeddings": 131072}
@@ -152,25 +153,27 @@ def new_arguments(side: str, options: argparse.Namespace, folder: str) -> Any:
         "use_cpu": not on_gpu,
         "disable_tqdm": True,
         "report_to": "none",
+        "save_strategy": "no",
     }
     if side == "stock":
-        return DPOConfig(**shared, save_strategy="no")  # its one checkpoint in 500 steps would fall into few here
+        return DPOConfig(**shared)
     checkpointing = "activation_checkpointing" if "activation_checkpointing" in fields else "gradient_checkpointing"
     grouped = (
         {"train_sampling_strategy": "group_by_length"}
         if "train_sampling_strategy" in fields
         else {"group_by_length": True}
     )
-    saving = {"save_steps": options.save_steps} if options.save_steps else {"save_strategy": "no"}
     own = {
         "precompute_ref_log_probs": True,
+        "accelerator_config": {"non_blocking": on_gpu},
         "remove_unused_columns": False,
         "logging_steps": 5,
-        "save_total_limit": 1,
+        "logging_nan_inf_filter": False,
         "tf32": on_gpu or None,
         checkpointing: options.checkpointing == "on",
+        "disable_dropout": options.dropout == "off",
     }
-    return DPOConfig(**shared | grouped | saving | own)
+    return DPOConfig(**shared | grouped | own)
 
 
 def new_trainer(side: str, options: argparse.Namespace, folder: str) -> Any:
@@ -187,6 +190,7 @@ def new_trainer(side: str, options: argparse.Namespace, folder: str) -> Any:
     model = new_model(shape, options.attention, options.device)
     lora = LoraConfig(task_type="CAUSAL_LM", **LORA)
     if side == "ours":
+        spare_hash()
         speed_up(model)
     collate = DataCollatorForPreference(pad_token_id=0, max_length=options.length)
     return DPOTrainer(
@@ -236,17 +240,8 @@ def measure(side: str, options: argparse.Namespace, folder: str) -> dict[str, An
     from transformers import TrainerCallback
 
     ends: list[float] = []
-    steps: list[float] = []
 
     class Clock(TrainerCallback):  # type: ignore[misc]
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            wait(options.device)
-            steps.append(-time.perf_counter())
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            wait(options.device)
-            steps[-1] += time.perf_counter()
-
         def on_epoch_end(self, *_: Any, **__: Any) -> None:
             wait(options.device)
             ends.append(time.perf_counter())
@@ -258,9 +253,9 @@ def measure(side: str, options: argparse.Namespace, folder: str) -> dict[str, An
     reference = built - texts.first if texts.first else 0.0
     texts.batches.clear()
     trainer.add_callback(Clock())
-    with lean_adapters(trainer.model) if side == "ours" else nullcontext():
+    with lean_steps(trainer) if side == "ours" else nullcontext():
         loss = trainer.train().training_loss
-    seconds, stepping = ends[-1] - ends[-2], sum(steps[len(steps) // N_EPOCHS :])
+    seconds = ends[-1] - ends[-2]
     half = texts.batches[len(texts.batches) // N_EPOCHS :]
     epoch = [text for batch in half for text in batch]
     n_tokens, n_padded = sum(text[0] for text in epoch), sum(text[2] for text in epoch)
@@ -269,13 +264,11 @@ def measure(side: str, options: argparse.Namespace, folder: str) -> dict[str, An
     return {
         "seconds": seconds,
         "tokens/s": n_tokens / seconds,
-        "in steps": n_tokens / stepping,
         "5 epochs": 5 * n_tokens / (5 * seconds + reference),
         "ref s": reference,
         "set-up s": built - start - reference,
         "MFU": needed / seconds / options.peak if options.peak else None,
         "HFU": computed / seconds / options.peak if options.peak else None,
-        "MFU in steps": needed / stepping / options.peak if options.peak else None,
         "padding": 1 - n_tokens / n_padded,
         "GiB": peak_gib(options.device),
         "loss": loss,
@@ -330,23 +323,19 @@ def run(side: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def table(found: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
     title = f"{options.shape}, {options.attention}, {options.batch} x {options.accumulation} pairs a step"
-    print(
-        f"\n| {title} | tokens/s | in steps | 5 epochs | MFU | in steps | HFU | GiB | padding | ref s |\n"
-        + "|---" * 10
-        + "|"
-    )
+    print(f"\n| {title} | tokens/s | 5 epochs | MFU | HFU | GiB | padding | ref s |\n" + "|---" * 8 + "|")
     for side, each in found.items():
         if "error" in each:
-            print(f"| {side} | {each['error']} |" + " |" * 8)
+            print(f"| {side} | {each['error']} |" + " |" * 6)
             continue
-        speeds = [f"{each[name]:,.0f}" for name in ("tokens/s", "in steps", "5 epochs")]
-        shares = [f"{each[name]:.1%}" if each[name] is not None else "" for name in ("MFU", "MFU in steps", "HFU")]
+        speeds = [f"{each[name]:,.0f}" for name in ("tokens/s", "5 epochs")]
+        shares = [f"{each[name]:.1%}" if each[name] is not None else "" for name in ("MFU", "HFU")]
         cells = [*speeds, *shares, f"{each['GiB']:.1f}"]
         print(f"| {side} | {' | '.join(cells)} | {each['padding']:.1%} | {each['ref s']:.1f} |")
     if all(side in found and "error" not in found[side] for side in ("ours", "stock")):
-        names = ("tokens/s", "in steps", "5 epochs", "GiB")
+        names = ("tokens/s", "5 epochs", "GiB")
         *speeds, memory = (f"{found['ours'][name] / found['stock'][name]:.2f}" for name in names)
-        print(f"| ours / stock | {' | '.join(speeds)} | | | | {memory} | | |")
+        print(f"| ours / stock | {' | '.join(speeds)} | | | {memory} | | |")
 
 
 def parse() -> argparse.Namespace:
@@ -359,7 +348,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--settings", choices=("ours", "stock", "both"), default="both")
     parser.add_argument("--attention", default="sdpa", help="or eager, flash_attention_2, ...")
     parser.add_argument("--checkpointing", choices=("on", "off"), default="off", help="of activations; ours alone")
-    parser.add_argument("--save-steps", type=int, default=10, help="ours alone; 0: no checkpoints")
+    parser.add_argument("--dropout", choices=("on", "off"), default="off", help="of adapters; ours alone: TRL's is off")
     parser.add_argument("--peak", type=float, help="FLOP/s; default: by the device's name")
     return parser.parse_args()
 

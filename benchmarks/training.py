@@ -135,7 +135,7 @@ def length(row: dict[str, Any]) -> int:
 def measure(side: str, case: dict[str, Any], rows: list[dict[str, Any]], work: Path, seed: int) -> dict[str, float]:
     from transformers import TrainerCallback, set_seed
 
-    from dartune.speed import lean_adapters
+    from dartune.speed import lean_steps
 
     ends: list[float] = []
 
@@ -151,7 +151,7 @@ def measure(side: str, case: dict[str, Any], rows: list[dict[str, Any]], work: P
         trainer.args.train_sampling_strategy = "random"
         vars(trainer).pop("_get_train_sampler", None)  # ours
     trainer.add_callback(Clock())
-    with lean_adapters(trainer.model) if side == "ours" else nullcontext():
+    with lean_steps(trainer) if side == "ours" else nullcontext():
         loss = trainer.train().training_loss
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak, n_tokens = memory("VmHWM") - before, trainer._total_train_tokens

@@ -13,11 +13,11 @@ import torch
 from transformers import LlamaConfig, TrainerCallback
 
 from dartune import memory, training
+from dartune.adapter import lean_adapters
 from dartune.checkpoint import open_model
 from dartune.memory import CAST, Plan, advice, fastest, fitted, needed, network, planned, total
 from dartune.mistake import Mistake
 from dartune.packing import pack
-from dartune.speed import lean_adapters
 from dartune.trainers import Material
 from dartune.training import new_trainer
 from tiny_models import (

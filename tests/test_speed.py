@@ -1,96 +1,133 @@
 """What spares work in every step changes nothing else."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from dartune.speed import Added, lean_adapters
+from dartune.adapter import lean_adapters
+from dartune.speed import fuse_norms, spare_hash, speed_up, told_once
 
-SIZE = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
-IDS = torch.arange(1, 31).view(3, 10)
+SIZE = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
-def adapted(dtype: torch.dtype) -> Any:
-    """A Llama with an adapter in float32, as PEFT has it, that does something."""
+def adapted() -> Any:
     torch.manual_seed(0)
-    lora = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=2, target_modules="all-linear")
-    model = get_peft_model(LlamaForCausalLM(LlamaConfig(**SIZE)).to(dtype), lora)
-    for name, weight in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.1)
-    return model
+    lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", lora_dropout=0.5)
+    return get_peft_model(LlamaForCausalLM(LlamaConfig(**SIZE)), lora)
 
 
-def learnt(model: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Logits and the adapter's gradients."""
-    model.zero_grad()
-    logits = model(input_ids=IDS).logits
-    logits.float().square().mean().backward()
-    return logits.detach(), [each.grad for each in model.parameters() if each.requires_grad]
+class Trainer:
+    def __init__(self, model: Any, world_size: int = 1) -> None:
+        self.model, self.args = model, SimpleNamespace(world_size=world_size)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return self.model.num_parameters() * len(inputs)
 
 
-def variants(model: Any) -> set[str]:
-    found = {name for name, each in model.named_modules() if getattr(each, "lora_variant", None)}
-    assert all(each.lora_variant == {"default": Added} for name, each in model.named_modules() if name in found)
-    return found
+def modes(model: Any) -> set[bool]:
+    return {each.training for each in model.modules()}
 
 
-def test_an_adapter_added_in_one_product_learns_the_same() -> None:
-    plain, lean = adapted(torch.float32), adapted(torch.float32)
-    with lean_adapters(lean):
-        assert len(variants(lean)) == 7
-        found = learnt(lean)
-    torch.testing.assert_close(found, learnt(plain), rtol=1e-4, atol=1e-6)
+def test_modules_are_told_of_a_mode_when_it_changes() -> None:
+    model, told = adapted(), []
+    for each in model.modules():
+        plain = each.train
+        each.train = lambda mode=True, plain=plain: told.append(mode) or plain(mode)
+    del model.train
+    model.base_model.eval()  # as from_pretrained leaves it, below a model that PEFT made
+    told.clear()
+    with told_once(Trainer(model)):
+        model.train()
+        assert modes(model) == {True} and told
+        told.clear()
+        assert model.train() is model
+        assert not told
+        model.eval()
+        assert modes(model) == {False} and told
+        model.train()
+        assert modes(model) == {True}
+    assert "train" not in vars(model)
 
 
-def test_under_autocast_it_differs_by_rounding_alone() -> None:
-    exact, plain, lean = (adapted(torch.float32) for _ in range(3))
-    known = learnt(exact)[0]
+def test_parameters_and_gradients_are_the_same_as_ever() -> None:
+    model = adapted()
+    known = list(model.parameters())
+    with told_once(Trainer(model)):
+        assert all(one is another for one, another in zip(model.parameters(), known, strict=True))
+        model.train()
+        model(input_ids=torch.ones(1, 4, dtype=torch.long)).logits.sum().backward()
+        assert any(each.grad is not None for each in known)
+        for _ in range(2):
+            assert all(one is another for one, another in zip(model.parameters(), known, strict=True))
+        model.zero_grad()
+        assert all(each.grad is None for each in known)
+
+
+def test_flops_are_not_counted_and_afterwards_they_are() -> None:
+    trainer = Trainer(LlamaForCausalLM(LlamaConfig(**SIZE)))
+    with told_once(trainer):
+        assert trainer.floating_point_ops([1]) == 0
+    assert trainer.floating_point_ops([1]) > 0
+
+
+def test_several_processes_ask_each_time() -> None:
+    model = adapted()
+    with told_once(Trainer(model, world_size=2)):
+        assert not {"train", "parameters"} & set(vars(model))
+
+
+def test_the_file_of_a_reference_s_log_probabilities_is_found_by_no_other_trainer() -> None:
+    from trl.trainer import dpo_trainer
+
+    spare_hash()
+    model = adapted()
+    assert dpo_trainer.hash_module(model) != dpo_trainer.hash_module(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_fused_norm_is_the_model_s_but_for_rounding(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    norm, x = LlamaRMSNorm(32, eps=1e-3), torch.randn(2, 5, 32, dtype=dtype)
+    torch.nn.init.normal_(norm.weight)
+    norm.to(dtype)
+    known = norm(x)
+    fuse_norms(norm)
     with torch.autocast("cpu", torch.bfloat16):
-        usual = learnt(plain)[0]
-        with lean_adapters(lean):
-            found, gradients = learnt(lean)
-    assert (found - known).abs().max() < 1.5 * (usual - known).abs().max()
-    for mine, other in zip(gradients, learnt(exact)[1], strict=True):
-        assert torch.nn.functional.cosine_similarity(mine.flatten(), other.flatten(), 0) > 0.999
+        found = norm(x)
+    assert found.dtype == known.dtype
+    torch.testing.assert_close(found, known)
 
 
-def test_no_float32_copy_of_an_input_is_made() -> None:
-    model = adapted(torch.bfloat16)
-    inputs = [each for each in model.modules() if hasattr(each, "lora_dropout")]
-    seen: list[torch.dtype] = []
-    for each in inputs:
-        each.lora_dropout["default"].register_forward_pre_hook(lambda _, given: seen.append(given[0].dtype))
-    with torch.autocast("cpu", torch.bfloat16):
-        model(input_ids=IDS)
-        with lean_adapters(model):
-            model(input_ids=IDS)
-    assert seen == [torch.float32] * 7 + [torch.bfloat16] * 7
+def test_norms_of_another_formula_stay_as_they_are() -> None:
+    norm = GemmaRMSNorm(32)
+    fuse_norms(norm)
+    assert "forward" not in vars(norm)
 
 
-def test_without_autocast_as_in_a_generation_it_is_as_ever() -> None:
-    plain, lean = adapted(torch.bfloat16), adapted(torch.bfloat16)
-    with lean_adapters(lean):
-        found = lean(input_ids=IDS).logits
-    assert torch.equal(found, plain(input_ids=IDS).logits)
-
-
-def test_after_the_block_a_layer_is_as_it_was() -> None:
-    model = adapted(torch.float32)
-    with lean_adapters(model):
-        pass
-    assert not variants(model)
-    assert all(each.cast_input_dtype_enabled for each in model.modules() if hasattr(each, "cast_input_dtype_enabled"))
-    assert torch.equal(model.merge_and_unload()(input_ids=IDS).logits.isfinite(), torch.ones(3, 10, 40).bool())
-
-
-@pytest.mark.parametrize("change", [{"lora_bias": True}, {"use_dora": True}], ids=["a bias", "another variant"])
-def test_other_adapters_are_left_alone(change: dict[str, bool]) -> None:
-    lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"], **change)
-    model = get_peft_model(LlamaForCausalLM(LlamaConfig(**SIZE, attention_bias=True)), lora)
-    before = [dict(each.lora_variant) for each in model.modules() if hasattr(each, "lora_variant")]
-    with lean_adapters(model):
-        assert [each.lora_variant for each in model.modules() if hasattr(each, "lora_variant")] == before
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="kernels are fused on a GPU")
+def test_on_a_gpu_a_model_that_is_sped_up_learns_the_same() -> None:
+    ids = torch.randint(40, (4, 50), generator=torch.Generator().manual_seed(0)).cuda()
+    found = []
+    for is_fast in (False, True):
+        torch.manual_seed(0)
+        base = LlamaForCausalLM(LlamaConfig(**SIZE, pad_token_id=0)).cuda().bfloat16()
+        if is_fast:
+            speed_up(base)
+        model = get_peft_model(
+            base, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", init_lora_weights=False)
+        )
+        for i, weight in enumerate(each for name, each in model.named_parameters() if "lora_" in name):
+            torch.nn.init.normal_(weight, std=0.1, generator=torch.Generator("cuda").manual_seed(i))
+        with torch.autocast("cuda", torch.bfloat16), lean_adapters(model):
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+        logits.float().square().mean().backward()
+        found.append((logits, torch.cat([each.grad.flatten() for each in model.parameters() if each.requires_grad])))
+    (known, gradient), (logits, other) = found
+    assert (logits - known).abs().max() < 0.05 * known.abs().max()
+    assert torch.nn.functional.cosine_similarity(gradient, other, 0) > 0.999

@@ -12,6 +12,7 @@ from typing import Any
 
 SCORING = {"input_ids", "attention_mask", "use_cache"}  # TRL's arguments, where no cache is filled
 NAME = "packed"  # of the attention, as transformers calls it
+WORTH = 1 / 32  # of the tokens; a beginning that spares fewer is left in each text, where its keys need no copies
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,9 @@ class Layout:
     """Where the tokens of texts (n, tokens) lie in a row of n_row tokens, the common beginning first.
 
     source: (n_row,) places in the flattened texts. target: (n * tokens,) places in the row; of padding, any. positions:
-    (1, n_row). keys: places in the row of what the beginning and each text read, one after the other. sizes, n_keys:
-    tokens of each in the row and in keys; ends: where each ends there, counted from 0, (2, n + 2).
+    (1, n_row). keys: places in the row of what the beginning and each text read, one after the other; None where these
+    are the row's. sizes, n_keys: tokens of each in the row and in keys; ends: where each ends there, counted from 0,
+    (2, n + 2).
     """
 
     source: Any
@@ -74,7 +76,7 @@ def read(plain: Any, input_ids: Any, attention_mask: Any) -> Any:
         use_cache=False,
         layout=layout,
     )
-    hidden = found.last_hidden_state[0].index_select(0, layout.target)
+    hidden = found.last_hidden_state.squeeze(0).index_select(0, layout.target)
     return type(found)(last_hidden_state=hidden.view(*input_ids.shape, -1))
 
 
@@ -82,21 +84,31 @@ def lay_out(input_ids: Any, attention_mask: Any) -> Layout:
     import torch
 
     n, n_tokens = input_ids.shape
-    is_own = attention_mask.bool()
+    is_own, device = attention_mask.bool(), input_ids.device
     begun = common(input_ids, is_own)
+    begun = begun if begun * (n - 1) > WORTH * int(is_own.sum()) else 0
     is_own[:, :begun] = False
     own = is_own.flatten().nonzero().squeeze(1)
-    start = torch.arange(begun, device=own.device)
-    source = torch.cat([start, own])
-    target = torch.zeros(n * n_tokens, dtype=torch.long, device=own.device)
-    target[own] = torch.arange(begun, len(source), device=own.device)
+    n_row, start = begun + len(own), torch.arange(begun, device=device)
+    n_more = n_filling(n_row, device.type)
+    target = torch.arange(n * n_tokens, device=device) % n_row  # padding's are spread, as their gradients are added up
+    target[own] = torch.arange(begun, n_row, device=device)
     target.view(n, n_tokens)[:, :begun] = start
-    sizes = [begun, *is_own.sum(1).tolist()]
-    texts = torch.split(torch.arange(len(source), device=own.device), sizes)[1:]
-    keys = torch.cat([start, *(each for text in texts for each in (start, text))])
-    n_keys = [begun, *(begun + size for size in sizes[1:])]
-    ends = torch.tensor([[0, *sizes], [0, *n_keys]], device=own.device).cumsum(1, dtype=torch.int32)
+    sizes = [begun, *is_own.sum(1).tolist(), n_more]
+    texts = torch.split(torch.arange(n_row, device=device), sizes[:-1])[1:]
+    filling = torch.arange(n_more, device=device)  # of tokens that are there, read by themselves and used by none
+    keys = torch.cat([start, *(each for text in texts for each in (start, text)), n_row + filling]) if begun else None
+    n_keys = [begun, *(begun + size for size in sizes[1:-1]), n_more]
+    ends = torch.tensor([[0, *sizes], [0, *n_keys]], device=device).cumsum(1, dtype=torch.int32)
+    source = torch.cat([start, own, filling])
     return Layout(source, target, (source % n_tokens)[None], keys, sizes, n_keys, ends)
+
+
+def n_filling(n_row: int, device: str) -> int:
+    """Tokens that fill a row up to one of few lengths, on a GPU, where with each new length cuBLAS chooses kernels anew
+    for each product: to a multiple of a power of two that is a 32nd to a 64th of it.
+    """
+    return -n_row % (1 << max(0, n_row.bit_length() - 6)) if device == "cuda" else 0
 
 
 def common(input_ids: Any, is_read: Any) -> int:
@@ -117,10 +129,11 @@ def attend(
     if layout is None:
         found: tuple[Any, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return found
-    query, key, value = (each[0].transpose(0, 1) for each in (query, key, value))  # (tokens, heads, width)
-    keys, values = key.index_select(0, layout.keys), value.index_select(0, layout.keys)
+    query, key, value = (each.squeeze(0).transpose(0, 1) for each in (query, key, value))  # (tokens, heads, width)
+    if layout.keys is not None:
+        key, value = key.index_select(0, layout.keys), value.index_select(0, layout.keys)
     how = at_once if query.is_cuda and torch.is_autocast_enabled("cuda") else one_by_one
-    return how(query, keys, values, layout, kwargs["scaling"])[None], None
+    return how(query, key, value, layout, kwargs["scaling"])[None], None
 
 
 def at_once(query: Any, keys: Any, values: Any, layout: Layout, scale: float) -> Any:

@@ -1,13 +1,20 @@
-"""Speed: what spares work in every step of a training and leaves its results as they are, but for rounding."""
+"""Speed: what spares work in every step of a training and leaves its results as they are, but for rounding.
+
+Adapters have a module of their own, adapter.py.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
+from uuid import uuid4
 
 from dartune.packing import pack
 
 TILE = (4096, 32768)  # tokens and words of the head's logits that TRL holds at once: trl/kernels/chunked_logprob.py
+
+NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")  # that are torch's; Gemma's adds 1
 
 
 def speed_up(model: Any) -> None:
@@ -18,57 +25,30 @@ def speed_up(model: Any) -> None:
 
 
 def fuse(model: Any) -> None:
-    """On a GPU, one kernel for each norm, rotation and feed-forward activation: Liger's (arXiv 2410.10989), if it is
-    installed. Its loss is not taken: TRL has its own.
+    """On a GPU, one kernel for each norm, torch's, and, where Liger is installed (arXiv 2410.10989), for each rotation
+    and feed-forward activation. Its loss is not taken, as TRL has its own, nor its norms, which take twice as long.
     """
     import torch
-    from transformers.integrations.liger import apply_liger_kernel
 
-    if torch.cuda.is_available() and find_spec("liger_kernel"):
-        apply_liger_kernel(model, {"fused_linear_cross_entropy": False})
+    if not torch.cuda.is_available():
+        return
+    if find_spec("liger_kernel"):
+        from transformers.integrations.liger import apply_liger_kernel
 
-
-@contextmanager
-def lean_adapters(model: Any) -> Iterator[None]:
-    """A block where adapters do less. They take their inputs as autocast has them, in bf16, where PEFT would make
-    float32 of each, which autocast undoes and the backward pass keeps; and they are added in one product.
-    """
-    from peft.tuners.lora import Linear
-
-    layers = [each for each in model.modules() if isinstance(each, Linear) and is_plain(each)]
-    for layer in layers:
-        layer.cast_input_dtype_enabled = False
-        layer.lora_variant |= dict.fromkeys(layer.lora_A, Added)  # also of the adapter that is the reference
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.cast_input_dtype_enabled = True
-            layer.lora_variant.clear()
+        apply_liger_kernel(model, {"fused_linear_cross_entropy": False, "rms_norm": False})
+    fuse_norms(model)
 
 
-def is_plain(layer: Any) -> bool:
-    """Whether the adapter is two products, of weights that are here: ZeRO's third stage fetches them by module."""
-    outer = [each for each in layer.lora_B.values() if hasattr(each.weight, "ds_id") or each.bias is not None]
-    return not layer.lora_variant and not outer
+def fuse_norms(model: Any) -> None:
+    import torch
+    from torch.nn.functional import rms_norm
 
+    def normed(norm: Any, x: Any) -> Any:
+        with torch.autocast(x.device.type, enabled=False):  # which would have it give float32
+            return rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
-class Added:
-    """PEFT's variant of a layer that adds its adapter to the result in one product, where it has three operations.
-
-    PEFT says that variants may change between its versions; requirements.in pins it.
-    """
-
-    @staticmethod
-    def forward(layer: Any, active_adapter: str, x: Any, result: Any, **_: Any) -> Any:
-        import torch
-
-        dropout, scale = layer.lora_dropout[active_adapter], layer.scaling[active_adapter]
-        a, b = layer.lora_A[active_adapter], layer.lora_B[active_adapter]
-        if result.dtype != a.weight.dtype and not torch.is_autocast_enabled(x.device.type):  # while it writes
-            return result + b(a(dropout(x.to(a.weight.dtype)))) * scale
-        inner = a(dropout(x)).flatten(0, -2)
-        return torch.addmm(result.flatten(0, -2), inner, b.weight.t(), alpha=scale).view_as(result)
+    for norm in (each for each in model.modules() if type(each).__name__ in NORMS):
+        norm.forward = partial(normed, norm)
 
 
 def fit_tile(model: Any) -> None:
@@ -78,3 +58,48 @@ def fit_tile(model: Any) -> None:
     from trl.trainer import utils
 
     utils._CHUNKED_LOGPROB_CHUNK_SIZE = min(TILE[1], model.config.get_text_config().vocab_size)
+
+
+def spare_hash() -> None:
+    """Before a DPOTrainer is made: have TRL not hash all weights, which takes minutes for eight billions of them. By
+    that it names a file of the reference's log-probabilities, in a folder that ends with the process.
+    """
+    from trl.trainer import dpo_trainer
+
+    dpo_trainer.hash_module = lambda module: uuid4().hex
+
+
+@contextmanager
+def lean_steps(trainer: Any) -> Iterator[None]:
+    """A block where the trainer's steps do less, about their adapters (adapter.py) and about what they were told."""
+    from dartune.adapter import lean_adapters
+
+    with lean_adapters(trainer.model), told_once(trainer):
+        yield
+
+
+@contextmanager
+def told_once(trainer: Any) -> Iterator[None]:
+    """A block where no step goes through all modules, of which a PEFT model has hundreds, to hear again whether they
+    are in training, what their parameters are and how many FLOPs a batch needs (0 here; nobody reads it). On a GPU
+    that is a tenth of a step. Several processes replace parameters, and do without.
+    """
+    if trainer.args.world_size > 1:
+        yield
+        return
+    model, known, mode = trainer.model, list[Any](), None
+    train, parameters = model.train, model.parameters
+
+    def set_mode(wanted: bool = True) -> Any:
+        nonlocal mode
+        if mode is not wanted:
+            mode, known[:] = wanted, parameters()
+            train(wanted)
+        return model
+
+    model.train, model.parameters = set_mode, lambda recurse=True: iter(known) if known else parameters(recurse)
+    trainer.floating_point_ops = lambda inputs: 0
+    try:
+        yield
+    finally:
+        del model.train, model.parameters, trainer.floating_point_ops

@@ -19,7 +19,7 @@ from dartune.journal import publish
 from dartune.launch import is_main
 from dartune.mistake import Mistake, nearest
 from dartune.referee import Referee
-from dartune.speed import speed_up
+from dartune.speed import spare_hash, speed_up
 from dartune.task import Task
 
 SAVE_STEPS = 10  # a killed training loses fewer steps than this, unless they are quick and saving is slow
@@ -89,6 +89,7 @@ def dpo(
     """
     from trl import DPOConfig, DPOTrainer
 
+    spare_hash()
     settings = arguments(
         DPOConfig,
         material,
@@ -215,11 +216,18 @@ def arguments(config: Any, material: Material, **own: Any) -> Any:
     import torch
 
     on_gpu = torch.cuda.is_available()
-    hardware = {"use_cpu": not on_gpu, "bf16": on_gpu, "tf32": on_gpu or None, "dataloader_pin_memory": on_gpu}
+    hardware = {
+        "use_cpu": not on_gpu,
+        "bf16": on_gpu,
+        "tf32": on_gpu or None,
+        "dataloader_pin_memory": on_gpu,
+        "accelerator_config": {"non_blocking": on_gpu},  # the next batch is made while the GPU works on the last
+    }
     fixed = {
         "output_dir": str(material.work),
         "activation_checkpointing": False,
         "logging_steps": LOG_STEPS,
+        "logging_nan_inf_filter": False,  # training.py stops at them; to look once more, the host would wait for a GPU
         "logging_first_step": True,  # a shorter training has a curve too: no commit holds an empty folder
         "save_steps": SAVE_STEPS,
         "save_total_limit": 1,

@@ -21,7 +21,7 @@ from dartune.pairs import in_form
 from dartune.referee import Referee
 from dartune.reward import text
 from dartune.sandbox import LIBC
-from dartune.speed import lean_adapters
+from dartune.speed import lean_steps
 from dartune.task import Task
 from dartune.trainers import ONLINE, SPLIT, TRAINERS, Lora, Material
 from dartune.watch import Probe, Watching, diverged
@@ -104,7 +104,7 @@ def write_tuned(
         material = replace(material, common=common | saving)
         trainer = new_trainer(material, method, options, plots)
         looker = watched(trainer, material, judges.get(watch["split"]), watch, seed)
-        with lean_adapters(trainer.model):
+        with lean_steps(trainer):
             trainer.train(resume_from_checkpoint=agreed(lambda: journal.last_checkpoint(work)))
         is_last = looker is None or looker.kept_step() is None
         final = trainer.evaluate() if trainer.eval_dataset is not None and is_last else {}
@@ -166,7 +166,7 @@ def refuse_others(rows: list[dict[str, Any]], base: Path) -> None:
 
 def sources() -> list[Path]:
     """The files whose text decides a training: its checkpoints are of no use once one of them has changed."""
-    names = ("training", "trainers", "speed", "packing", "reward", "watch", "watcher")
+    names = ("training", "trainers", "speed", "packing", "adapter", "reward", "watch", "watcher")
     return [Path(__file__).with_name(f"{name}.py") for name in names]
 
 
