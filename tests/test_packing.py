@@ -52,7 +52,7 @@ def read_by(backbone: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, i
 def loss(of: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Something that depends on the logits of each token but the padding's, called as trainers call it."""
     logits = of(**batch, use_cache=False).logits
-    weights = torch.linspace(-1, 1, logits.numel()).double().view_as(logits)
+    weights = torch.linspace(-1, 1, logits.numel(), device=logits.device).double().view_as(logits)
     return (logits * weights * batch["attention_mask"][..., None]).sum()
 
 

@@ -1,7 +1,7 @@
 """Adapters in training: layers that read the same input, with LoRA, as one operation.
 
 PEFT has three operations for an adapter beside its layer's product, and autograd adds up what each of them says of the
-input. On a GPU these passes over memory take a third of a step. Here each product adds to the one before, queries,
+input: passes over memory, which on a GPU take a sixth of a step. Here each product adds to the one before; queries,
 keys and values share theirs, and what dropout lets through is computed again. Results are the same but for rounding.
 """
 

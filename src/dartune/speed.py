@@ -13,7 +13,6 @@ from uuid import uuid4
 from dartune.packing import pack
 
 TILE = (4096, 32768)  # tokens and words of the head's logits that TRL holds at once: trl/kernels/chunked_logprob.py
-
 NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")  # that are torch's; Gemma's adds 1
 
 
@@ -81,8 +80,8 @@ def lean_steps(trainer: Any) -> Iterator[None]:
 @contextmanager
 def told_once(trainer: Any) -> Iterator[None]:
     """A block where no step goes through all modules, of which a PEFT model has hundreds, to hear again whether they
-    are in training, what their parameters are and how many FLOPs a batch needs (0 here; nobody reads it). On a GPU
-    that is a tenth of a step. Several processes replace parameters, and do without.
+    are in training, what their parameters are and how many FLOPs a batch needs (0 here; nobody reads it). A GPU waits
+    meanwhile. Several processes replace parameters, and do without.
     """
     if trainer.args.world_size > 1:
         yield
