@@ -10,14 +10,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, get_args
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from dartune import trainers, training, watcher
+from dartune import trainers, training
 from dartune.checkpoint import open_model, open_tokenizer, revision
 from dartune.curve import Progress
 from dartune.embedded import new_network, train_tokenizer
@@ -263,7 +262,6 @@ def test_a_training_shorter_than_a_log_step_has_a_curve_too(base: Path, pairs: P
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
 from dartune import trainers
 from dartune.curve import Progress
@@ -490,22 +488,3 @@ def test_a_full_disk_is_told_in_one_line_and_the_old_model_outlives_it(
     for name in ("tuned", "whole"):
         tune(base, pairs, name)
     assert_same("tuned", "whole")
-
-
-def test_a_checkpoint_that_takes_long_waits_until_ten_times_that_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, saved = 0.0, []
-    monkeypatch.setattr(watcher.time, "monotonic", lambda: now)
-    saving, patient = watcher.Saving(), SimpleNamespace(load_best_model_at_end=True)
-    for seconds, cost in ((1, 0.4), (1, 2.0), (19, 2.0), (2, 2.0), (1, 0.1)):
-        now += seconds
-        control = SimpleNamespace(should_save=True)
-        saving.on_step_end(SimpleNamespace(load_best_model_at_end=False), None, control)
-        saving.on_log(None, None, control)
-        saved.append(control.should_save)
-        if control.should_save:
-            now += cost
-            saving.on_save(None, None, control)
-    assert saved == [True, True, False, True, False]
-    control = SimpleNamespace(should_save=True)
-    saving.on_step_end(patient, None, control)
-    assert control.should_save  # a look at the held-out pairs needs its checkpoint

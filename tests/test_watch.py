@@ -5,10 +5,12 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from dartune import watcher
 from dartune.checkpoint import open_model, open_tokenizer
 from dartune.generation import Sampling, start_seed
 from dartune.local import Local
@@ -213,3 +215,22 @@ def test_the_best_model_before_a_collapse_may_be_one_on_the_way(base: Path, vali
     kept = open_model(base, Path("tuned")).eval()
     again = Probe(validation, open_tokenizer(base), [], watch, Sampling(1.0, 0.95, 32), 0).measure(kept)  # type: ignore[arg-type]
     assert (again["mean"], again["validity"]) == (best["mean"], best["validity"])
+
+
+def test_a_checkpoint_that_takes_long_waits_until_ten_times_that_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, saved = 0.0, []
+    monkeypatch.setattr(watcher.time, "monotonic", lambda: now)
+    saving, patient = watcher.Saving(), SimpleNamespace(load_best_model_at_end=True)
+    for seconds, cost in ((1, 0.4), (1, 2.0), (19, 2.0), (2, 2.0), (1, 0.1)):
+        now += seconds
+        control = SimpleNamespace(should_save=True)
+        saving.on_step_end(SimpleNamespace(load_best_model_at_end=False), None, control)
+        saving.on_log(None, None, control)
+        saved.append(control.should_save)
+        if control.should_save:
+            now += cost
+            saving.on_save(None, None, control)
+    assert saved == [True, True, False, True, False]
+    control = SimpleNamespace(should_save=True)
+    saving.on_step_end(patient, None, control)
+    assert control.should_save  # a look at the held-out pairs needs its checkpoint
