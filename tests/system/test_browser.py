@@ -4,10 +4,11 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, TimeoutError, expect
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -53,8 +54,13 @@ def start(box: Box, page: Page, name: str, **overrides: object) -> None:
     if overrides:
         page.get_by_role("button", name="dict").click()  # the only parameter that can be one
         page.locator("textarea").fill(json.dumps({name.replace("_", "."): value for name, value in overrides.items()}))
-    page.get_by_role("button", name="Submit").click()
-    page.get_by_role("link", name=name, exact=True).first.click()
+    submit, run = page.get_by_role("button", name="Submit"), page.get_by_role("link", name=name, exact=True).first
+    submit.click()
+    with suppress(TimeoutError):
+        run.wait_for(timeout=30_000)  # the server answers in a quarter of a second, and the form gives way to the run
+    if submit.is_visible() and submit.is_enabled():
+        submit.click()  # on a busy machine a click came to nothing once
+    run.click()
 
 
 def expect_state(page: Page, name: str) -> None:
