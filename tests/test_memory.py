@@ -17,7 +17,7 @@ from dartune.adapter import lean_adapters
 from dartune.checkpoint import open_model
 from dartune.memory import CAST, Plan, advice, fastest, fitted, needed, network, planned, total
 from dartune.mistake import Mistake
-from dartune.packing import pack
+from dartune.packing import n_filling, pack
 from dartune.trainers import Material
 from dartune.training import new_trainer
 from tiny_models import (
@@ -174,6 +174,13 @@ def test_autocast_keeps_no_more_than_is_estimated_without_checkpoints(base: Path
     estimated = memory.activations(replace(there, is_checkpointed=False)) * 2 / 3  # without the backward pass's layer
     assert estimated / CAST < found < estimated
     assert memory.activations(replace(there, is_checkpointed=True)) < found
+
+
+def test_what_fills_a_row_up_on_a_gpu_is_counted(llama_8b: Path) -> None:
+    there = plan(llama_8b, [2048], own=20001, lora=BIG)
+    n = memory.n_tokens(there)
+    assert n == there.prompt + there.n_rows * there.own
+    assert memory.n_tokens(replace(there, on_gpu=True)) == n + n_filling(n, "cuda") > n
 
 
 def test_a_gpu_with_room_keeps_activations_and_one_without_computes_them_again(llama_8b: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from dartune.checkpoint import LoadIn, location, quiet
 from dartune.launch import SHARDED, Launch
 from dartune.mistake import Mistake
-from dartune.packing import is_packable
+from dartune.packing import is_packable, n_filling
 from dartune.speed import TILE
 from dartune.trainers import ONLINE, Lora, Material
 from dartune.watch import BATCH, LOGITS, Watching
@@ -165,8 +165,11 @@ def n_sequences(plan: Plan) -> int:
 
 
 def n_tokens(plan: Plan) -> int:
-    """Tokens of a step at most: the prompt once and no padding, or all texts as long as the longest."""
-    return plan.prompt + plan.n_rows * plan.own if plan.network.is_packed else n_sequences(plan) * plan.length
+    """Tokens of a step at most: the prompt once, no padding and what fills a row up, or all texts as the longest."""
+    if not plan.network.is_packed:
+        return n_sequences(plan) * plan.length
+    n = plan.prompt + plan.n_rows * plan.own
+    return n + n_filling(n, "cuda" if plan.on_gpu else "cpu")
 
 
 def activations(plan: Plan) -> float:

@@ -84,9 +84,9 @@ def lay_out(input_ids: Any, attention_mask: Any) -> Layout:
     import torch
 
     n, n_tokens = input_ids.shape
-    is_own, device = attention_mask.bool(), input_ids.device
+    is_own, device, whole = attention_mask.bool(), input_ids.device, attention_mask.sum(1).tolist()
     begun = common(input_ids, is_own)
-    begun = begun if begun * (n - 1) > WORTH * int(is_own.sum()) else 0
+    begun = begun if begun * (n - 1) > WORTH * sum(whole) else 0
     is_own[:, :begun] = False
     own = is_own.flatten().nonzero().squeeze(1)
     n_row, start = begun + len(own), torch.arange(begun, device=device)
@@ -94,7 +94,7 @@ def lay_out(input_ids: Any, attention_mask: Any) -> Layout:
     target = torch.arange(n * n_tokens, device=device) % n_row  # padding's are spread, as their gradients are added up
     target[own] = torch.arange(begun, n_row, device=device)
     target.view(n, n_tokens)[:, :begun] = start
-    sizes = [begun, *is_own.sum(1).tolist(), n_more]
+    sizes = [begun, *(size - begun for size in whole), n_more]
     texts = torch.split(torch.arange(n_row, device=device), sizes[:-1])[1:]
     filling = torch.arange(n_more, device=device)  # of tokens that are there, read by themselves and used by none
     keys = torch.cat([start, *(each for text in texts for each in (start, text)), n_row + filling]) if begun else None

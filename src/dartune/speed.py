@@ -60,8 +60,8 @@ def fit_tile(model: Any) -> None:
 
 
 def spare_hash() -> None:
-    """Before a DPOTrainer is made: have TRL not hash all weights, which takes minutes for eight billions of them. By
-    that it names a file of the reference's log-probabilities, in a folder that ends with the process.
+    """Before a DPOTrainer is made: have TRL not hash all weights, over 80 s for eight billions of them. By that it
+    names a file of the reference's log-probabilities, in a folder that ends with the process.
     """
     from trl.trainer import dpo_trainer
 
