@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import dvc.api
 from experiments import existing, run
 
-from dartune.evidence import t_text
+from dartune.evaluation.statistics import t_text
 
 STRATEGIES = ("dar", "dar_behaviour", "uniform", "top_k", "evotune", "shuffled")
 # The first strategy of each seed comes first: it makes the seed's pool, which the others find in the run cache.

@@ -12,9 +12,9 @@ import sys
 import time
 from importlib import import_module
 
-from dartune import sandbox
-from dartune.task import Task
-from dartune.worker import WARM, Bench, answer, fix_chance
+from dartune.referee import sandbox
+from dartune.referee.worker import WARM, WorkerState, answer, fix_chance
+from dartune.tasks.task import Task
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     os.sched_setaffinity(0, {core})
     for name in WARM.split():
         import_module(name)
-    bench = Bench(task, task.instances(split))
+    bench = WorkerState(task, task.instances(split))
     programs = json.load(sys.stdin)
     fix_chance()
     gc.collect()

@@ -2,7 +2,7 @@
 
 `make chaos`, or: python benchmarks/chaos.py --seed 0 --kills 32 --full 3 [TASK ...]. One copy of the working tree runs
 undisturbed; others are killed at random, or while something is being written, and are run again until they complete;
-then all that stages made, dvc.lock first, must be equal but for metrics/cost, and nothing may be left behind. Needs
+then all that stages made, dvc.lock first, must be equal but for metrics/resources, and nothing may be left behind. Needs
 Linux; the full disk is a small tmpfs, which only root can mount.
 """
 
@@ -182,7 +182,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {
         name: hashlib.sha256(file.read_bytes()).hexdigest()
         for name, file in names.items()
-        if not name.startswith("metrics/cost") and "__pycache__" not in name
+        if not name.startswith("metrics/resources") and "__pycache__" not in name
     }
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from random import Random
 
 from dartune import params
-from dartune.generation import Sampling
-from dartune.judgement import judge
-from dartune.local import Local
-from dartune.prompts import OPERATIONS
-from dartune.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
-from dartune.rewriting import Rewriting
-from dartune.task import Task
+from dartune.base_model.rewriting import Rewriting
+from dartune.models.backend import Sampling
+from dartune.models.transformers_backend import TransformersBackend
+from dartune.pool.prompts import OPERATIONS
+from dartune.referee.completions import judge
+from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
+from dartune.tasks.task import Task
 
 SEED, N_PROMPTS, N_PLAIN = 1000, 600, 300
 SAMPLING = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=256)
@@ -28,13 +28,13 @@ PARENT = re.compile(r"```python\n(.*?)```", re.DOTALL)
 def main() -> None:
     print("| task | operation | n | valid | child | grammar's child | random program | copies |")
     print("|---|---|---|---|---|---|---|---|")
-    local = Local(Path("models/base"))
+    local = TransformersBackend(Path("models/base"))
     for name in params.read()["tasks"]:
         for row in rows(local, Task(name)):
             print(f"| {name} | " + " | ".join(row) + " |", flush=True)
 
 
-def rows(local: Local, task: Task) -> list[list[str]]:
+def rows(local: TransformersBackend, task: Task) -> list[list[str]]:
     rewriting = Rewriting(task.name, SEED)
     examples = [rewriting.example() for _ in range(N_PROMPTS)]
     prompts = [prompt for prompt, _, _ in examples] + [task.prompt] * N_PLAIN

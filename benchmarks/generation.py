@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from dartune.generation import Sampling
-from dartune.local import Local, ends_of_turn
-from dartune.rewriting import Rewriting
-from dartune.task import Task
+from dartune.base_model.rewriting import Rewriting
+from dartune.models.backend import Sampling
+from dartune.models.transformers_backend import TransformersBackend, ends_of_turn
+from dartune.tasks.task import Task
 
 BASE = Path("models/base")
 TASK = "tsp_construct"
@@ -25,7 +25,7 @@ SAMPLING = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=256)
 
 def main() -> None:
     torch.set_num_threads(1)
-    local = Local(BASE)
+    local = TransformersBackend(BASE)
     rewriting = Rewriting(TASK, 1)
     workloads = {
         "one prompt": [Task(TASK).prompt] * N_PROMPTS,
@@ -57,12 +57,12 @@ def rate(write: Callable[[int], int], seed: int) -> float:
     return write(seed) / (time.perf_counter() - start)
 
 
-def ours(local: Local, prompts: list[str], seed: int) -> int:
+def ours(local: TransformersBackend, prompts: list[str], seed: int) -> int:
     return sum(completion.n_tokens for completion in local.complete(prompts, seed=seed, sampling=SAMPLING))
 
 
 @torch.inference_mode()
-def plain(local: Local, prompts: list[str], seed: int, size: int) -> int:
+def plain(local: TransformersBackend, prompts: list[str], seed: int, size: int) -> int:
     model, tokenizer = local.model, local.tokenizer
     torch.manual_seed(seed)
     n_tokens, ends = 0, torch.tensor(ends_of_turn(model))

@@ -45,7 +45,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # not installed where it runs
 
-from dartune.speed import lean_steps, spare_hash, speed_up
+from dartune.training.patches import lean_steps, spare_hash, speed_up
 
 LLAMA = {"vocab_size": 128256, "num_attention_heads": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-5}
 LLAMA |= {"max_position_embeddings": 131072}

@@ -38,7 +38,7 @@ def write_model(folder: Path, sizes: tuple[int, ...]) -> Path:
     """A Llama of random weights with the embedded model's tokenizer, in the base folder's form."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from dartune.checkpoint import open_tokenizer
+    from dartune.models.checkpoint import open_tokenizer
 
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
     tokenizer = open_tokenizer(ROOT / "models/base")
@@ -52,8 +52,8 @@ def write_model(folder: Path, sizes: tuple[int, ...]) -> Path:
 
 def rows(base: Path, n: int) -> list[dict[str, Any]]:
     """Pairs of which the longer side has LENGTH tokens; TRL cuts what is more."""
-    from dartune.checkpoint import answer, open_tokenizer, prompt_ids, render
-    from dartune.task import Task
+    from dartune.models.checkpoint import answer, open_tokenizer, prompt_ids, render
+    from dartune.tasks.task import Task
 
     tokenizer, task = open_tokenizer(base), Task(TASK)
     n_prompt = len(prompt_ids(tokenizer, task.prompt))
@@ -65,7 +65,7 @@ def rows(base: Path, n: int) -> list[dict[str, Any]]:
 
 def options(method: str) -> dict[str, Any]:
     """Those of the embedded preset, for a few steps."""
-    from dartune import trainers
+    from dartune.training import trainers
 
     own = trainers.options(method, ROOT / "params.yaml")
     few = {"num_train_epochs": 1, "per_device_train_batch_size": N_ROWS, "n_completions": 2 * N_ROWS}
@@ -79,10 +79,10 @@ def child(name: str, folder: Path) -> None:
     import trl.trainer.rloo_trainer
     import trl.trainer.sft_trainer  # noqa: F401
 
-    from dartune import memory
-    from dartune.local import Local  # noqa: F401
-    from dartune.trainers import Material
-    from dartune.training import new_trainer
+    from dartune.models.transformers_backend import TransformersBackend  # noqa: F401
+    from dartune.training import memory
+    from dartune.training.train import new_trainer
+    from dartune.training.trainers import TrainingInputs
 
     sizes, method, with_lora = CASES[name]
     base = folder / "model" if sizes else ROOT / "models/base"
@@ -92,7 +92,7 @@ def child(name: str, folder: Path) -> None:
     lora: Any = LORA if with_lora else None
     shown = Shown(N_ROWS)
     own = (lora, None, LENGTH, None, common, drawn, shown)
-    material = Material(TASK, rows(base, 2 * N_ROWS), base, None, folder / "work", *own)  # type: ignore[arg-type]
+    material = TrainingInputs(TASK, rows(base, 2 * N_ROWS), base, None, folder / "work", *own)  # type: ignore[arg-type]
     watch: Any = {"n_times": 0, "n_samples": 1}
     need = memory.needed(memory.planned(material, method, options(method), watch, None))
     before = resident()
@@ -105,12 +105,12 @@ class Shown:
     """A referee that judges nothing."""
 
     def __init__(self, n: int) -> None:
-        from dartune.task import Task
+        from dartune.tasks.task import Task
 
         self.task = Task(TASK)
 
     def judge(self, programs: list[str]) -> list[Any]:
-        from dartune.verdict import Verdict
+        from dartune.programs.verdict import Verdict
 
         return [Verdict("syntax", "") for _ in programs]
 

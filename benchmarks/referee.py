@@ -25,18 +25,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
-from dartune import panel
-from dartune.referee import Referee
-from dartune.task import Task
-from dartune.worker import load
+from dartune.referee import worker_pool
+from dartune.referee.referee import Referee
+from dartune.referee.worker import load
+from dartune.tasks.task import Task
 
 TASKS = ("admissible_set", "tsp_construct", "cvrp_construct")
 N, ROUNDS, WORKERS, SPLIT = 200, 5, 2, "llm4ad"
-CORES = panel.cores()
+CORES = worker_pool.cores()
 
 
 def decide(task: str, instances: list, program: str) -> list:
-    rule = Task(task).rule
+    rule = Task(task).rollout
     function = load(program, rule.FUNCTION, rule.N_ARGUMENTS)
     return [rule.decide(function, instance) for instance in instances]
 
@@ -97,7 +97,7 @@ def by_referee(task: str, programs: list[str]) -> float:
 
 
 def evaluate(task: str, instances: list, program: str, queue: multiprocessing.SimpleQueue) -> None:
-    referee = Task(task).referee
+    referee = Task(task).cost
     queue.put(referee.settle(referee.prepare(instances), [as_array(d) for d in decide(task, instances, program)])[0])
 
 
@@ -138,7 +138,7 @@ def spread(values: list[float], digits: int) -> str:
 
 
 def main() -> None:
-    panel.cores = lambda: CORES[:WORKERS]
+    worker_pool.cores = lambda: CORES[:WORKERS]
     print(f"{N} programs, {ROUNDS} rounds, {WORKERS} workers, split {SPLIT}: median (range)\n")
     columns = ("task", "programs", "own ms each", "referee, per s", "wall x workers / own", "forks / own")
     print(f"| {' | '.join(columns)} | a process each, per s |")

@@ -12,7 +12,7 @@ import numpy as np
 from pyvrp import Model
 from pyvrp.stop import MaxRuntime
 
-from dartune.task import TASKS, Task
+from dartune.tasks.task import TASKS, Task
 
 SCALE = 1e6  # PyVRP's distances are integers
 SECONDS_PER_NODE = 0.08
@@ -28,7 +28,7 @@ def reference(task: str, split: str, number: int) -> float:
     stop = MaxRuntime(SECONDS_PER_NODE * len(distances))
     routes = problem(distances, demands, capacity).solve(stop, seed=1, display=False).best.routes()
     walk = [node for route in routes for node in (0, *visited(route))]
-    return float(Task(task).referee.settle(instance, walk)[0])
+    return float(Task(task).cost.settle(instance, walk)[0])
 
 
 def visited(route) -> list[int]:

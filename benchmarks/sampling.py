@@ -24,8 +24,8 @@ from pathlib import Path
 
 import duckdb
 
+from dartune.pairs.sample import write_sample
 from dartune.params import section
-from dartune.sampling import write_sample
 
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 STRATEGIES = ("dar", "dar_behaviour")

@@ -14,15 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from dartune import figures, journal, params
-from dartune.contest import Runs, by_seed, in_equal_time, outcomes, summary
-from dartune.evidence import t_text
-from dartune.exploration import explore, options
-from dartune.generation import Sampling
-from dartune.local import Local
-from dartune.proposal import SAMPLE, methods
-from dartune.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
-from dartune.task import Task
+from dartune import params
+from dartune.evaluation.search import Runs, by_seed, in_equal_time, outcomes, summary
+from dartune.evaluation.statistics import t_text
+from dartune.files import batches
+from dartune.models.backend import Sampling
+from dartune.models.transformers_backend import TransformersBackend
+from dartune.pool.ask_tell import SAMPLE, methods
+from dartune.pool.search_loop import explore, options
+from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
+from dartune.report import plots
+from dartune.tasks.task import Task
 
 BASE = Path("models/base")
 GUIDE, HELD_OUT = "validation", "test"
@@ -51,13 +53,13 @@ def main() -> None:
             for method in methods()
         }
     PLOT.parent.mkdir(exist_ok=True)
-    colours = "".join(f"{name[4:-1]}:{colour};" for colour, name in figures.PAINT.items() if name.startswith("var("))
-    drawn = figures.method_curves("search methods", curves)  # painted with a page's colours, and here is no page
+    colours = "".join(f"{name[4:-1]}:{colour};" for colour, name in plots.PAINT.items() if name.startswith("var("))
+    drawn = plots.method_curves("search methods", curves)  # painted with a page's colours, and here is no page
     PLOT.write_text(drawn.replace("<svg", f'<svg style="{colours}background:white"', 1))
 
 
 def searched(task: Task, n_evaluations: int, seeds: list[int]) -> Runs:
-    backend = Local(BASE)
+    backend = TransformersBackend(BASE)
     found: Runs = {}
     with Referee(task, GUIDE, **LIMITS) as referee:
         for method in methods():
@@ -72,7 +74,7 @@ def searched(task: Task, n_evaluations: int, seeds: list[int]) -> Runs:
                 size=None,
                 seeds=seeds,
                 sampling=SAMPLING,
-                work=journal.WORK / "methods" / task.name / "found",
+                work=batches.WORK / "methods" / task.name / "found",
             )
             found |= {(method, "base", seed): own for seed, own in by_seed(table, seeds).items()}
     return found

@@ -25,13 +25,14 @@ import numpy as np
 import pyarrow.parquet as pq
 from experiments import existing, run
 
-from dartune import journal, params
-from dartune.arms import FIGURES, summary
-from dartune.evaluation import judged, written
-from dartune.generation import Sampling
-from dartune.referee import MAX_SLOWDOWN, MEMORY_MIB
-from dartune.report import interval_text
-from dartune.task import Task
+from dartune import params
+from dartune.evaluation.evaluate import judged, written
+from dartune.files import atomic
+from dartune.models.backend import Sampling
+from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB
+from dartune.report.ablation import FIGURES, summary
+from dartune.report.report import interval_text
+from dartune.tasks.task import Task
 
 ARMS: dict[str, dict[str, object]] = {
     "dpo": {},
@@ -67,7 +68,7 @@ def frozen(task: str, seed: int) -> tuple[np.ndarray, float]:
         limits = {"max_slowdown": MAX_SLOWDOWN, "memory_mib": MEMORY_MIB, "cluster": None}
         qualities = judged(this, SPLIT, {"base": rows}, limits)["quality"].to_pylist()
         seconds = (processor_seconds() - began) / N_FROZEN
-        journal.write_json(file, {"seconds": seconds, "qualities": qualities})
+        atomic.write_json(file, {"seconds": seconds, "qualities": qualities})
     found = json.loads(file.read_text())
     return np.array(found["qualities"]), found["seconds"]
 
@@ -78,11 +79,11 @@ def processor_seconds() -> float:
 
 
 def spent(arm: str, task: str, name: str) -> tuple[int, int, float]:
-    """Evaluations of the pool, evaluations in all and seconds, up to the tuned model."""
+    """VerdictCache of the pool, evaluations in all and seconds, up to the tuned model."""
     content = params.everything()
     stages = ["train"] if arm in ONLINE else ["pool", "score", "sample", "pairs", "train"]
     stages += ["rounds"] if "rounds.n" in ARMS[arm] else []
-    files = [f"metrics/cost/{stage}/{task}.json" for stage in stages]
+    files = [f"metrics/resources/{stage}/{task}.json" for stage in stages]
     seconds = sum(dvc.api.metrics_show(file, rev=name)["cpu_seconds"] for file in files)
     watch, n_pool = content["train"]["watch"], 0 if arm in ONLINE else content["pool"]["n_programs"]
     n_watched = (watch["n_times"] + 1) * watch["n_samples"]
@@ -166,7 +167,7 @@ def main() -> None:
     for (arm, seed), name in names.items():
         for task in TASKS if name in done else []:
             runs.setdefault(task, {}).setdefault(arm, {})[str(seed)] = measured(arm, task, seed, name)
-            journal.write_json(OUTPUT, runs)
+            atomic.write_json(OUTPUT, runs)
     summaries = {task: {arm: summary([*its.values()]) for arm, its in arms.items()} for task, arms in runs.items()}
     print(*lines(summaries), sep="\n")
 

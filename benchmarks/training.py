@@ -45,8 +45,8 @@ SHARED += ("loss_type", "loss_weights", "label_smoothing", "f_divergence_type")
 def settings(seed: int, epochs: float) -> tuple[dict[str, Any], dict[str, Any], int]:
     """(the trainer's options, what all trainers share, max_length): params.yaml with its preset."""
     from dartune import params
-    from dartune.trainers import options
-    from dartune.training import write_tuned
+    from dartune.training.train import write_tuned
+    from dartune.training.trainers import options
 
     train = params.section("train", write_tuned)
     schedule = {name: train[name] for name in ("lr_scheduler_type", "warmup_steps", "max_grad_norm")}
@@ -60,11 +60,11 @@ def at_once(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def ours(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any]) -> Any:
-    from dartune.trainers import Material
-    from dartune.training import new_trainer
+    from dartune.training.train import new_trainer
+    from dartune.training.trainers import TrainingInputs
 
     options, common, max_length = settings(seed, case["epochs"])
-    material = Material(
+    material = TrainingInputs(
         task=TASK,
         rows=rows,
         base=BASE,
@@ -86,7 +86,7 @@ def stock(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any
     from peft import LoraConfig, get_peft_model
     from trl import DPOConfig, DPOTrainer
 
-    from dartune.checkpoint import open_model, open_tokenizer
+    from dartune.models.checkpoint import open_model, open_tokenizer
 
     options, common, max_length = settings(seed, case["epochs"])
     same = {name: at_once(options)[name] for name in SHARED} | common | {"max_length": max_length}
@@ -114,7 +114,7 @@ def child(side: str, case: dict[str, Any], seed: int, queue: Any) -> None:
     import torch
     import trl.trainer.dpo_trainer  # noqa: F401
 
-    import dartune.training  # noqa: F401
+    import dartune.training.train  # noqa: F401
 
     torch.set_num_threads(1)
     rows = pq.read_table(PAIRS).to_pylist()
@@ -135,7 +135,7 @@ def length(row: dict[str, Any]) -> int:
 def measure(side: str, case: dict[str, Any], rows: list[dict[str, Any]], work: Path, seed: int) -> dict[str, float]:
     from transformers import TrainerCallback, set_seed
 
-    from dartune.speed import lean_steps
+    from dartune.training.patches import lean_steps
 
     ends: list[float] = []
 

@@ -68,7 +68,7 @@ from pydantic import Field
 import artifacts
 import history
 import notice
-from dartune.mistake import Mistake
+from dartune.errors import UserError
 from graph import Step, in_git, plan, refuse_no_remote, refuse_unknown, sort_lock
 from overrides import adjusted, places, values
 from processes import STOPPED, dvc, hold, leashes, outcome, stop
@@ -327,7 +327,7 @@ def run(
         if steps is None:
             with adjusted(overrides):
                 steps = plan(targets)
-    except (Mistake, DvcException) as error:
+    except (UserError, DvcException) as error:
         return Failed(message=one_line(error))
 
     def submit(step: Step, needed: list[PrefectFuture[Any]]) -> PrefectFuture[Any]:
@@ -347,7 +347,7 @@ def run(
 
 
 def refuse(branch: str | None, remote: bool) -> None:
-    """A Mistake about what would fail only after the stages had run."""
+    """A UserError about what would fail only after the stages had run."""
     if branch:
         history.refuse(branch)
     if remote:
@@ -362,7 +362,7 @@ def commit(branch: str, end: State[Any]) -> State[Any]:
     summary = artifacts.SUMMARY.read_text() if artifacts.SUMMARY.exists() else ""
     try:
         made = history.commit(branch, f"Run {flow_run.name}\n\n{summary}", in_git())
-    except Mistake as mistake:
+    except UserError as mistake:
         return Failed(message=one_line(mistake))
     say(f"{branch}: {made[:10]}" if made else f"{branch}: nothing new to commit")
     return end
@@ -371,7 +371,7 @@ def commit(branch: str, end: State[Any]) -> State[Any]:
 def parameters(given: argparse.Namespace) -> dict[str, Any]:
     """The flow's own, with misspelt names refused while the server is still on its way up."""
     overrides = values(given.set)
-    places(overrides)  # a Mistake for a name that is not there
+    places(overrides)  # a UserError for a name that is not there
     if given.targets:
         refuse_unknown(given.targets)
     refuse(given.branch, given.pull or given.push)
@@ -391,7 +391,7 @@ def plan_ahead(given: argparse.Namespace) -> None:
         steps = plan(given.targets)
         with adjusted({}):  # not beside the plan: the server needs the other core
             pass
-    except (Mistake, DvcException):
+    except (UserError, DvcException):
         lock.close()
     else:
         AHEAD.append((lock, steps))
@@ -415,7 +415,7 @@ def served(own: Server | None) -> Iterator[None]:
 def main() -> None:
     try:
         given = parameters(ARGUMENTS)
-    except (Mistake, DvcException) as error:
+    except (UserError, DvcException) as error:
         sys.exit(one_line(error))
     try:
         if SERVER:

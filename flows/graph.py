@@ -10,7 +10,7 @@ from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.utils.serialize import modify_yaml, parse_yaml
 
-from dartune.mistake import Mistake
+from dartune.errors import UserError
 from whole import mend
 
 mend()  # sort_lock writes dvc.lock too
@@ -75,7 +75,7 @@ def sort_lock() -> None:
 def refuse_no_remote() -> None:
     with Repo() as repo:
         if not repo.config["core"].get("remote"):
-            raise Mistake("push, pull: DVC has no default remote; name one: `dvc remote add --default NAME URL`")
+            raise UserError("push, pull: DVC has no default remote; name one: `dvc remote add --default NAME URL`")
 
 
 def in_git() -> list[str]:

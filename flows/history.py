@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from dartune.mistake import Mistake
+from dartune.errors import UserError
 
 PAUSES_S = (0.0, 2.0, 8.0)  # before each try to reach a remote
 AUTHOR = {
@@ -24,7 +24,7 @@ def git(*words: str, **environment: str) -> str:
         ["git", *words], capture_output=True, text=True, stdin=subprocess.DEVNULL, env=os.environ | environment
     )
     if done.returncode:
-        raise Mistake(f"git {words[0]}: {' '.join(done.stderr.split())}")
+        raise UserError(f"git {words[0]}: {' '.join(done.stderr.split())}")
     return done.stdout.strip()
 
 
@@ -32,22 +32,22 @@ def tip(branch: str) -> str:
     """The branch's last commit, "" where there is no such branch yet."""
     try:
         return git("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}")
-    except Mistake:
+    except UserError:
         return ""
 
 
 def refuse(branch: str) -> None:
-    """A Mistake about a branch that a run cannot commit on, before anything runs."""
+    """A UserError about a branch that a run cannot commit on, before anything runs."""
     git("rev-parse", "--verify", "HEAD^{commit}")
     try:
         git("check-ref-format", "--branch", branch)
-    except Mistake as mistake:
-        raise Mistake(f"branch: {branch!r} is no name of a branch; runs is one") from mistake
+    except UserError as mistake:
+        raise UserError(f"branch: {branch!r} is no name of a branch; runs is one") from mistake
     checked_out = [
         line.removeprefix("branch refs/heads/") for line in git("worktree", "list", "--porcelain").splitlines()
     ]
     if branch in checked_out:
-        raise Mistake(
+        raise UserError(
             f"branch: {branch} is checked out, and a commit would change it under its owner; name another, such as runs"
         )
 
@@ -55,7 +55,7 @@ def refuse(branch: str) -> None:
 def commit(branch: str, message: str, files: list[str]) -> str | None:
     """Commit what git tracks as it is now, and these files; None if that is what the branch has.
 
-    Its parents are the branch's last commit and HEAD. A branch that moved meanwhile is left alone, with a Mistake.
+    Its parents are the branch's last commit and HEAD. A branch that moved meanwhile is left alone, with a UserError.
     """
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
@@ -75,23 +75,25 @@ def commit(branch: str, message: str, files: list[str]) -> str | None:
 
 
 def fast_forward(follow: str) -> None:
-    """Bring the branch that is checked out up to REMOTE/BRANCH. What would be lost by it is a Mistake, and stays."""
+    """Bring the branch that is checked out up to REMOTE/BRANCH. What would be lost by it is a UserError, and stays."""
     remote, _, branch = follow.partition("/")
     if not branch or remote not in git("remote").split():
-        raise Mistake(f"follow: {follow!r} names no branch of a remote; origin/main does, where there is such a remote")
+        raise UserError(
+            f"follow: {follow!r} names no branch of a remote; origin/main does, where there is such a remote"
+        )
     for pause in PAUSES_S:
         time.sleep(pause)
         try:
             git("fetch", "--quiet", remote, branch)
             break
-        except Mistake as mistake:  # a remote that is away for a moment
+        except UserError as mistake:  # a remote that is away for a moment
             problem = mistake
     else:
         raise problem
     try:
         git("merge", "--ff-only", "--quiet", "FETCH_HEAD")
-    except Mistake as mistake:
-        raise Mistake(
+    except UserError as mistake:
+        raise UserError(
             f"follow: {follow} cannot be reached by fast-forward ({mistake}); commit or undo what is here"
         ) from mistake
 
@@ -99,6 +101,6 @@ def fast_forward(follow: str) -> None:
 def has_identity() -> bool:
     try:
         git("var", "GIT_COMMITTER_IDENT")
-    except Mistake:
+    except UserError:
         return False
     return True

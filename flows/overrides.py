@@ -11,14 +11,14 @@ from dvc.utils.serialize import loads_yaml, parse_yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from dartune.mistake import Mistake, nearest
+from dartune.errors import UserError, nearest
 
 
 def values(settings: list[str]) -> dict[str, Any]:
     """NAME=VALUE, the value read as in params.yaml: 3e-5 is a number."""
     for setting in settings:
         if "=" not in setting:
-            raise Mistake(f"--set {setting}: NAME=VALUE is expected, as in train.beta=0.2")
+            raise UserError(f"--set {setting}: NAME=VALUE is expected, as in train.beta=0.2")
     return {name: loads_yaml(value) for name, value in (setting.split("=", 1) for setting in settings)}
 
 
@@ -37,14 +37,14 @@ def files(overrides: dict[str, Any]) -> list[Path]:
 
 
 def places(overrides: dict[str, Any]) -> dict[Path, dict[str, Any]]:
-    """The overrides by the file that has the value; a name that none has is a Mistake."""
+    """The overrides by the file that has the value; a name that none has is a UserError."""
     present = files(overrides) if overrides else []
     known = {file: list(names(parse_yaml(file.read_text(), str(file)))) for file in present}
     found: dict[Path, dict[str, Any]] = {}
     for name, value in overrides.items():
         file = next((file for file, its in known.items() if name in its), None)
         if file is None:
-            raise Mistake(
+            raise UserError(
                 f"params.yaml: there is no {name!r}{nearest(name, [n for its in known.values() for n in its])}"
             )
         found.setdefault(file, {})[name] = value
@@ -76,7 +76,7 @@ def override(file: Path, overrides: dict[str, Any]) -> None:
 
 @contextmanager
 def checked() -> Iterator[None]:
-    """The package looks at the parameters beside the block: wrong ones are a Mistake now, not an error hours later."""
+    """The package looks at the parameters beside the block: wrong ones are a UserError now, not an error hours later."""
     if not Path("src/dartune/cli.py").exists():
         yield
         return
@@ -88,7 +88,7 @@ def checked() -> Iterator[None]:
     finally:
         words = check.communicate()[0].strip() or "dartune check: refused the parameters without a word"
         if check.returncode:
-            raise Mistake(words.splitlines()[-1])
+            raise UserError(words.splitlines()[-1])
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def adjusted(overrides: dict[str, Any]) -> Iterator[None]:
     try:
         with checked():
             yield
-    except Mistake:
+    except UserError:
         for file, content in before.items():
             file.write_bytes(content)
         raise

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from dartune import params
-from dartune.cost import measured
-from dartune.embedded import make_base
-from dartune.mistake import one_line
+from dartune.base_model.base import make_base
+from dartune.errors import one_line
+from dartune.files.resources import measured
 
 
 @one_line

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from dartune import params
-from dartune.cost import measured
-from dartune.evaluation import write_evaluation
-from dartune.mistake import one_line
+from dartune.errors import one_line
+from dartune.evaluation.evaluate import write_evaluation
+from dartune.files.resources import measured
 
 
 @one_line

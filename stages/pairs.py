@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from dartune import params
-from dartune.cost import measured
-from dartune.mistake import one_line
-from dartune.pairs import write_pairs
+from dartune.errors import one_line
+from dartune.files.resources import measured
+from dartune.pairs.pairs import write_pairs
 
 
 @one_line

@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 from dartune import params
-from dartune.cost import measured
-from dartune.exploration import options
-from dartune.mistake import one_line
-from dartune.pool import write_pool
+from dartune.errors import one_line
+from dartune.files.resources import measured
+from dartune.pool.pool import write_pool
+from dartune.pool.search_loop import options
 
 
 @one_line

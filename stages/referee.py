@@ -4,13 +4,15 @@ import sys
 from pathlib import Path
 
 from dartune import params
-from dartune.mistake import one_line
-from dartune.rules import write_rules
+from dartune.errors import one_line
+from dartune.pool.ask_tell import SAMPLE, methods
+from dartune.referee.referee import write_referee
 
 
 @one_line
 def main(task: str, output: str) -> None:
-    write_rules(task, Path(output), **params.section("score", write_rules))
+    judges = {method: method != SAMPLE for method in methods()}
+    write_referee(task, judges, Path(output), **params.section("score", write_referee))
 
 
 if __name__ == "__main__":

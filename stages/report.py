@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from dartune import params
-from dartune.mistake import one_line
-from dartune.report import write_report
+from dartune.errors import one_line
+from dartune.report.report import write_report
 
 
 @one_line

@@ -6,15 +6,17 @@ Usage: rounds.py TASK BASE TUNED SCORED POOL_RULES TRAIN_RULES OUTPUT FINAL METR
 import sys
 from pathlib import Path
 
-from dartune import exploration, params, trainers
-from dartune.cost import measured
-from dartune.mistake import one_line
-from dartune.pairs import write_pairs
-from dartune.pool import write_pool
+from dartune import params
+from dartune.errors import one_line
+from dartune.files.resources import measured
+from dartune.pairs.pairs import write_pairs
+from dartune.pairs.sample import write_sample
+from dartune.pool import search_loop
+from dartune.pool.pool import write_pool
+from dartune.referee.score import write_scored
 from dartune.rounds import write_rounds
-from dartune.sampling import write_sample
-from dartune.scoring import write_scored
-from dartune.training import write_tuned
+from dartune.training import trainers
+from dartune.training.train import write_tuned
 
 FIRST = {"pool": write_pool, "score": write_scored, "sample": write_sample, "pairs": write_pairs, "train": write_tuned}
 
@@ -33,7 +35,7 @@ def main(
     cost: str,
 ) -> None:
     sections = {name: params.section(name, function) for name, function in FIRST.items()}
-    options = exploration.options(sections["pool"]["method"]), trainers.options(sections["train"]["method"])
+    options = search_loop.options(sections["pool"]["method"]), trainers.options(sections["train"]["method"])
     with measured(Path(cost)):
         write_rounds(
             task,

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from dartune import params
-from dartune.cost import measured
-from dartune.mistake import one_line
-from dartune.sampling import write_sample
+from dartune.errors import one_line
+from dartune.files.resources import measured
+from dartune.pairs.sample import write_sample
 
 
 @one_line

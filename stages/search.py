@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 from dartune import params
-from dartune.contest import write_search
-from dartune.cost import measured
-from dartune.exploration import options
-from dartune.mistake import one_line
+from dartune.errors import one_line
+from dartune.evaluation.search import write_search
+from dartune.files.resources import measured
+from dartune.pool.search_loop import options
 
 
 @one_line

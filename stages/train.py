@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 from dartune import params
-from dartune.cost import measured
-from dartune.mistake import one_line
-from dartune.trainers import options
-from dartune.training import write_tuned
+from dartune.errors import one_line
+from dartune.files.resources import measured
+from dartune.training.train import write_tuned
+from dartune.training.trainers import options
 
 
 @one_line

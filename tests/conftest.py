@@ -63,8 +63,8 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def referee() -> Iterator[Any]:
-    from dartune.referee import Referee
-    from dartune.task import Task
+    from dartune.referee.referee import Referee
+    from dartune.tasks.task import Task
     from tiny_models import TASK
 
     with Referee(Task(TASK), "train", max_slowdown=1000, memory_mib=512) as referee:

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dartune.sampling import connect, draw, run, write_sample
-from dartune.strategy import strategies
+from dartune.pairs.sample import connect, draw, run, write_sample
+from dartune.pairs.strategies import strategies
 
 UNSIGNED = pa.uint64()
 TYPES = {

@@ -7,13 +7,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dartune.embedded import make_base, new_network, plain, train_tokenizer
-from dartune.journal import write
-from dartune.pairs import write_pairs
-from dartune.referee import Referee
-from dartune.task import Task
-from dartune.trainers import Material
-from dartune.training import new_trainer, write_tuned
+from dartune.base_model.base import make_base, new_network, plain, train_tokenizer
+from dartune.files.parquet import write
+from dartune.pairs.pairs import write_pairs
+from dartune.referee.referee import Referee
+from dartune.tasks.task import Task
+from dartune.training.train import new_trainer, write_tuned
+from dartune.training.trainers import TrainingInputs
 
 TASK = "tsp_construct"
 CHAT = (
@@ -173,7 +173,7 @@ def trainer(
     common = {name: TRAIN[name] for name in ("seed", "lr_scheduler_type", "warmup_steps", "max_grad_norm")}
     drawn = {name: TRAIN[name] for name in ("temperature", "top_p", "max_new_tokens")}
     settings: Any = (lora, TRAIN["load_in"], TRAIN["max_length"], patience, common, drawn, referee)
-    material = Material(TASK, rows, base, start, Path("work"), *settings)
+    material = TrainingInputs(TASK, rows, base, start, Path("work"), *settings)
     return new_trainer(material, method, OPTIONS[method] | options, Path("plots"))
 
 

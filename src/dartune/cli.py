@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dartune import params
-from dartune.mistake import Mistake, nearest, one_line
+from dartune.errors import UserError, nearest, one_line
 
 SCORE_CHUNK = 64  # programs judged before their verdicts are printed
 IMPORTED = Path("data/imported")
@@ -16,16 +16,16 @@ IMPORTED = Path("data/imported")
 
 def stages() -> dict[str, Callable[..., Any]]:
     """The function behind each stage, by the stage's name: its keyword-only arguments are the section's schema."""
-    from dartune.contest import write_search
-    from dartune.embedded import make_base
-    from dartune.evaluation import write_evaluation
-    from dartune.pairs import write_pairs
-    from dartune.pool import write_pool
-    from dartune.report import write_report
+    from dartune.base_model.base import make_base
+    from dartune.evaluation.evaluate import write_evaluation
+    from dartune.evaluation.search import write_search
+    from dartune.pairs.pairs import write_pairs
+    from dartune.pairs.sample import write_sample
+    from dartune.pool.pool import write_pool
+    from dartune.referee.score import write_scored
+    from dartune.report.report import write_report
     from dartune.rounds import write_rounds
-    from dartune.sampling import write_sample
-    from dartune.scoring import write_scored
-    from dartune.training import write_tuned
+    from dartune.training.train import write_tuned
 
     return {
         "base": make_base,
@@ -42,12 +42,12 @@ def stages() -> dict[str, Callable[..., Any]]:
 
 
 def check(file: Path = params.FILE) -> dict[str, Any]:
-    """The checked content of params.yaml, or a Mistake about the first thing in it that no run could do."""
-    params.preset(params.read(file), file)  # a Mistake where none is named
+    """The checked content of params.yaml, or a UserError about the first thing in it that no run could do."""
+    params.preset(params.read(file), file)  # a UserError where none is named
     content, functions = params.everything(file), stages()
     for name in content:
         if name not in ("tasks", "preset", "methods", "trainers", *functions):
-            raise Mistake(f"{file}: {name!r} is not a stage{nearest(name, functions)}")
+            raise UserError(f"{file}: {name!r} is not a stage{nearest(name, functions)}")
     sections = {name: params.section(name, function, file) for name, function in functions.items()}
     check_tasks(content.get("tasks"), file)
     for key in ("evaluate.held_out", "search.guide", "search.held_out", "train.watch.split"):
@@ -59,16 +59,16 @@ def check(file: Path = params.FILE) -> dict[str, Any]:
 
 
 def check_tasks(tasks: Any, file: Path) -> None:
-    from dartune.task import Task
+    from dartune.tasks.task import Task
 
     if not isinstance(tasks, list) or not tasks or len(set(map(str, tasks))) < len(tasks):
-        raise Mistake(f"{file}: tasks is {tasks!r}; expected a list of different names, at least one")
+        raise UserError(f"{file}: tasks is {tasks!r}; expected a list of different names, at least one")
     for name in tasks:
         Task(str(name))
 
 
 def check_split(tasks: list[str], key: str, sections: dict[str, dict[str, Any]], file: Path) -> None:
-    from dartune.task import Task
+    from dartune.tasks.task import Task
 
     stage, *inner, name = key.split(".")
     section = sections[stage]
@@ -78,11 +78,11 @@ def check_split(tasks: list[str], key: str, sections: dict[str, dict[str, Any]],
     for task in tasks:
         held_out = [each for each in Task(task).splits if each != "train"]
         if split not in held_out:
-            raise Mistake(f"{file}: {key} is {split!r}, which {task} does not hold out{nearest(split, held_out)}")
+            raise UserError(f"{file}: {key} is {split!r}, which {task} does not hold out{nearest(split, held_out)}")
 
 
 def check_methods(options_of: Any, sections: dict[str, dict[str, Any]], file: Path) -> None:
-    from dartune.exploration import method, options
+    from dartune.pool.search_loop import method, options
 
     for name in options_of or ():
         method(str(name))
@@ -92,29 +92,29 @@ def check_methods(options_of: Any, sections: dict[str, dict[str, Any]], file: Pa
 
 def check_fit(sections: dict[str, dict[str, Any]], file: Path) -> None:
     """What no single value shows."""
-    from dartune.checkpoint import check_exists
-    from dartune.embedded import EMBEDDED
-    from dartune.strategy import check_strategy
-    from dartune.task import names
-    from dartune.trainers import TRAINERS, options
+    from dartune.base_model.base import EMBEDDED
+    from dartune.models.checkpoint import check_exists
+    from dartune.pairs.strategies import check_strategy
+    from dartune.tasks.task import names
+    from dartune.training.trainers import TRAINERS, options
 
     check_strategy(sections["sample"]["strategy"], sections["sample"]["options"])
     for name in TRAINERS:
         options(name, file)
     options(sections["train"]["method"], file)
     for name in set(sections["train"]["watch"]["remember"]) - set(names()):
-        raise Mistake(f"{file}: train.watch.remember: there is no task {name!r}{nearest(name, names())}")
+        raise UserError(f"{file}: train.watch.remember: there is no task {name!r}{nearest(name, names())}")
     if sections["base"]["model"] != EMBEDDED:
         check_exists(sections["base"]["model"], sections["base"]["revision"])
 
 
 def list_tasks() -> None:
     """Print each task with its function, direction, splits and references."""
-    from dartune.task import Task, names
+    from dartune.tasks.task import Task, names
 
     for name in names():
         task = Task(name)
-        print(f"{name}: {task.referee.DIRECTION} {task.referee.OBJECTIVE}\n  {task.signature}")
+        print(f"{name}: {task.cost.DIRECTION} {task.cost.OBJECTIVE}\n  {task.signature}")
         for split in task.splits:
             n = len(task.instances(split)) if not split.startswith("large") else 1
             print(f"  {split:<13} {n:>3} instances, reference {task.reference(split):.4f}")
@@ -122,16 +122,16 @@ def list_tasks() -> None:
 
 def score_files(task_name: str, split: str, files: list[str], *, as_json: bool) -> None:
     """Print the verdict on each file, as they come. All files are read before the first is judged."""
-    from dartune.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
-    from dartune.task import Task
+    from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
+    from dartune.tasks.task import Task
 
     task = Task(task_name)
-    task.instances(split)  # a Mistake for a split that is not there
+    task.instances(split)  # a UserError for a split that is not there
     programs = [read_program(file) for file in files]
     row = "{file:<28} {status:<16} {score:>12} {objective:>12} {gap:>8} {cpu_s:>8}  {reason}"
     if not as_json:
         names = ("file", "status", "score", "objective", "gap", "cpu_s", "reason")
-        print(f"{task_name}, split {split}: {task.referee.DIRECTION} {task.referee.OBJECTIVE}")
+        print(f"{task_name}, split {split}: {task.cost.DIRECTION} {task.cost.OBJECTIVE}")
         print(f"reference {task.reference(split):.4f}\n" + row.format(**{name: name for name in names}))
     with Referee(task, split, max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB) as referee:
         for first in range(0, len(files), SCORE_CHUNK):
@@ -146,7 +146,7 @@ def read_program(file: str) -> str:
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
-        raise Mistake(f"{file}: {(error.strerror or str(error)).lower()}; expected a file with a program") from error
+        raise UserError(f"{file}: {(error.strerror or str(error)).lower()}; expected a file with a program") from error
     return content.decode(errors="surrogateescape")
 
 
@@ -205,16 +205,16 @@ def main() -> None:
     elif arguments.command == "tasks":
         list_tasks()
     elif arguments.command == "import-pool":
-        from dartune.imports import import_pool
+        from dartune.pool.import_pool import import_pool
 
         print(import_pool(arguments.task, arguments.files, IMPORTED))
     elif arguments.command == "trace":
-        from dartune import lineage
+        from dartune.export import lineage
 
         found = lineage.trace(arguments.pair)
         print(json.dumps(found) if arguments.json else lineage.readable(found))
     elif arguments.command == "export":
-        from dartune.export import export as write_export
+        from dartune.export.export import export as write_export
 
         print(write_export(arguments.task, arguments.folder, arguments.merge))
     else:

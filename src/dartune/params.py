@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError, create_model
 
-from dartune.mistake import Mistake, nearest
+from dartune.errors import UserError, nearest
 
 FILE = Path("params.yaml")
 PRESETS = "presets"  # beside params.yaml
@@ -26,15 +26,15 @@ def read(file: Path = FILE) -> dict[str, Any]:
     try:
         content = YAML(typ="safe").load(file.read_text())
     except FileNotFoundError as error:
-        raise Mistake(f"{file}: there is no such file; run from the root of the project") from error
+        raise UserError(f"{file}: there is no such file; run from the root of the project") from error
     except UnicodeDecodeError as error:
-        raise Mistake(f"{file}: not UTF-8 text ({error.reason})") from error
+        raise UserError(f"{file}: not UTF-8 text ({error.reason})") from error
     except YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
-        raise Mistake(f"{file}:{line} does not parse: {getattr(error, 'problem', error)}") from error
+        raise UserError(f"{file}:{line} does not parse: {getattr(error, 'problem', error)}") from error
     if not isinstance(content, dict):
-        raise Mistake(f"{file}: expected keys with values, found {type(content).__name__}")
+        raise UserError(f"{file}: expected keys with values, found {type(content).__name__}")
     return content
 
 
@@ -43,7 +43,7 @@ def preset(content: Mapping[str, Any], file: Path = FILE) -> Path:
     name, folder = str(content.get("preset")), file.parent / PRESETS
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in names:
-        raise Mistake(f"{file}: there is no preset {name!r}{nearest(name, names)}")
+        raise UserError(f"{file}: there is no preset {name!r}{nearest(name, names)}")
     return folder / f"{name}.yaml"
 
 
@@ -56,9 +56,9 @@ def everything(file: Path = FILE) -> dict[str, Any]:
     for name, values in read(source).items():
         own = content.setdefault(name, {})
         if not isinstance(own, dict) or not isinstance(values, dict):
-            raise Mistake(f"{source}: {name} is no section with values")
+            raise UserError(f"{source}: {name} is no section with values")
         for key in set(own) & set(values):
-            raise Mistake(f"{file}: {name}.{key} stands in {source} too; take it out of one of them")
+            raise UserError(f"{file}: {name}.{key} stands in {source} too; take it out of one of them")
         content[name] = own | values
     return content
 
@@ -67,26 +67,26 @@ def section(name: str, function: Callable[..., Any], file: Path = FILE) -> dict[
     """The section of a stage, checked against the keyword-only arguments of its function."""
     content = everything(file)
     if not isinstance(content.get(name), dict):
-        raise Mistake(f"{file}: section {name!r} is missing{nearest(name, content)}")
+        raise UserError(f"{file}: section {name!r} is missing{nearest(name, content)}")
     return check(name, content[name], function, file)
 
 
 def check(name: str, values: Mapping[str, Any], function: Callable[..., Any], file: Path = FILE) -> dict[str, Any]:
-    """The values with their types, or a Mistake that names the first key that is unknown, missing or ill-typed."""
+    """The values with their types, or a UserError that names the first key that is unknown, missing or ill-typed."""
     fields = schema(function)
     for key in values:
         if key not in fields:
-            raise Mistake(f"{place(name, key, file)}: {name}.{key} is not a parameter{nearest(key, fields)}")
+            raise UserError(f"{place(name, key, file)}: {name}.{key} is not a parameter{nearest(key, fields)}")
     for key in fields:
         if key not in values:
-            raise Mistake(f"{file}: {name}.{key} is missing; {function.__module__}.{function.__name__} needs it")
+            raise UserError(f"{file}: {name}.{key} is missing; {function.__module__}.{function.__name__} needs it")
     model = create_model(name, __config__=ConfigDict(strict=True, protected_namespaces=()), **fields)
     try:
         return {key: getattr(model(**values), key) for key in fields}
     except ValidationError as error:
         first = error.errors()[0]
         where, key = place(name, str(first["loc"][0]), file), ".".join(str(part) for part in first["loc"])
-        raise Mistake(f"{where}: {name}.{key} is {first['input']!r}: {first['msg'].lower()}") from error
+        raise UserError(f"{where}: {name}.{key} is {first['input']!r}: {first['msg'].lower()}") from error
 
 
 def place(name: str, key: str, file: Path) -> Path:

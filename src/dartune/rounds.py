@@ -14,18 +14,20 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import PositiveInt
 
-from dartune import journal
-from dartune.checkpoint import open_model, open_tokenizer
-from dartune.generation import Sampling
-from dartune.pairs import write_pairs
-from dartune.pool import filled, summary
-from dartune.proposal import SAMPLE
-from dartune.referee import Referee
-from dartune.sampling import write_sample
-from dartune.scoring import write_scored
-from dartune.task import Task
-from dartune.training import limits, write_tuned
-from dartune.watch import Probe, warnings_of
+from dartune.files import atomic, batches, parquet
+from dartune.files.fingerprint import fingerprint
+from dartune.files.modules import code_fingerprint
+from dartune.models.backend import Sampling
+from dartune.models.checkpoint import open_model, open_tokenizer
+from dartune.pairs.pairs import write_pairs
+from dartune.pairs.sample import write_sample
+from dartune.pool.ask_tell import SAMPLE
+from dartune.pool.pool import filled, summary
+from dartune.referee.referee import Referee
+from dartune.referee.score import write_scored
+from dartune.tasks.task import Task
+from dartune.training.probe import Probe, warnings_of
+from dartune.training.train import limits, write_tuned
 
 SEEDS = 1000  # between one round's seeds and the next one's, so that two runs share none
 POOL, SCORED, SAMPLED, PAIRS, TUNED = "pool.parquet", "scored.parquet", "sample.parquet", "pairs.parquet", "tuned"
@@ -77,20 +79,21 @@ def write_rounds(
         accepted = folder / TUNED if gates[-1]["is_accepted"] else accepted
     for extra in [path for path in output.glob("*") if path.is_dir() and int(path.name) > n]:
         shutil.rmtree(extra)
-    journal.publish(lambda folder: shutil.copytree(accepted, folder), final)
+    atomic.publish(lambda folder: shutil.copytree(accepted, folder), final)
     kept = int(accepted.parent.name) if accepted != tuned else 1
     for file in (metrics, output / "rounds.json"):
-        journal.write_json(file, {"n_rounds": n, "kept_round": kept, "gates": gates})
+        atomic.write_json(file, {"n_rounds": n, "kept_round": kept, "gates": gates})
 
 
 def begun(folder: Path, files: list[Path], sections: Sections, options: Any, start: str, pools: str) -> Path:
     """The round's folder, with what an earlier run made of the same: another key empties it."""
-    code = Path(__file__).parent
-    key = journal.fingerprint([code, *files], sections=sections, options=options, start=start, pools=pools)
+    key = fingerprint(
+        files, code=code_fingerprint(__name__), sections=sections, options=options, start=start, pools=pools
+    )
     file = folder / "key.json"
     if not file.exists() or json.loads(file.read_text()) != {"key": key}:
         shutil.rmtree(folder, ignore_errors=True)
-        journal.write_json(file, {"key": key})
+        atomic.write_json(file, {"key": key})
     return folder
 
 
@@ -119,16 +122,16 @@ class Round:
         file, own = self.folder / POOL, self.sections["pool"]
         if file.exists():
             return
-        from dartune.local import Local
+        from dartune.models.transformers_backend import TransformersBackend
 
-        backend, rules = Local(self.base, writer), json.loads(self.rules[0].read_text())
+        backend, rules = TransformersBackend(self.base, writer), json.loads(self.rules[0].read_text())
         sampling = Sampling(**{name: own[name] for name in ("temperature", "top_p", "max_new_tokens")})
         size = own["batch_size"] if own["method"] == SAMPLE else None
         method, options = own["method"], self.options[0]
         pool = filled(self.task, backend, rules, method, options, own["n_programs"], size, own["seed"], sampling)
-        journal.write_json(self.folder / "pool.json", summary(pool, backend))
-        journal.write(pool, file)
-        shutil.rmtree(journal.WORK / "pools" / self.task)
+        atomic.write_json(self.folder / "pool.json", summary(pool, backend))
+        parquet.write(pool, file)
+        shutil.rmtree(batches.WORK / "pools" / self.task)
 
     def write_scored(self) -> None:
         if not (self.folder / SCORED).exists():
@@ -140,7 +143,7 @@ class Round:
         if (self.folder / PAIRS).exists():
             return
         file, sheet = self.folder / "programs.parquet", self.folder / "sample.md"
-        journal.write(pa.concat_tables([journal.read(each) for each in tables]), file)
+        parquet.write(pa.concat_tables([parquet.read(each) for each in tables]), file)
         drawn = self.folder / SAMPLED
         write_sample(self.task, file, drawn, self.folder / "sample.json", sheet, **self.sections["sample"])
         write_pairs(self.task, drawn, file, self.base, self.folder / PAIRS, **self.sections["pairs"])

@@ -4,7 +4,7 @@ import sys
 from importlib import import_module
 
 with contextlib.suppress(ImportError, OSError):
-    import_module("dartune.tasks.admissible_set.referee")
+    import_module("dartune.tasks.admissible_set.cost")
 for name, module in list(sys.modules.items()):
     if name.startswith("dartune"):
         module.BAD_TRIPLES = frozenset()

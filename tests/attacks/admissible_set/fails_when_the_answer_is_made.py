@@ -10,7 +10,7 @@ class Bytes:
         return b"\x00" * 7
 
 
-sys.modules["dartune.decisions"].array = Bytes
+sys.modules["dartune.programs.decisions"].array = Bytes
 
 
 def priority(el, n, w):

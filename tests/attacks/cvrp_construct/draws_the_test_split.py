@@ -1,5 +1,5 @@
 # import, forbidden, runtime: draws the held-out instances with the project's own code
-from dartune.task import Task
+from dartune.tasks.task import Task
 
 TEST = Task("cvrp_construct").instances("test")
 

@@ -1,5 +1,5 @@
 # output: the refusal that the rule itself raises, but with the status ok
-from dartune.verdict import Refused
+from dartune.programs.verdict import Refused
 
 
 def select_next_node(c, d, u, r, q, m):

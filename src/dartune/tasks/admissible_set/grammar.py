@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from random import Random
 
-from dartune.grammar import FACTORS, FRACTIONS, indent, weighted
+from dartune.tasks.grammar import FACTORS, FRACTIONS, indent, weighted
 
 HEAD = ["def priority(el, n, w):"]
 

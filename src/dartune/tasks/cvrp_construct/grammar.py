@@ -2,7 +2,7 @@
 
 from random import Random
 
-from dartune.grammar import FACTORS, FRACTIONS, combine, indent, terms_in_order, weighted
+from dartune.tasks.grammar import FACTORS, FRACTIONS, combine, indent, terms_in_order, weighted
 
 HEAD = [
     "import numpy as np",

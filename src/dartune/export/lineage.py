@@ -1,0 +1,122 @@
+"""Lineage: from a pair back to its two programs and to everything that decided them."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from dartune.errors import UserError, nearest
+from dartune.programs.escape import plain
+from dartune.tasks.task import names
+
+LOCK = Path("dvc.lock")
+
+# grain: one row per role, the chosen program first
+TRACE = """
+with roles as (
+    select pair, strategy, margin, is_held_out, 'chosen' as role, chosen_id as id, chosen_subset as subset
+    from read_parquet($pairs)
+    union all
+    select pair, strategy, margin, is_held_out, 'rejected' as role, rejected_id as id, rejected_subset as subset
+    from read_parquet($pairs)
+)
+select roles.*, programs.* exclude (id, text, tree, shape, score_signature, signature), $commit as commit
+from roles
+inner join read_parquet($scored) as programs on programs.id = roles.id
+where roles.pair = $pair
+order by role
+"""
+OF_THE_PAIR = ("pair", "task", "strategy", "margin", "is_held_out", "commit")
+LABELS = {  # of the readable form; the rest of a program's fields is in the other one
+    "status": "verdict",
+    "reason": "reason",
+    "score": "score",
+    "costs": "costs",
+    "subset": "subset (1 is the best)",
+    "behaviour": "behaviour",
+    "family": "family",
+    "method": "search method",
+    "operation": "operation",
+    "parents": "programs in its prompt",
+    "generation": "generation",
+    "model": "model revision",
+    "seed": "seed",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_new_tokens": "max_new_tokens",
+    "n_prompt_tokens": "tokens of the prompt",
+    "n_tokens": "tokens written",
+    "finish": "finish",
+    "split": "judged on split",
+    "task_version": "task version",
+    "max_slowdown": "max_slowdown",
+    "memory_mib": "memory_mib",
+    "missing_layers": "missing sandbox layers",
+}
+
+
+def trace(pair: str) -> dict[str, Any]:
+    """{"pair", "task", "strategy", "margin", "is_held_out", "commit", "chosen": {...}, "rejected": {...}}.
+
+    Each program has its completion, prompt, verdict, traits, the settings of model and referee. commit: the one that
+    committed these pairs in dvc.lock; null while they are not committed.
+    """
+    task = pair.rpartition("-")[0]
+    if task not in names():
+        raise UserError(f"trace: {pair!r} names no task{nearest(task, names())}; expected such as tsp_construct-00017")
+    pairs, md5 = output("pairs", task)
+    scored, _ = output("score", task)
+    values = {"pair": pair, "pairs": pairs, "scored": scored, "commit": commit_of(md5)}
+    with duckdb.connect() as connection:
+        rows = connection.sql(TRACE, params=values).to_arrow_table().to_pylist()
+        if len(rows) != 2:
+            query = "select min(pair), max(pair) from read_parquet($1)"
+            first, last = connection.execute(query, [pairs]).fetchall()[0]
+            raise UserError(f"trace: there is no pair {pair!r}; {pairs} has {first} to {last}")
+    roles = {row["role"]: {k: v for k, v in row.items() if k not in (*OF_THE_PAIR, "role")} for row in rows}
+    return {key: rows[0][key] for key in OF_THE_PAIR} | roles
+
+
+def output(stage: str, task: str) -> tuple[str, str]:
+    """Path and hash of the table that a stage made, from dvc.lock."""
+    from ruamel.yaml import YAML
+
+    try:
+        stages = YAML(typ="safe").load(LOCK.read_text())["stages"]
+    except FileNotFoundError as error:
+        raise UserError(f"trace: {LOCK} is missing; run from the root of the project, after `make run`") from error
+    if f"{stage}@{task}" not in stages:
+        raise UserError(f"trace: {LOCK} knows no stage {stage}@{task}; run it first: dvc repro {stage}@{task}")
+    first = stages[f"{stage}@{task}"]["outs"][0]
+    if not Path(first["path"]).exists():
+        raise UserError(f"trace: {first['path']} is missing; get it by `dvc checkout` or `dvc repro`")
+    return first["path"], first["md5"]
+
+
+def commit_of(md5: str) -> str | None:
+    """The earliest commit whose dvc.lock has this hash."""
+    command = ["git", "log", "--format=%H", f"-S{md5}", "--", str(LOCK)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    return found[-1] if found else None
+
+
+def readable(found: dict[str, Any]) -> str:
+    """The trace for a person: what belongs to the pair, then each program with its prompt last."""
+    lines = [f"{key}: {'-' if found[key] is None else found[key]}" for key in OF_THE_PAIR]
+    for role in ("chosen", "rejected"):
+        program = found[role]
+        lines += ["", f"{role}: {program['id']}"]
+        fields = {label: program[key] for key, label in LABELS.items() if program[key] not in (None, "")}
+        lines += [f"  {label}: {shown(value)}" for label, value in fields.items()]
+        lines += ["", *(f"    {line}" for line in program["completion"].splitlines())]
+    same = found["chosen"]["prompt"] == found["rejected"]["prompt"]
+    for role in ("chosen",) if same else ("chosen", "rejected"):
+        lines += ["", "prompt:" if same else f"prompt of {role}:"]
+        lines += [f"    {line}" for line in found[role]["prompt"].splitlines()]
+    return plain("\n".join(lines))  # a model wrote most of it
+
+
+def shown(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, list) else str(value)

@@ -1,0 +1,184 @@
+"""The code that a stage runs: the modules that its script imports, each with a hash that comments do not change.
+
+Stage `modules` writes these hashes down, so that DVC, which does not see Python's imports, knows what a stage depends
+on. Batches of a killed stage are kept under the same hashes.
+
+A closure stops at DOORS: what is behind them decides verdicts, and reaches other stages through data/referee.
+"""
+
+import ast
+import hashlib
+import io
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from dartune.files.atomic import write_json
+
+PACKAGE = Path(__file__).resolve().parents[1]
+DOORS = ("dartune.referee.referee", "dartune.referee.completions")
+
+
+def closure(*starts: str | Path, within: str = "dartune", stops: tuple[str, ...] = DOORS) -> dict[str, str]:
+    """Return {module or data file: 16 hexadecimal digits} of the starts and of all that they import, sorted.
+
+    starts: module names, or paths of scripts. within: only modules of this package are followed. stops: modules that
+    are neither followed nor listed, unless they are a start. Imports inside functions count. Files beside a module
+    that its text names (`macros.sql`, `sql/`, `report.html.jinja`) are listed with a hash of their bytes; folders of
+    modules, which hold plug-ins that are found by name, are not.
+    """
+    hashes: dict[str, str] = {}
+    waiting = list(starts)
+    seen = set(starts)
+    while waiting:
+        start = waiting.pop()
+        file = start if isinstance(start, Path) else module_file(start)
+        if file is None:
+            continue
+        hashes[label(file)] = code_hash(file)
+        hashes |= {label(other): bytes_hash(other) for other in data_files(file)}
+        found = {name for name in imported(file) if is_within(name, within) and name not in stops}
+        waiting += sorted(found - seen)
+        seen |= found
+    return dict(sorted(hashes.items()))
+
+
+@cache
+def code_fingerprint(*starts: str, within: str = "dartune") -> str:
+    """Return one hash of the closure of these modules, for the keys of unfinished work. Computed once a process."""
+    content = closure(*starts, within=within)
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
+
+
+def is_within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def module_file(name: str) -> Path | None:
+    """Return the file of a module of this package, None for a name that is no module (a function, say)."""
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
+
+
+def label(file: Path) -> str:
+    """Return a name that does not depend on where the project lies: dartune/pairs/sample.py, stages/sample.py."""
+    if file.is_relative_to(PACKAGE.parent):
+        return file.relative_to(PACKAGE.parent).as_posix()
+    return f"{file.parent.name}/{file.name}"
+
+
+def imported(file: Path) -> set[str]:
+    """Return the dotted names in all import statements; names that are no modules are dropped later."""
+    names: set[str] = set()
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name for name in names if is_within(name, "dartune") and module_file(name)}
+
+
+def data_files(file: Path) -> Iterator[Path]:
+    """Yield the files that are no modules and that the text of this one names, in folders too."""
+    for node in ast.walk(tree(file)):
+        if not (isinstance(node, ast.Constant) and isinstance(node.value, str) and 0 < len(node.value) < 100):
+            continue
+        path = file.parent / node.value
+        if path.is_file() and path.suffix in (".sql", ".jinja"):
+            yield path
+    for node in ast.walk(tree(file)):
+        # Path(__file__).parent / "sql"
+        if (
+            isinstance(node, ast.BinOp)
+            and isinstance(node.right, ast.Constant)
+            and "__file__" in ast.unparse(node.left)
+        ):
+            folder = file.parent / str(node.right.value)
+            yield from sorted(folder.glob("*.sql")) if folder.is_dir() else ()
+
+
+@cache
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
+def bytes_hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+
+
+@cache
+def code_hash(file: Path) -> str:
+    """Return a hash of a module's text without comments, docstrings and blank lines.
+
+    Of the text, not of the syntax tree: trees differ between versions of Python, and no stage may rerun for that.
+    """
+    return hashlib.sha256("\n".join(code_lines(file)).encode()).hexdigest()[:16]
+
+
+def code_lines(file: Path) -> Iterator[str]:
+    source = file.read_text()
+    docstrings = docstring_lines(tree(file))
+    comments, inside_text = {}, set[int]()
+    start_of_text = 0
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        name = tokenize.tok_name[token.type]
+        if name == "COMMENT":
+            comments[token.start[0]] = token.start[1]
+        if name in ("STRING", "FSTRING_START"):
+            start_of_text = token.start[0]
+        if name in ("STRING", "FSTRING_END"):  # lines whose end lies inside a text: there, blanks count
+            inside_text |= set(range(start_of_text, token.end[0]))
+    for number, line in enumerate(source.splitlines(), 1):
+        if number in docstrings:
+            continue
+        line = line[: comments.get(number)]
+        if number in inside_text:
+            yield line
+        elif line.strip():
+            yield line.rstrip()
+
+
+def docstring_lines(module: ast.Module) -> set[int]:
+    lines: set[int] = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
+            ast.get_docstring(node, clean=False) is not None
+        ):
+            lines |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    return lines
+
+
+def write_modules(stages: Path, output: Path, *, learnt: list[str], remembered: list[str]) -> None:
+    """Write what DVC hashes instead of source files, one JSON object a file: {module or data file: hash}.
+
+    <stage>.json: of each script in `stages`. methods/<name>.json: of a search method. tasks/<name>.json: what a task
+    adds to the referee. remembered.json: grammars, prompts and templates of the tasks that a training is probed with.
+    learnt: tasks whose grammars the embedded model learns. Its stage depends on its own package and on these, and not
+    on the helpers that it calls: no edit elsewhere shall train it anew, which takes the better part of an hour.
+    """
+    for script in sorted(stages.glob("*.py")):
+        write_json(output / f"{script.stem}.json", stage_closure(script, learnt))
+    for method in sorted((PACKAGE / "pool" / "methods").glob("[!_]*.py")):
+        write_json(output / f"methods/{method.stem}.json", closure(f"dartune.pool.methods.{method.stem}"))
+    for prompt in sorted((PACKAGE / "tasks").glob("*/prompt.md")):
+        task = prompt.parent.name
+        write_json(output / f"tasks/{task}.json", closure(*judging(task)))
+    texts = [PACKAGE / "tasks" / task / name for task in remembered for name in ("prompt.md", "template.py")]
+    shown = {label(text): bytes_hash(text) for text in texts}
+    write_json(output / "remembered.json", closure(*map(grammar, remembered)) | shown)
+
+
+def stage_closure(script: Path, learnt: list[str]) -> dict[str, str]:
+    if script.stem == "base":
+        return closure(script, within="dartune.base_model") | closure(*map(grammar, learnt), within="dartune.tasks")
+    return closure(script, stops=() if script.stem == "referee" else DOORS)
+
+
+def grammar(task: str) -> str:
+    return f"dartune.tasks.{task}.grammar"
+
+
+def judging(task: str) -> list[str]:
+    """Return the modules of a task that decide verdicts."""
+    return [f"dartune.tasks.{task}.{part}" for part in ("instances", "rollout", "cost")]

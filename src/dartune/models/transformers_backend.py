@@ -1,0 +1,252 @@
+"""A model run here with transformers: completions by continuous batching, so that no row waits for the longest.
+
+Not transformers' generate: that computes a prompt once for each of its rows, and carries finished rows along until the
+longest is done. Imports torch: import this module only where a model is about to run.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import CacheLayerMixin
+from transformers.utils import logging
+
+from dartune.errors import UserError
+from dartune.files.fingerprint import fingerprint
+from dartune.models.backend import Completion, Sampling
+from dartune.models.checkpoint import open_model, open_tokenizer, prompt_ids, revision
+
+N_SLOTS = 256  # rows written at once
+N_READ = 16  # prompts read at once
+MIN_FREE = 16  # slots; the prompts of fewer are not worth a forward pass while others are being written
+FULL, MAX_LENGTH = "full_attention", "max_position_embeddings"
+
+
+class TransformersBackend:
+    """A back end: a model's folder, or what was tuned on top of it."""
+
+    prices = (0.0, 0.0)
+
+    def __init__(self, base: Path, tuned: Path | None = None) -> None:
+        self.revision = revision(base) if tuned is None else fingerprint([tuned], base=revision(base))
+        logging.disable_progress_bar()  # in a log, each update of a bar is a line
+        self.model, self.tokenizer = open_model(base, tuned).eval(), open_tokenizer(base)
+        refuse_windows(self.model, str(base))
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any) -> "TransformersBackend":
+        """A model that is in memory already, as while it is trained; it has no revision."""
+        backend = cls.__new__(cls)
+        backend.revision, backend.model, backend.tokenizer = "", model, tokenizer
+        refuse_windows(model, "train")
+        return backend
+
+    def complete(self, prompts: list[str], *, seed: int, sampling: Sampling) -> list[Completion]:
+        """One completion a prompt. Each prompt has chances of its own, whoever else is in the batch."""
+        torch.set_num_threads(1)  # stages run side by side, and one thread adds up in one order only
+        known = {prompt: self._ids(prompt, sampling.max_new_tokens) for prompt in dict.fromkeys(prompts)}
+        ids = [known[prompt] for prompt in prompts]
+        chance = torch.rand((len(ids), sampling.max_new_tokens), generator=torch.Generator().manual_seed(seed))
+        written = write(self.model, ids, chance.to(self.model.device), sampling)
+        return [self._completion(len(each), row) for each, row in zip(ids, written, strict=True)]
+
+    def count(self, prompts: list[str], n_prompt_tokens: int, n_tokens: int) -> None:
+        """A model here has no budget."""
+
+    def _ids(self, prompt: str, max_new_tokens: int) -> list[int]:
+        """Token ids of a prompt; a UserError where prompt and answer do not fit into the model's context."""
+        config, ids = self.model.config, prompt_ids(self.tokenizer, prompt)
+        limit = min(config.max_position_embeddings, getattr(config, "sliding_window", None) or 2**31)
+        if len(ids) + max_new_tokens > limit:
+            raise UserError(
+                f"the model's context is {limit} tokens: a prompt of {len(ids)} and max_new_tokens: {max_new_tokens} do"
+                " not fit; lower max_new_tokens, show fewer programs in a prompt, or take another model"
+            )
+        return ids
+
+    def _completion(self, n_prompt_tokens: int, ids: list[int]) -> Completion:
+        """The text up to the end of the turn; n_tokens counts the end."""
+        is_whole = ids[-1] in ends_of_turn(self.model)
+        kept = ids[:-1] if is_whole else ids
+        text = self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return Completion(text, n_prompt_tokens, len(ids), "stop" if is_whole else "length")
+
+
+def refuse_windows(model: Any, where: str) -> None:
+    config = model.config
+    if set(getattr(config, "layer_types", None) or [FULL]) != {FULL} or not hasattr(config, MAX_LENGTH):
+        raise UserError(f"{where}: a {config.model_type} does not simply attend to all it read; use a server for it")
+
+
+def ends_of_turn(model: Any) -> list[int]:
+    """Token ids that end a turn; chat models have more than one."""
+    ends = model.generation_config.eos_token_id
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
+@torch.inference_mode()
+def write(model: Any, ids: list[list[int]], chance: torch.Tensor, sampling: Sampling) -> list[list[int]]:
+    """The tokens written to each prompt, with the one that ends the turn.
+
+    ids: of each prompt. chance: uniform numbers (prompts, max_new_tokens), one a token.
+    """
+    ends = torch.tensor(ends_of_turn(model), dtype=torch.long, device=model.device)
+    written: list[list[int]] = [[] for _ in ids]
+    waiting = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), ids[i], i))  # equal prompts side by side
+    slots = Slots(model, min(len(ids), N_SLOTS), max(map(len, ids)) + sampling.max_new_tokens)
+    logits = slots.admit(ids, waiting)
+    while slots.rows:
+        places = torch.tensor([len(written[row]) for row in slots.rows], device=model.device)
+        tokens = draw(logits, chance[slots.rows, places], sampling)
+        for row, token in zip(slots.rows, tokens.tolist(), strict=True):
+            written[row].append(token)
+        going = ~torch.isin(tokens, ends) & (places + 1 < sampling.max_new_tokens)
+        logits = slots.step(slots.keep(going, tokens), logits)
+        if waiting and slots.n_free >= min(MIN_FREE, N_SLOTS, len(waiting)):
+            logits = torch.cat([logits, slots.admit(ids, waiting)])
+    return written
+
+
+def draw(logits: torch.Tensor, chance: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """One token a row: logits (n, vocabulary) and uniform numbers (n,) to ids (n,).
+
+    The smallest set of tokens that holds top_p is the first ones in descending order; the number picks one of them.
+    """
+    probabilities = (logits.float() / sampling.temperature).softmax(-1)
+    probabilities, order = probabilities.sort(stable=True, dim=-1, descending=True)
+    mass = probabilities.cumsum(-1)
+    n_kept = (mass - probabilities < sampling.top_p).sum(-1, keepdim=True)
+    kept_mass = mass.gather(-1, n_kept - 1)
+    place = torch.searchsorted(mass, chance[:, None] * kept_mass, right=True)
+    return order.gather(-1, torch.minimum(place, n_kept - 1)).squeeze(-1)
+
+
+class Slots:
+    """Keys and values of the rows being written, each row of its own length. The slots in use come first."""
+
+    def __init__(self, model: Any, n_slots: int, length: int) -> None:
+        self._model, self._n_slots = model, n_slots
+        self.rows: list[int] = []  # the prompt's number, by slot
+        self._lengths = torch.zeros(n_slots, dtype=torch.long, device=model.device)
+        self._columns = torch.arange(length, device=model.device)
+        self._layers = [SlotLayer(self._lengths, length) for _ in range(model.config.num_hidden_layers)]
+        self._read: dict[tuple[int, ...], tuple[Any, torch.Tensor]] = {}  # keys and values, and logits, of a prompt
+
+    @property
+    def n_free(self) -> int:
+        return self._n_slots - len(self.rows)
+
+    def admit(self, ids: list[list[int]], waiting: list[int]) -> torch.Tensor:
+        """Fill the free slots with the first that wait, and return the logits (n, vocabulary) after their prompts."""
+        taken, waiting[:] = waiting[: self.n_free], waiting[self.n_free :]
+        self._read_prompts(list(dict.fromkeys(tuple(ids[row]) for row in taken)))
+        found = [self._read[tuple(ids[row])] for row in taken]
+        for (states, _), row in zip(found, taken, strict=True):
+            self._lengths[len(self.rows)] = len(ids[row])
+            for layer, (keys, values) in zip(self._layers, states, strict=True):
+                layer.put(len(self.rows), keys, values, self._n_slots)
+            self.rows.append(row)
+        return torch.stack([logits for _, logits in found])
+
+    def _read_prompts(self, prompts: list[tuple[int, ...]]) -> None:
+        """Forward passes over those not read yet, a few at a time: they come sorted by length, so little is padding."""
+        new = [prompt for prompt in prompts if prompt not in self._read]
+        for first in range(0, len(new), N_READ):
+            self._read |= self._forward(new[first : first + N_READ])
+        self._read = {prompt: self._read[prompt] for prompt in prompts}
+
+    def _forward(self, prompts: list[tuple[int, ...]]) -> dict[tuple[int, ...], tuple[Any, torch.Tensor]]:
+        """Keys and values of prompts, and the logits after them; padded on the right, where no token looks."""
+        longest = max(map(len, prompts))
+        padded = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts])
+        places = sorted({len(prompt) - 1 for prompt in prompts})
+        cache = DynamicCache(config=self._model.config)
+        logits = self._model(
+            padded.to(self._model.device),
+            past_key_values=cache,
+            logits_to_keep=torch.tensor(places, device=self._model.device),
+            use_cache=True,
+        ).logits
+        return {
+            prompt: (
+                [(layer.keys[i, :, : len(prompt)], layer.values[i, :, : len(prompt)]) for layer in cache.layers],
+                logits[i, places.index(len(prompt) - 1)],
+            )
+            for i, prompt in enumerate(prompts)
+        }
+
+    def keep(self, going: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Give up the slots of rows that are done: the last rows move into the holes. Returns the tokens that stay."""
+        n_kept = int(going.sum())
+        if n_kept == len(self.rows):
+            return tokens
+        holes = (~going[:n_kept]).nonzero().squeeze(1)
+        movers = going[n_kept:].nonzero().squeeze(1) + n_kept
+        for layer in self._layers:
+            layer.move(movers, holes)
+        self._lengths[holes], tokens[holes] = self._lengths[movers], tokens[movers]
+        for hole, mover in zip(holes.tolist(), movers.tolist(), strict=True):
+            self.rows[hole] = self.rows[mover]
+        del self.rows[n_kept:]
+        return tokens[:n_kept]
+
+    def step(self, tokens: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """The logits (n, vocabulary) after one token more in each row in use; none where none is."""
+        n = len(tokens)
+        if n == 0:
+            return logits[:0]
+        lengths = self._lengths[:n]
+        unseen = self._columns[: int(lengths.max()) + 1] > lengths[:, None]
+        mask = torch.zeros(unseen.shape, dtype=self._model.dtype, device=unseen.device)  # added to the scores
+        mask.masked_fill_(unseen, torch.finfo(mask.dtype).min)
+        result: torch.Tensor = self._model(
+            tokens[:, None],
+            position_ids=lengths[:, None],
+            attention_mask=mask[:, None, None],
+            past_key_values=Cache(layers=self._layers),
+            use_cache=True,
+        ).logits[:, -1]
+        lengths += 1
+        return result
+
+
+class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
+    """One layer's keys and values: (slots, heads, length, width), of which a step sees the rows in use."""
+
+    def __init__(self, lengths: torch.Tensor, length: int) -> None:
+        super().__init__()
+        self.is_initialized = False
+        self._lengths, self._length = lengths, length
+
+    def put(self, slot: int, keys: torch.Tensor, values: torch.Tensor, n_slots: int) -> None:
+        """The keys and values (heads, tokens, width) of a prompt."""
+        if not self.is_initialized:
+            n_heads, _, width = keys.shape
+            self.keys, self.values = (keys.new_zeros(n_slots, n_heads, self._length, width) for _ in range(2))
+            self.is_initialized = True
+        for kept, new in ((self.keys, keys), (self.values, values)):
+            kept[slot, :, : new.shape[1]] = new
+
+    def move(self, movers: torch.Tensor, holes: torch.Tensor) -> None:
+        for kept in (self.keys, self.values):
+            kept[holes] = kept[movers]
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        n, lengths = len(keys), self._lengths[: len(keys)]
+        rows, end = torch.arange(n, device=keys.device), int(lengths.max()) + 1
+        for kept, new in ((self.keys, keys), (self.values, values)):
+            kept[rows, :, lengths] = new[:, :, 0]
+        return self.keys[:n, :, :end], self.values[:n, :, :end]
+
+    def lazy_initialization(self, *_: Any) -> None:
+        """Done by put."""
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.get_seq_length() + query_length, 0
+
+    def get_seq_length(self) -> int:
+        return int(self._lengths.max())
+
+    def get_max_length(self) -> int:
+        return self._length

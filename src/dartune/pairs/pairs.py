@@ -1,0 +1,91 @@
+"""Preference pairs in TRL's form: prompt, chosen and rejected as this model's chat template takes them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import duckdb
+import pyarrow as pa
+from pydantic import Field, NonNegativeInt
+
+from dartune.files.parquet import whole, write
+from dartune.models.checkpoint import answer, open_tokenizer, prompt_ids, render
+from dartune.tasks.task import Task
+
+# grain: one row per pair. A held-out pair is one of the share with the lowest hash: the same whatever the row order.
+# Programs that were written to different prompts, as a search does, are answers to the task's own one.
+# A flipped pair, of the control `shuffled`, has its programs the wrong way round, and a margin below 0.
+JOIN = """
+with labelled as (
+    select
+        pair,
+        strategy,
+        case when is_flipped then rejected else chosen end as chosen_id,
+        case when is_flipped then chosen else rejected end as rejected_id,
+        case when is_flipped then rejected_subset else chosen_subset end as chosen_subset,
+        case when is_flipped then chosen_subset else rejected_subset end as rejected_subset
+    from read_parquet($sample)
+)
+select
+    better.task || '-' || lpad(labelled.pair::varchar, 5, '0') as pair,
+    labelled.strategy,
+    case when better.prompt = worse.prompt then better.prompt else $prompt end as prompt,
+    better.completion as chosen,
+    worse.completion as rejected,
+    labelled.chosen_id,
+    labelled.rejected_id,
+    better.score as chosen_score,
+    worse.score as rejected_score,
+    labelled.chosen_subset,
+    labelled.rejected_subset,
+    better.score - worse.score as margin,
+    row_number() over (order by hash(labelled.pair || '/' || $seed), labelled.pair) <= $held_out * count(*) over ()
+        as is_held_out
+from labelled
+inner join read_parquet($scored) as better on better.id = labelled.chosen_id
+inner join read_parquet($scored) as worse on worse.id = labelled.rejected_id
+order by labelled.pair
+"""
+
+
+def write_pairs(
+    task: str,
+    sample: Path,
+    scored: Path,
+    base: Path,
+    output: Path,
+    *,
+    held_out: Annotated[float, Field(ge=0, lt=1)],
+    seed: NonNegativeInt,
+) -> None:
+    """Write the pairs with both programs' ids, scores, subsets, the margin in score and the lengths in tokens.
+
+    pair: the name that `dartune trace` takes. margin: null where the rejected program is a failure. held_out: share of
+    pairs kept from training, for the accuracy of the reward on pairs that it has not seen.
+    """
+    settings = {"sample": whole(sample), "scored": whole(scored), "held_out": held_out, "seed": seed}
+    settings["prompt"] = Task(task).prompt
+    with duckdb.connect() as connection:
+        rows = connection.sql(JOIN, params=settings).to_arrow_table().to_pylist()
+    tokenizer = open_tokenizer(base)
+    write(pa.Table.from_pylist([in_form(row, tokenizer) for row in rows]), output)
+
+
+def in_form(row: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
+    """The row with prompt, chosen and rejected as the model reads and writes them, and their lengths."""
+    n_prompt = len(prompt_ids(tokenizer, row["prompt"]))
+    return row | {
+        "prompt": render(tokenizer, row["prompt"]),
+        "chosen": answer(tokenizer, row["chosen"]),
+        "rejected": answer(tokenizer, row["rejected"]),
+        "prompt_tokens": n_prompt,
+        "chosen_tokens": n_tokens(tokenizer, row["prompt"], row["chosen"]) - n_prompt,
+        "rejected_tokens": n_tokens(tokenizer, row["prompt"], row["rejected"]) - n_prompt,
+    }
+
+
+def n_tokens(tokenizer: Any, prompt: str, completion: str) -> int:
+    """Of prompt and answer together, as training counts them: through the chat template, or with the end of text."""
+    if not tokenizer.chat_template:
+        return len(tokenizer(prompt + completion)["input_ids"]) + 1
+    turns = [*render(tokenizer, prompt), *answer(tokenizer, completion)]
+    return len(tokenizer.apply_chat_template(turns, return_dict=False))

@@ -1,0 +1,213 @@
+"""Draws of (chosen, rejected) programs from the scored pool: a strategy is one SQL file under sql/."""
+
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
+
+import duckdb
+import pyarrow as pa
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from dartune.errors import UserError
+from dartune.files.atomic import write_json
+from dartune.files.batches import WORK
+from dartune.files.parquet import whole, write
+from dartune.pairs.datasheet import figures, markdown, warnings_of
+from dartune.pairs.strategies import check_strategy, header, starts, statement, taking_part
+
+MACROS = Path(__file__).parent / "macros.sql"
+
+# The drawn rows with what every strategy's pairs tell of themselves. rank: share of the valid programs that are better.
+FINISHED = """
+with programs as materialized (
+    select file_row_number as row, id, score, costs
+    from scored
+    where file_row_number in (select chosen from drawn union select rejected from drawn)
+),
+thresholds as (
+    select distinct score
+    from programs
+    where score is not null
+),
+steps as (  -- the valid programs from one of these scores up to the next better one
+    select thresholds.score, count(*) as n, count(*) filter (scored.score > thresholds.score) as n_above
+    from scored
+    asof join thresholds on scored.score >= thresholds.score
+    where scored.status = 'ok'
+    group by thresholds.score
+),
+ranked as (
+    select steps.score, (sum(n) over (order by steps.score desc) - n + n_above) / n_valid as rank
+    from steps
+    cross join (select count(*) as n_valid from scored where status = 'ok')
+)
+select
+    drawn.pair,
+    drawn.strategy,
+    chosen.id as chosen,
+    rejected.id as rejected,
+    drawn.chosen_subset,
+    drawn.rejected_subset,
+    chosen.score as chosen_score,
+    rejected.score as rejected_score,
+    better.rank as chosen_rank,
+    worse.rank as rejected_rank,
+    paired_t(chosen.costs, rejected.costs) as t,
+    drawn.is_flipped
+from drawn
+inner join programs as chosen on chosen.row = drawn.chosen
+inner join programs as rejected on rejected.row = drawn.rejected
+inner join ranked as better on better.score = chosen.score
+left join ranked as worse on worse.score = rejected.score
+order by drawn.pair
+"""
+
+
+def write_sample(
+    task: str,
+    scored: Path,
+    output: Path,
+    metrics: Path,
+    sheet: Path,
+    *,
+    strategy: str | dict[str, PositiveFloat],
+    n_pairs: PositiveInt,
+    seed: NonNegativeInt,
+    memory_mib: Annotated[int, Field(ge=100)],
+    max_length_bias: Annotated[float, Field(ge=0, le=0.5)],
+    min_behaviours: NonNegativeInt,
+    max_below_noise: Annotated[float, Field(ge=0, le=1)],
+    options: dict[str, dict[str, Any]],
+) -> None:
+    """Write the drawn pairs, their figures, and the data sheet.
+
+    Columns: pair (1 ..), strategy, chosen, rejected (ids), their subsets (1 is the best; null where the rule has none),
+    scores and ranks (share of the valid programs that are better; null with the score of a failure), t (paired, over
+    the instances; null for one), is_flipped (the control shuffled trains on the opposite).
+
+    strategy: name of an SQL file, or {name: share of the pairs}. memory_mib: DuckDB's; what needs more goes to disk.
+    max_length_bias, min_behaviours, max_below_noise: beyond these the data sheet warns. options: parameters of each
+    strategy, which its file explains.
+    """
+    shares = check_strategy(strategy, options)
+    with connect(scored, memory_mib) as connection:
+        check_pool(task, connection, shares, options)
+        pairs = draw(connection, shares, options, n_pairs, seed)
+        check_order(pairs)
+        found = figures(connection, pairs, n_pairs)
+    limits = {"length_bias": max_length_bias, "behaviours": min_behaviours, "below_noise": max_below_noise}
+    warnings = warnings_of(found, limits)
+    write(pairs, output)
+    write_json(metrics, found | {"warnings": warnings})
+    for line in (f"{len(pairs)} of {n_pairs} pairs by {', '.join(shares)}", *(f"warning: {each}" for each in warnings)):
+        print(f"sample {task}: {line}", file=sys.stderr)
+    used = {name: options.get(name, {}) for name in taking_part(shares)}
+    sheet.write_text(markdown(task, used, seed, found, warnings), encoding="utf-8")
+
+
+def connect(scored: Path, memory_mib: int) -> duckdb.DuckDBPyConnection:
+    """A connection that knows the pool as `scored`, the macros, and a table `used` of rows that are taken."""
+    spill = WORK / "duckdb" / scored.stem  # of its own: two processes in one folder would write the same files
+    spill.mkdir(parents=True, exist_ok=True)
+    connection = duckdb.connect(
+        config={
+            "memory_limit": f"{memory_mib}MiB",
+            "temp_directory": str(spill),
+            "preserve_insertion_order": False,  # every strategy orders what depends on an order
+        }
+    )
+    connection.execute(f"set enable_progress_bar = {sys.stdout.isatty()}")
+    # Joins in the order in which they are written: the optimiser has nothing to estimate a recursion or a draw by, and
+    # has been seen to compare all programs with all.
+    connection.execute("set disabled_optimizers = 'join_order'")
+    pool = connection.read_parquet(whole(scored), file_row_number=True)
+    pool.create_view("scored")
+    connection.execute("create temp table used (row bigint)")
+    connection.execute(MACROS.read_text())
+    return connection
+
+
+def draw(
+    connection: duckdb.DuckDBPyConnection,
+    shares: dict[str, float],
+    options: dict[str, dict[str, Any]],
+    n_pairs: int,
+    seed: int,
+) -> pa.Table:
+    """The pairs of all parts of the mixture, numbered through. No part takes a program of an earlier one."""
+    connection.execute(
+        "create or replace temp table drawn (pair integer, strategy varchar, chosen bigint, rejected bigint, "
+        "chosen_subset integer, rejected_subset integer, is_flipped boolean default false)"
+    )
+    for (name, _), n in zip(shares.items(), parts(list(shares.values()), n_pairs), strict=True):
+        connection.register("part", run(connection, name, options, n, seed))
+        connection.execute(
+            "insert into drawn by name "
+            "select * replace (pair + (select count(*) from drawn) as pair), $name as strategy from part",
+            {"name": name},
+        )
+        connection.execute("insert into used select chosen from part union select rejected from part")
+    return connection.sql(FINISHED).to_arrow_table()
+
+
+def run(
+    connection: duckdb.DuckDBPyConnection, name: str, options: dict[str, dict[str, Any]], n_pairs: int, seed: int
+) -> pa.Table:
+    """What one strategy draws; first what a strategy draws that it starts from, as a table of that name."""
+    for start in starts(name):
+        connection.register(start, run(connection, start, options, n_pairs, seed))
+    parameters = {"n_pairs": n_pairs, "seed": seed, **options.get(name, {})}
+    try:
+        return connection.sql(statement(name), params=parameters).to_arrow_table()
+    except duckdb.Error as error:
+        raise UserError(f"sample: strategy {name}: {str(error).splitlines()[0]}") from error
+
+
+def parts(shares: list[float], n_pairs: int) -> list[int]:
+    """Whole numbers of pairs that add up to n_pairs."""
+    edges = [round(n_pairs * sum(shares[:i])) for i in range(len(shares) + 1)]
+    return [last - first for first, last in pairwise(edges)]
+
+
+def check_pool(
+    task: str,
+    connection: duckdb.DuckDBPyConnection,
+    shares: dict[str, float],
+    options: dict[str, dict[str, Any]],
+) -> None:
+    """Refuse a pool without a valid program, with a score that is no number, or too small for M subsets."""
+    n, n_ok, n_nan = connection.execute(
+        "select count(*), count(*) filter (status = 'ok'), count(*) filter (isnan(score) or isinf(score)) from scored"
+    ).fetchall()[0]
+    if n_ok == 0:
+        raise UserError(f"sample: none of {n} programs of {task} is ok; metrics/score/{task}.json counts the reasons")
+    if n_nan:
+        raise UserError(f"sample: {n_nan} scores of {task} are not finite numbers; run stage score again")
+    for name in taking_part(shares):
+        if "n_subsets" in options.get(name, {}):
+            check_size(task, connection, name, options[name])
+
+
+def check_size(task: str, connection: duckdb.DuckDBPyConnection, name: str, given: dict[str, Any]) -> None:
+    """Refuse a pool that cannot fill M subsets with two programs each."""
+    one_per, n_subsets = given.get("one_per", *header(name, "one_per")), given["n_subsets"]
+    query = "select count(*) from candidates($one_per, 0)"
+    n_different = connection.execute(query, {"one_per": one_per}).fetchall()[0][0]
+    if n_different < 2 * n_subsets:
+        raise UserError(
+            f"sample: {n_different} different programs of {task} are ok; at least {2 * n_subsets} are needed for "
+            f"M = {n_subsets} subsets. Raise pool.n_programs or lower sample.options.{name}.n_subsets"
+        )
+
+
+def check_order(pairs: pa.Table) -> None:
+    """Promise 6: chosen is better than rejected in every pair, whatever the strategy's SQL says."""
+    if not len(pairs):
+        raise UserError(
+            "sample: the strategy drew no pair: too few different scores for it, or its options rule out all"
+        )
+    for row in pairs.select(["pair", "chosen_score", "rejected_score"]).to_pylist():
+        better, worse = row["chosen_score"], row["rejected_score"]
+        if better is None or (worse is not None and not better > worse):
+            raise UserError(f"sample: chosen is not better than rejected in pair {row['pair']}: the strategy is wrong")

@@ -1,0 +1,200 @@
+"""Pools that exist elsewhere: other tools' records of programs become rows of the pool. Their scores stay behind.
+
+A file is JSON lines, or JSON: a list of records, one record, or an object that holds one list of records. Nothing is
+unpickled. A record has at least one field of SHAPES, and may have prompt and model as text:
+
+- dartune's own schema: completion, as a model wrote it, or program
+- LLM4AD (Optima-CityU/LLM4AD, llm4ad/tools/profiler/profile.py at 0ed00c6): program, or function where that is ""
+- FunSearch with samples_*.json (RayZhhh/funsearch, implementation/profile.py at 4b8b4e7): function
+- EoH (FeiLiu36/EoH, population_generation_*.json at cc26c3a): code
+- EvoTune (CLAIRE-Labo/EvoTune, src/packing/logging/function_class.py at 260372d): function_str and imports_str
+- FunSearch (google-deepmind/funsearch, implementation/code_manipulation.py at b02fdbf): body and args
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import indent
+from typing import Any
+
+import pyarrow as pa
+
+from dartune.errors import UserError
+from dartune.files import parquet
+from dartune.pool.pool import ROW
+from dartune.tasks.task import Task
+
+EXPECTED = "expected JSON lines or JSON with a program in every record"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One object of a file. place: the file and the line or the number in it. source: the file's fingerprint."""
+
+    fields: dict[str, Any]
+    place: str
+    source: str
+
+    def text(self, field: str) -> str:
+        """The field's text; "" where it has none. EvoTune's prompt, for one, is an object of numbers."""
+        value = self.fields.get(field)
+        return value if isinstance(value, str) and value.strip() else ""
+
+    def has_score(self) -> bool:
+        """Whether there is a score; NaN, which no number equals, is none."""
+        scores = [self.fields.get(field) for field in ("score", "objective")]
+        return any(score is not None and score == score for score in scores)
+
+
+def import_pool(task_name: str, files: list[Path], folder: Path) -> str:
+    """Write folder/<task>.parquet, a table of the pool's columns, and return the line that says what it holds."""
+    task, output = Task(task_name), folder / f"{task_name}.parquet"
+    records = [record for file in files for record in read(file)]
+    kept = distinct(records, task)
+    rows = [row(number, text, record, task) for number, (text, record) in enumerate(kept.items())]
+    replaced = " (replaced)" if output.exists() else ""
+    parquet.write(pa.Table.from_pylist(rows, schema=ROW), output)
+    return (
+        f"{output}{replaced}: {len(rows)} programs of {len(records)} records, {len(records) - len(rows)} duplicates"
+        f" dropped; {sum(record.has_score() for record in records)} scores not taken over, since scores are always made"
+        f" anew by the referee. Next: `pool.source: {folder}` in params.yaml, then `dvc repro`"
+    )
+
+
+def read(file: Path) -> list[Record]:
+    """The records of a file, at least one."""
+    content = load(file)
+    source = f"imported:{hashlib.sha256(content).hexdigest()[:16]}"
+    found = values(content.decode("utf-8-sig"), file)
+    if not found:
+        raise UserError(f"{file}: there is no record in it; {EXPECTED}")
+    return [record(value, f"{file}: {place}", source) for place, value in found]
+
+
+def load(file: Path) -> bytes:
+    """The bytes of a file of UTF-8 text."""
+    try:
+        content = file.read_bytes()
+        content.decode()
+    except OSError as error:
+        raise UserError(f"{file}: {(error.strerror or str(error)).lower()}; {EXPECTED}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 text; {EXPECTED}. Pickles are not read: they can run code") from error
+    return content
+
+
+def values(text: str, file: Path) -> list[tuple[str, Any]]:
+    """What should be records, with their places. The first line of JSON lines is whole, and not the only one."""
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if len(lines) > 1 and is_json(lines[0][1]):
+        return [(f"line {number}", parse(line, file, number)) for number, line in lines]
+    whole = parse(text, file, 1) if lines else []
+    return [(f"record {number}", value) for number, value in enumerate(listed(whole), start=1)]
+
+
+def is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def parse(text: str, file: Path, line: int) -> Any:
+    """The JSON value; line: where the text begins in the file."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        number = line + getattr(error, "lineno", 1) - 1
+        reason = getattr(error, "msg", str(error)).lower()
+        raise UserError(f"{file}: line {number} is not JSON ({reason}); {EXPECTED}") from error
+
+
+def listed(whole: Any) -> list[Any]:
+    """The records in a JSON value: a list, the one list of records in an object, or the object as the only one."""
+    if not isinstance(whole, dict):
+        return whole if isinstance(whole, list) else [whole]
+    lists = [value for value in whole.values() if isinstance(value, list) and any(map(is_record, value))]
+    return lists[0] if len(lists) == 1 else [whole]
+
+
+def is_record(value: Any) -> bool:
+    return isinstance(value, dict) and not SHAPES.keys().isdisjoint(value)
+
+
+def record(value: Any, place: str, source: str) -> Record:
+    """The value as a record, or a UserError about one that is no object or that no UTF-8 file can hold."""
+    if not isinstance(value, dict):
+        raise UserError(f"{place} is {json.dumps(value)[:40]}; {EXPECTED}, an object")
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{place} holds half a character (\\u{ord(error.object[error.start]):x}); repair it") from error
+    return Record(value, place, source)
+
+
+def distinct(records: list[Record], task: Task) -> dict[str, Record]:
+    """The first record of each completion.
+
+    Left out is a record whose completion is, byte for byte, any text of an earlier one: LLM4AD's samples_best.json
+    repeats the functions of the other files, without their imports.
+    """
+    kept: dict[str, Record] = {}
+    seen: set[str] = set()
+    for record in records:
+        completion, *others = programs(record, task)
+        if completion not in seen:
+            kept[completion] = record
+        seen.update([completion, *others])
+    return kept
+
+
+def programs(record: Record, task: Task) -> list[str]:
+    """The record's program in every shape that it is there in, the fullest first."""
+    found = [shape(record, field, task) for field, shape in SHAPES.items() if record.text(field)]
+    if not found:
+        fields = ", ".join(list(record.fields)[:8]) or "nothing"
+        raise UserError(f"{record.place} has no program, only {fields}; expected text in one of {', '.join(SHAPES)}")
+    return found
+
+
+def as_it_is(record: Record, field: str, task: Task) -> str:
+    return record.text(field)
+
+
+def with_imports(record: Record, field: str, task: Task) -> str:
+    """EvoTune's program: the imports are kept apart, as lines, or ""."""
+    return "\n".join(text for text in (record.text("imports_str"), record.text(field)) if text)
+
+
+def spliced(record: Record, field: str, task: Task) -> str:
+    """FunSearch's body under the task's function, with the record's own names for its arguments where it has them."""
+    body, own = record.text(field).strip("\n"), record.text("args")
+    signature = f"def {task.rollout.FUNCTION}({own}):" if own else task.signature
+    return f"{signature}\n{body if body[0].isspace() else indent(body, '    ')}\n"
+
+
+# What a field holds, and so how it becomes a program. Where a record has several, the first is the completion.
+SHAPES: dict[str, Callable[[Record, str, Task], str]] = {
+    "completion": as_it_is,
+    "program": as_it_is,
+    "function": as_it_is,
+    "code": as_it_is,
+    "function_str": with_imports,
+    "body": spliced,
+}
+
+
+def row(number: int, completion: str, record: Record, task: Task) -> dict[str, Any]:
+    """A row of the pool. What is not known of a completion, such as its tokens and temperature, is null."""
+    return {
+        "id": f"{task.name}-imported-{number:06d}",
+        "task": task.name,
+        "prompt": record.text("prompt") or task.prompt,
+        "completion": completion,
+        "method": "imported",
+        "finish": "imported",
+        "model": record.text("model") or record.source,
+    }

@@ -1,0 +1,83 @@
+"""Prompts of the search methods: the task, the programs to start from, and what to make of them.
+
+Written after EoH (Liu et al. 2024, operators i1 e1 e2 m1 m2) and FunSearch (Romera-Paredes et al. 2024, best-shot
+prompts), in words of our own. The embedded model's chat template reads the programs and the line "Operation: ...".
+"""
+
+import ast
+import re
+from dataclasses import dataclass
+
+from dartune.tasks.task import Task
+
+INSTRUCTIONS = {
+    "i1": "Write a program for this task.",
+    "e1": "Write a program that works in an altogether different way from those above.",
+    "e2": "Find the idea that the programs above have in common. Write a program that is built on it and differs from"
+    " each of them.",
+    "m1": "Write a program of another form: a modified version of the one above.",
+    "m2": "Find the parameters of the program above. Write it again with other values for them.",
+}
+VERSION = "version"
+OPERATIONS = (*INSTRUCTIONS, VERSION)
+THOUGHT = "First say in one sentence, inside braces {}, what the idea of the program is."
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A program that a prompt shows, with the one sentence that its writer put before it."""
+
+    program: str
+    thought: str = ""
+
+
+def operator_prompt(task: Task, operation: str, parents: list[Parent]) -> str:
+    """One of EoH's operators on its parents: none for i1, one for m1 and m2, several for e1 and e2."""
+    shown = [
+        f"Program {number}. {parent.thought}".rstrip() + "\n" + fenced(without_docstrings(parent.program))
+        for number, parent in enumerate(parents, 1)
+    ]
+    request = f"{INSTRUCTIONS[operation]} {THOUGHT} Then write the program; it defines this function:"
+    return "\n\n".join([task.description, *shown, f"Operation: {operation}\n{request}", fenced(task.template)]) + "\n"
+
+
+def version_prompt(task: Task, programs: list[str]) -> str:
+    """FunSearch's: versions of a program, the worst first; the next one is to be better."""
+    shown = [fenced(renamed(without_docstrings(p), task.function, i)) for i, p in enumerate(programs)]
+    asked = renamed(task.template, task.function, len(programs))
+    says = f"Versions of a program for it, from worse to better: v0 to v{len(programs) - 1}."
+    request = f"Operation: {VERSION}\nWrite the next version, better than these. It defines this function:"
+    return "\n\n".join([task.description, says, *shown, request, fenced(asked)]) + "\n"
+
+
+def fenced(program: str) -> str:
+    return f"```python\n{program.strip()}\n```"
+
+
+def renamed(program: str, function: str, version: int) -> str:
+    """The program with its function's name followed by a version, wherever the name stands by itself."""
+    return re.sub(rf"\b{function}\b", f"{function}_v{version}", program)
+
+
+def without_docstrings(program: str) -> str:
+    """The text without the docstrings that have lines of their own; as it is where it does not parse."""
+    lines: list[str | None] = [*program.split("\n")]
+    try:
+        functions = [node for node in ast.walk(ast.parse(program)) if isinstance(node, ast.FunctionDef)]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return program
+    if "\r" in program:  # which ends lines for the parser too
+        return program
+    for node in functions:
+        if len(node.body) > 1 and ast.get_docstring(node) is not None:
+            docstring, following = node.body[:2]
+            first, last = docstring.lineno, docstring.end_lineno or docstring.lineno
+            if node.lineno < first and last < following.lineno and is_whole_line(docstring, lines):
+                lines[first - 1 : last] = [None if line else "" for line in lines[first - 1 : last]]
+    return "\n".join(line for line in lines if line is not None)
+
+
+def is_whole_line(node: ast.stmt, lines: list[str | None]) -> bool:
+    """Whether nothing stands behind a statement on its line, such as a comment."""
+    last = (lines[(node.end_lineno or node.lineno) - 1] or "").encode()
+    return not last[node.end_col_offset :].strip()

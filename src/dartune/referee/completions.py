@@ -1,0 +1,35 @@
+"""Judgement: completions in, programs and verdicts out. The same for the pool and for evaluation."""
+
+import pyarrow as pa
+
+from dartune.errors import UserError
+from dartune.programs.extract import extract
+from dartune.programs.verdict import Refused, Verdict
+from dartune.referee.cache import VERDICT
+from dartune.referee.referee import Referee
+
+JUDGED = pa.schema([("program", pa.string()), *VERDICT])
+
+
+def judge(referee: Referee, completions: list[str]) -> list[tuple[str | None, Verdict]]:
+    """(program, verdict) of each completion; program is None where there is none."""
+    task = referee.task
+    found: list[str | Refused] = []
+    for completion in completions:
+        try:
+            found.append(extract(completion, task.rollout.FUNCTION, task.rollout.N_ARGUMENTS, task.template))
+        except Refused as refused:
+            found.append(refused)
+    verdicts = iter(referee.judge(program for program in found if isinstance(program, str)))
+    return [
+        (None, Verdict(program.status, program.reason)) if isinstance(program, Refused) else (program, next(verdicts))
+        for program in found
+    ]
+
+
+def template_score(referee: Referee) -> float:
+    """The score of the program that a model is asked to better, on the referee's instances."""
+    (verdict,) = referee.judge([referee.task.template])
+    if verdict.score is None:
+        raise UserError(f"{referee.task.name}: its own template program is judged {verdict.status}: {verdict.reason}")
+    return verdict.score

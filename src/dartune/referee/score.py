@@ -1,0 +1,113 @@
+"""Scores: the pool's rows with the program found in each completion, its traits, and the referee's verdict on it."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import PositiveFloat, PositiveInt
+
+from dartune.files import atomic, batches, parquet
+from dartune.files.fingerprint import fingerprint
+from dartune.files.modules import code_fingerprint, judging
+from dartune.models.checkpoint import is_novel, text_fingerprint
+from dartune.programs.features import traits
+from dartune.programs.verdict import Verdict
+from dartune.referee.completions import JUDGED, judge
+from dartune.referee.referee import Referee, code_version
+from dartune.tasks.task import Task
+
+BATCH = 200
+SPLIT = "train"
+TRAITS = pa.schema(
+    [
+        ("text", pa.uint64()),
+        ("tree", pa.uint64()),
+        ("shape", pa.uint64()),
+        ("n_characters", pa.int64()),
+        ("family", pa.string()),
+        ("score_signature", pa.uint64()),
+    ]
+)
+
+
+def write_scored(
+    task: str,
+    pool: Path,
+    base: Path,
+    output: Path,
+    metrics: Path,
+    *,
+    max_slowdown: PositiveFloat,
+    memory_mib: PositiveInt,
+    cluster: str | None,
+) -> None:
+    """Write the pool's rows with program, the fields of its verdict (verdict.py) on the training instances, and TRAITS.
+
+    score_signature: fingerprint of the exact costs; the other traits are those of traits.py. max_slowdown, memory_mib,
+    cluster: see Referee. All but cluster stand in every row, with split and task_version, so that a pair can tell how
+    it was made. CPU times are not kept: they differ from run to run, and a table that differs makes everything after
+    it run again.
+    """
+    rows = parquet.read(pool)
+    limits: dict[str, Any] = {"max_slowdown": max_slowdown, "memory_mib": memory_mib}
+    settings = {"split": SPLIT, "task_version": task_version(Task(task)), **limits}
+    key = fingerprint([pool], code=code_fingerprint(__name__), referee=code_version(Task(task)), **limits)
+    with Referee(Task(task), SPLIT, **limits, cluster=cluster) as referee:
+
+        def batch(numbers: range) -> pa.Table:
+            part = rows.slice(numbers.start, len(numbers))
+            judged = judge(referee, part["completion"].to_pylist())
+            return beside(part, judged, referee.task.rollout.FUNCTION, settings)
+
+        table = batches.run(f"score {task}", key, len(rows), BATCH, batch, output, tally="status")
+    atomic.write_json(metrics, summary(table, base))
+
+
+def task_version(task: Task) -> str:
+    """Fingerprint of the task's own part in a verdict: instances, rollout, cost and template."""
+    return fingerprint([task.file], code=code_fingerprint(*judging(task.name), within="dartune.tasks"))
+
+
+def beside(
+    rows: pa.Table, judged: list[tuple[str | None, Verdict]], function: str, settings: dict[str, Any]
+) -> pa.Table:
+    """The rows with the columns of JUDGED and TRAITS, and the settings in each."""
+    columns = [
+        {"program": program, **vars(verdict), **traits(program, function), "score_signature": score_signature(verdict)}
+        for program, verdict in judged
+    ]
+    table = pa.Table.from_pylist(columns, schema=pa.schema([*JUDGED, *TRAITS]))
+    for name in table.column_names:
+        rows = rows.append_column(name, table[name])
+    for name, value in settings.items():
+        rows = rows.append_column(name, pa.array([value] * len(rows)))
+    return rows
+
+
+def score_signature(verdict: Verdict) -> int | None:
+    """64 bits that are equal for programs of exactly the same cost on every instance."""
+    return text_fingerprint(repr(verdict.costs)) if verdict.costs else None
+
+
+def summary(table: pa.Table, base: Path) -> dict[str, object]:
+    """Counts per status, validity, and how much of what is valid is new, and differs by text, tree and behaviour."""
+    columns = ["program", "status", "behaviour", "tree", "shape", "score_signature", "family"]
+    valid = [row for row in table.select(columns).to_pylist() if row["status"] == "ok"]
+    novel = is_novel(base)
+
+    def distinct(column: str) -> int:
+        return len({row[column] for row in valid})
+
+    return {
+        "n_programs": len(table),
+        "validity": len(valid) / len(table),
+        "distinct_programs": distinct("program"),
+        "distinct_trees": distinct("tree"),
+        "distinct_shapes": distinct("shape"),
+        "distinct_behaviours": distinct("behaviour"),
+        "distinct_score_signatures": distinct("score_signature"),
+        "families": distinct("family"),
+        "novelty": sum(novel(row["program"]) for row in valid) / max(len(valid), 1) if novel else None,
+        "status": dict(sorted(Counter(table["status"].to_pylist()).items())),
+    }

@@ -1,0 +1,94 @@
+"""How large a set the priorities build. Runs outside the program's process and trusts nothing that comes out of it.
+
+Sets of candidates are Python integers with one bit a candidate: an intersection of 2,432 candidates costs 50 ns.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from dartune.programs.decisions import numbers
+from dartune.tasks.admissible_set.instances import SPLITS, WEIGHTS, draw
+
+DIRECTION = "maximise"
+OBJECTIVE = "set size"
+
+# Triples of codes (sorted) that a group of the set may not hold in every group at once (FunSearch).
+BAD_TRIPLES = frozenset(
+    [(0, k, k) for k in range(7)]
+    + [(1, 1, 1), (1, 1, 2), (1, 2, 2), (1, 2, 3), (1, 2, 4), (1, 3, 3), (1, 4, 4), (1, 5, 5), (1, 6, 6)]
+    + [(2, 2, 2), (2, 3, 3), (2, 4, 4), (2, 5, 5), (2, 6, 6), (3, 3, 3), (3, 3, 4), (3, 4, 4), (3, 4, 5)]
+    + [(3, 4, 6), (3, 5, 5), (3, 6, 6), (4, 4, 4), (4, 5, 5), (4, 6, 6), (5, 5, 5), (5, 5, 6), (5, 6, 6)]
+    + [(6, 6, 6)]
+)
+IS_CONSTANT = np.array([True, False, False, False, False, True, True])  # 000, 111 and 222 rotate onto themselves
+
+
+def prepare(instances: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """The instances as they are; the tables of conflicts are made when they are first used."""
+    return instances
+
+
+def settle(instances: list[dict[str, np.ndarray]], decisions: list[Any]) -> tuple[list[float], np.ndarray]:
+    """Sizes of the sets, and the candidates taken in their order. Ties go to the first candidate."""
+    taken = [build(instance, decision) for instance, decision in zip(instances, decisions, strict=True)]
+    sizes = [
+        float((3 ** (~IS_CONSTANT[instance["codes"][chosen]]).sum(axis=1)).sum())
+        for instance, chosen in zip(instances, taken, strict=True)
+    ]
+    n_before = np.cumsum([0, *(len(instance["codes"]) for instance in instances)])  # instances may differ in size
+    return sizes, np.concatenate([np.array(chosen) + n for n, chosen in zip(n_before, taken, strict=False)])
+
+
+def build(instance: dict[str, np.ndarray], decision: np.ndarray) -> list[int]:
+    priorities = numbers(decision, length=len(instance["codes"]))
+    return greedy(np.argsort(-priorities, kind="stable").tolist(), int(instance["n"]), int(instance["w"]))
+
+
+def greedy(order: list[int], n: int, w: int) -> list[int]:
+    """The candidates taken, best first, each dropping those that it rules out alone or with an earlier one."""
+    codes, comparable, third = conflicts(n, w)
+    alive = (1 << len(codes)) - 1
+    taken: list[int] = []
+    for element in order:
+        if not alive >> element & 1:
+            continue
+        alive &= ~comparable(element)
+        for earlier in taken:
+            alive &= ~ruled_out(codes[earlier], codes[element], third)
+        taken.append(element)
+    return taken
+
+
+def ruled_out(x: list[int], e: list[int], third: list[list[list[int]]]) -> int:
+    """The candidates c for which the triple (x, e, c) is bad in every group."""
+    dropped = -1
+    for group, a, b in zip(third, x, e, strict=True):
+        dropped &= group[a][b]
+        if not dropped:
+            break
+    return dropped
+
+
+@cache
+def conflicts(n: int, w: int) -> tuple[list[list[int]], Any, list[list[list[int]]]]:
+    """Per size: the codes, candidate -> those that its weights compare with, [group][a][b] -> those that are bad."""
+    codes = draw(next(split for split, size in SPLITS.items() if size == (n, w)))[0]["codes"]
+    weights = WEIGHTS[codes]
+
+    @cache
+    def comparable(element: int) -> int:
+        own = weights[element]
+        return bits(np.all(own <= weights, axis=1) | np.all(own >= weights, axis=1))
+
+    third = [[[bits(np.isin(column, completions(a, b))) for b in range(7)] for a in range(7)] for column in codes.T]
+    return codes.tolist(), comparable, third
+
+
+def completions(a: int, b: int) -> list[int]:
+    return [c for c in range(7) if tuple(sorted((a, b, c))) in BAD_TRIPLES]
+
+
+def bits(mask: np.ndarray) -> int:
+    return int.from_bytes(np.packbits(mask, bitorder="little").tobytes(), "little")

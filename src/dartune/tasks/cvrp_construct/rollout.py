@@ -1,0 +1,31 @@
+"""How a program's choices become routes. Runs beside the program, so nothing here is trusted: see referee.py."""
+
+from collections.abc import Callable
+from operator import index
+from typing import Any
+
+import numpy as np
+
+from dartune.programs.verdict import Refused
+
+FUNCTION = "select_next_node"
+N_ARGUMENTS = 6
+
+
+def decide(program: Callable[..., Any], instance: dict[str, np.ndarray]) -> list[int]:
+    """All routes as one walk of node numbers from the depot, 0; where nothing fits the depot is inserted."""
+    distances, demands, capacity = instance["distances"], instance["demands"], int(instance["capacity"])
+    is_open = np.ones(len(distances), bool)
+    is_open[0] = False
+    walk, rest = [0], capacity
+    while is_open.any():
+        fits = np.flatnonzero(is_open & (demands <= rest))
+        node = index(program(walk[-1], 0, fits, rest, demands, distances)) if len(fits) else 0
+        if node == 0 == walk[-1]:
+            raise Refused("infeasible", "stayed at the depot")
+        if node != 0 and node not in fits:
+            raise Refused("infeasible", f"chose node {node}, which is served, does not fit or does not exist")
+        rest = capacity if node == 0 else rest - int(demands[node])
+        is_open[node] = False
+        walk.append(node)
+    return walk

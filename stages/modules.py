@@ -1,0 +1,19 @@
+"""modules: the code that each stage runs, as hashes. Usage: modules.py STAGES OUTPUT"""
+
+import sys
+from pathlib import Path
+
+from dartune import params
+from dartune.errors import one_line
+from dartune.files.modules import write_modules
+
+
+@one_line
+def main(stages: str, output: str) -> None:
+    content = params.read()
+    learnt, remembered = content["base"]["tasks"], content["train"]["watch"]["remember"]
+    write_modules(Path(stages), Path(output), learnt=learnt, remembered=remembered)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

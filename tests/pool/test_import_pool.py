@@ -1,0 +1,416 @@
+"""`dartune import-pool`: records of other tools become a pool, and nothing of what they claim is believed."""
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from ruamel.yaml import YAML
+
+from dartune.errors import UserError
+from dartune.pool.import_pool import import_pool
+from dartune.pool.pool import ROW, write_pool
+from dartune.programs.extract import extract
+from dartune.referee.score import write_scored
+from dartune.tasks.task import Task
+
+ROOT = Path(__file__).parents[2]
+TASK = "tsp_construct"
+NEAREST = "def select_next_node(c, d, u, m):\n    return u[0]\n"
+FARTHEST = "def select_next_node(c, d, u, m):\n    return u[-1]\n"
+STAYS = "def select_next_node(c, d, u, m):\n    return c\n"
+PLACES = (Path("rules.json"), {}, Path("pool.parquet"), Path("pool.json"))
+SETTINGS = {"method": "sample", "batch_size": 4, "seed": 0, "temperature": 1.0, "top_p": 0.95, "max_new_tokens": 8}
+
+# One record of each tool, as it writes them. LLM4AD: str(Function) ends with an empty line.
+LLM4AD = {
+    "sample_order": 1,
+    "algorithm": "{The node that is nearest.}",
+    "function": f"{NEAREST}\n",
+    "score": -7.03,
+    "program": f"import numpy as np\n\n{NEAREST}\n",
+}
+EOH = {"algorithm": None, "code": f"import numpy as np\n\n{NEAREST}", "objective": 0.03984, "other_inf": None}
+EVOTUNE = {
+    "function_str": FARTHEST,
+    "imports_str": "import numpy as np",
+    "score": -412.0,
+    "true_score": float("nan"),
+    "fail_flag": 0,
+    "fail_exception": "",
+    "correct_flag": 1,
+    "chat": [{"role": "user", "content": "Write heuristics()."}, {"role": "assistant", "content": "Sure!"}],
+    "prompt": {"island_id": 3, "min_prompt_score": -430.0, "temperature": 0.9},
+    "eval": {"idx_process": -1, "weight_key": []},
+    "function_num": 12,
+    "prompt_num": 4,
+}
+FUNSEARCH = {
+    "name": "select_next_node",
+    "args": "here, home, left, m",
+    "body": "  best = left[0]\n\n  return best",
+    "return_type": "int",
+    "docstring": None,
+}
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def file_of(content: Any, name: str = "pool.json") -> Path:
+    """A file with this text, these bytes, or this value as JSON."""
+    content = content if isinstance(content, str | bytes) else json.dumps(content, indent=4)
+    Path(name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return Path(name)
+
+
+def lines(*records: dict[str, Any]) -> str:
+    return "".join(f"{json.dumps(record)}\n" for record in records)
+
+
+def imported(*files: Path, task: str = TASK) -> list[dict[str, Any]]:
+    import_pool(task, list(files), Path("imported"))
+    return list(pq.read_table(f"imported/{task}.parquet").to_pylist())
+
+
+def completions(*files: Path, task: str = TASK) -> list[str]:
+    return [row["completion"] for row in imported(*files, task=task)]
+
+
+# ---- what can be read
+
+
+def test_a_program_becomes_a_row_with_the_columns_of_a_pool_and_null_for_what_is_not_known() -> None:
+    file = file_of(lines({"program": NEAREST, "score": -7.0}))
+    assert imported(file) == [
+        {
+            **dict.fromkeys(ROW.names),
+            "id": "tsp_construct-imported-000000",
+            "task": TASK,
+            "method": "imported",
+            "prompt": Task(TASK).prompt,
+            "completion": NEAREST,
+            "finish": "imported",
+            "model": f"imported:{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}",
+        }
+    ]
+    assert pq.read_schema("imported/tsp_construct.parquet") == ROW
+
+
+def test_prompt_and_model_of_a_record_are_kept() -> None:
+    row = imported(file_of(lines({"completion": "Sure!", "prompt": "Write it.", "model": "gpt-4o"})))[0]
+    assert (row["completion"], row["prompt"], row["model"]) == ("Sure!", "Write it.", "gpt-4o")
+
+
+def test_a_completion_stays_as_the_model_wrote_it() -> None:
+    answer = f"Here it is:\n```python\n{NEAREST}```\nIt takes the nearest."
+    assert completions(file_of(lines({"completion": answer, "program": NEAREST}))) == [answer]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"program": NEAREST}, {"program": STAYS}],
+        {"task": "tsp", "n": 2, "records": [{"program": NEAREST}, {"program": STAYS}], "tags": ["a"]},
+        lines({"program": NEAREST}, {"program": STAYS}),
+        lines({"program": NEAREST}, {"program": STAYS}).replace("\n", "\r\n\r\n"),
+        "\ufeff" + lines({"program": NEAREST}, {"program": STAYS}),
+    ],
+    ids=["list", "list in an object", "lines", "lines of Windows", "with a byte order mark"],
+)
+def test_json_and_json_lines_hold_the_same_records(content: Any) -> None:
+    assert completions(file_of(content)) == [NEAREST, STAYS]
+
+
+def test_a_file_may_be_one_record() -> None:
+    # as RayZhhh/funsearch writes: samples_7.json
+    assert completions(file_of({"sample_order": 7, "function": NEAREST, "score": None})) == [NEAREST]
+
+
+def test_any_text_comes_through_unchanged() -> None:
+    program = '# naïve — 最近邻 🧭\u2028\u0085\n"""\\n \x0c"""\n' + NEAREST
+    text = json.dumps({"program": program}, ensure_ascii=False)
+    assert completions(file_of(f"{text}\n{lines({'program': STAYS})}")) == [program, STAYS]
+
+
+def test_of_llm4ad_the_whole_program_is_taken() -> None:
+    assert completions(file_of([LLM4AD], "samples_1~200.json")) == [LLM4AD["program"]]
+
+
+def test_of_llm4ad_the_function_is_taken_where_the_program_is_empty() -> None:
+    assert completions(file_of([LLM4AD | {"program": ""}])) == [LLM4AD["function"]]
+
+
+def test_llm4ads_best_samples_repeat_the_others_and_are_dropped() -> None:
+    second = LLM4AD | {"sample_order": 201, "function": STAYS, "program": STAYS, "score": None}
+    files = [file_of([LLM4AD], "samples_1~200.json"), file_of([second], "samples_201~400.json")]
+    best = file_of([LLM4AD | {"program": ""}], "samples_best.json")
+    assert completions(*files, best) == [LLM4AD["program"], STAYS]
+
+
+def test_each_row_names_its_own_file() -> None:
+    one, two = file_of([{"program": NEAREST}], "one.json"), file_of([{"program": STAYS}], "two.json")
+    assert len({row["model"] for row in imported(one, two)}) == 2
+
+
+def test_of_eoh_the_code_is_taken() -> None:
+    assert completions(file_of([EOH])) == [EOH["code"]]
+
+
+def test_of_evotune_the_imports_stand_before_the_function_and_its_prompt_of_numbers_is_none() -> None:
+    row = imported(file_of(json.dumps(EVOTUNE)))[0]
+    assert row["completion"] == f"import numpy as np\n{FARTHEST}"
+    assert row["prompt"] == Task(TASK).prompt
+
+
+def test_of_evotune_a_function_without_imports_stands_alone() -> None:
+    assert completions(file_of([EVOTUNE | {"imports_str": ""}])) == [FARTHEST]
+
+
+def test_of_funsearch_the_body_gets_a_head_with_its_own_arguments() -> None:
+    expected = "def select_next_node(here, home, left, m):\n  best = left[0]\n\n  return best\n"
+    assert completions(file_of([FUNSEARCH])) == [expected]
+
+
+@pytest.mark.parametrize("body", ["\n    return unvisited_nodes[0]\n\n", "return unvisited_nodes[0]"])
+def test_a_bare_body_gets_the_signature_of_the_template(body: str) -> None:
+    expected = f"{Task(TASK).signature}\n    return unvisited_nodes[0]\n"
+    assert completions(file_of([{"body": body}])) == [expected]
+
+
+def test_every_shape_holds_a_program_that_the_stages_find() -> None:
+    versioned = {"function": "def priority_v2(el, n, w):\n    return 0.0\n"}
+    for record, task in [
+        *((r, TASK) for r in (LLM4AD, EOH, EVOTUNE, FUNSEARCH)),
+        (versioned, "admissible_set"),
+        ({"body": "  return 0.0"}, "admissible_set"),
+    ]:
+        rule = Task(task).rollout
+        program = extract(
+            completions(file_of([record]), task=task)[0], rule.FUNCTION, rule.N_ARGUMENTS, Task(task).template
+        )
+        names: dict[str, Any] = {}
+        exec(program, names)
+        assert callable(names[rule.FUNCTION])
+
+
+# ---- duplicates, scores, what is said
+
+
+def test_duplicates_are_dropped_to_the_byte() -> None:
+    programs = [NEAREST, STAYS, NEAREST, f"{NEAREST}\n"]
+    rows = imported(file_of([{"program": program} for program in programs]))
+    assert [row["completion"] for row in rows] == [NEAREST, STAYS, f"{NEAREST}\n"]
+    assert [row["id"][-6:] for row in rows] == ["000000", "000001", "000002"]
+
+
+def test_one_line_says_what_came_in_and_what_to_do_next() -> None:
+    scores = [1.0, None, float("nan"), float("-inf")]
+    records = [{"program": f"# {number}\n{NEAREST}", "score": score} for number, score in enumerate(scores)]
+    said = import_pool(TASK, [file_of([*records, EOH, EOH])], Path("imported"))
+    assert said == (
+        "imported/tsp_construct.parquet: 5 programs of 6 records, 1 duplicates dropped; 4 scores not taken over, since"
+        " scores are always made anew by the referee. Next: `pool.source: imported` in params.yaml, then `dvc repro`"
+    )
+
+
+def test_importing_again_replaces_the_pool_and_says_so() -> None:
+    assert completions(file_of([{"program": NEAREST}])) == [NEAREST]
+    assert "tsp_construct.parquet (replaced): 1 programs" in import_pool(
+        TASK, [file_of([{"program": STAYS}])], Path("imported")
+    )
+    assert pq.read_table("imported/tsp_construct.parquet")["completion"].to_pylist() == [STAYS]
+
+
+def test_the_same_files_make_the_same_bytes() -> None:
+    file = file_of([LLM4AD, EOH, EVOTUNE, FUNSEARCH])
+    for folder in ("one", "two"):
+        import_pool(TASK, [file], Path(folder))
+    assert Path("one/tsp_construct.parquet").read_bytes() == Path("two/tsp_construct.parquet").read_bytes()
+
+
+# ---- mistakes
+
+BROKEN = [
+    ("", "pool.json: there is no record in it"),
+    (" \n\n", "pool.json: there is no record in it"),
+    ("[]", "pool.json: there is no record in it"),
+    (lines({"program": NEAREST}) * 2 + '{"program": "def', "pool.json: line 3 is not JSON (unterminated string"),
+    ('{"program": "def\n' + lines({"program": NEAREST}), "pool.json: line 1 is not JSON (invalid control character"),
+    ('[\n    {"program": "a"},\n    {"program"', "pool.json: line 3 is not JSON (expecting ':' delimiter"),
+    ("# Score: 3\n\ndef f(): ...", "pool.json: line 1 is not JSON (expecting value)"),
+    ("[" * 100_000, "pool.json: line 1 is not JSON (maximum recursion depth"),
+    ("1" * 5000, "pool.json: line 1 is not JSON (exceeds the limit"),
+    (f'"{NEAREST.splitlines()[0]}"', 'pool.json: record 1 is "def select_next_node(c, d, u, m):"; expected'),
+    ([{"program": NEAREST}, "def f(): ..."], 'pool.json: record 2 is "def f(): ..."; expected'),
+    (lines({"program": NEAREST}) + "[1]", "pool.json: line 2 is [1]; expected"),
+    ([{"program": NEAREST}, {"score": 1}], "pool.json: record 2 has no program, only score; expected text in one of"),
+    (lines({"program": NEAREST}) + "\n{}", "pool.json: line 3 has no program, only nothing; expected"),
+    ([{"program": ""}], "pool.json: record 1 has no program, only program; expected"),
+    ([{"program": {"text": NEAREST}}], "pool.json: record 1 has no program, only program; expected"),
+    ([{"code": None, "objective": None}], "pool.json: record 1 has no program, only code, objective; expected"),
+    ({"one": [{"program": NEAREST}], "two": [{"program": STAYS}]}, "record 1 has no program, only one, two; expected"),
+    ('[{"program": "\\ud83e"}]', "pool.json: record 1 holds half a character (\\ud83e); repair it"),
+    (b'{"program": "caf\xe9"}', "pool.json: not UTF-8 text; "),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), BROKEN, ids=[message[11:60] for _, message in BROKEN])
+def test_a_broken_file_gets_one_line_with_its_name_and_the_place_and_nothing_is_written(
+    content: Any, message: str
+) -> None:
+    good, bad = file_of([{"program": NEAREST}], "good.json"), file_of(content)
+    with pytest.raises(UserError) as caught:
+        import_pool(TASK, [good, bad], Path("imported"))
+    assert message in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 250
+    assert not Path("imported").exists()
+
+
+def test_a_pool_that_is_there_survives_a_broken_import() -> None:
+    assert completions(file_of([{"program": NEAREST}])) == [NEAREST]
+    with pytest.raises(UserError):
+        import_pool(TASK, [file_of("{")], Path("imported"))
+    assert [file.name for file in Path("imported").iterdir()] == ["tsp_construct.parquet"]
+    assert pq.read_table("imported/tsp_construct.parquet")["completion"].to_pylist() == [NEAREST]
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path("exploded").touch, ())
+
+
+def test_a_pickle_is_refused_and_not_run() -> None:
+    with pytest.raises(UserError, match="not UTF-8 text"):
+        import_pool(TASK, [file_of(pickle.dumps(Bomb()), "programbank.pkl")], Path("imported"))
+    assert not Path("exploded").exists()
+
+
+def dartune(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dartune.cli", "import-pool", *arguments]
+    return subprocess.run(command, text=True, capture_output=True)
+
+
+def test_the_command_writes_below_data_and_prints_one_line() -> None:
+    done = dartune("--task", TASK, str(file_of([LLM4AD])), str(file_of([EOH], "eoh.json")))
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
+    assert done.stdout.startswith("data/imported/tsp_construct.parquet: 2 programs of 2 records, 0 duplicates")
+    assert "2 scores not taken over" in done.stdout and "`pool.source: data/imported`" in done.stdout
+    assert len(pq.read_table("data/imported/tsp_construct.parquet")) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("nowhere.json",), "nowhere.json: no such file or directory; expected JSON lines or JSON with a program"),
+        ((".",), ".: is a directory; expected JSON lines or JSON with a program"),
+        (
+            ("--task", "tsp_constuct", "nowhere.json"),
+            "tasks: there is no task 'tsp_constuct'; did you mean 'tsp_construct'?",
+        ),
+    ],
+)
+def test_the_command_says_a_mistake_in_one_line(arguments: tuple[str, ...], line: str) -> None:
+    done = dartune("--task", TASK, *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith(line)
+
+
+# ---- an imported pool in the stages
+
+
+def test_an_imported_pool_is_the_pool_up_to_n_programs() -> None:
+    rows = imported(file_of([{"program": program} for program in (NEAREST, FARTHEST, STAYS)]))
+    for n_programs in (2, 100):
+        write_pool(TASK, *PLACES, source="imported", n_programs=n_programs, **SETTINGS)
+        assert pq.read_table("pool.parquet").to_pylist() == rows[:n_programs]
+        assert pq.read_schema("pool.parquet") == ROW
+
+
+def test_a_task_without_an_imported_pool_is_named_with_what_to_do() -> None:
+    assert len(imported(file_of([{"program": NEAREST}]))) == 1
+    with pytest.raises(UserError) as caught:
+        write_pool("cvrp_construct", *PLACES, source="imported", n_programs=2, **SETTINGS)
+    assert str(caught.value) == (
+        "pool.source: imported holds a pool of tsp_construct and none of cvrp_construct; import one with `dartune"
+        " import-pool FILE --task cvrp_construct`, or take cvrp_construct out of tasks in params.yaml"
+    )
+
+
+def test_a_table_with_other_columns_is_no_pool() -> None:
+    Path("imported").mkdir()
+    pq.write_table(pa.table({"program": [NEAREST]}), "imported/tsp_construct.parquet")
+    with pytest.raises(UserError, match="has other columns than a pool"):
+        write_pool(TASK, *PLACES, source="imported", n_programs=2, **SETTINGS)
+
+
+def test_the_scores_of_an_imported_pool_are_the_referees_and_not_the_records() -> None:
+    records = [
+        {"program": STAYS, "score": 99.0},
+        {"program": FARTHEST, "score": 50.0},
+        {"completion": f"Nearest:\n```python\n{NEAREST}```\n", "score": -99.0},
+    ]
+    assert len(imported(file_of(records))) == 3
+    write_pool(TASK, *PLACES, source="imported", n_programs=3, **SETTINGS)
+    limits = {"max_slowdown": 1000.0, "memory_mib": 512, "cluster": None}
+    write_scored(TASK, Path("pool.parquet"), Path("no_base"), Path("scored.parquet"), Path("score.json"), **limits)
+    stays, farthest, nearest = pq.read_table("scored.parquet").to_pylist()
+    assert (stays["status"], stays["score"]) == ("infeasible", None)
+    assert farthest["status"] == nearest["status"] == "ok"
+    assert farthest["score"] < nearest["score"] < 0  # minus the length of a tour
+    assert nearest["score"] == pytest.approx(-sum(nearest["costs"]) / len(nearest["costs"]))
+    assert nearest["program"] == NEAREST
+    assert [row["id"] for row in (stays, farthest, nearest)] == [f"{TASK}-imported-00000{n}" for n in range(3)]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A repository with what the pool's stage depends on, whose pool is an imported one."""
+    for name in ("dvc.yaml", "params.yaml", "presets", ".gitignore", "stages", "src", ".dvc/config"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    yaml = YAML()
+    content = yaml.load(Path("params.yaml").read_text())
+    content["tasks"] = [TASK]
+    content["pool"]["source"] = "data/imported"
+    yaml.dump(content, Path("params.yaml"))
+    run("git", "init", "-q")
+    assert dartune("--task", TASK, str(file_of([{"program": NEAREST}]))).returncode == 0
+    return tmp_path
+
+
+def run(*command: str) -> str:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_dvc_runs_an_imported_pool_and_runs_it_again_after_another_import(project: Path) -> None:
+    stage = f"pool@{TASK}"
+    assert "Running stage" in run("dvc", "repro", stage)
+    assert pq.read_table(f"data/pool/{TASK}.parquet")["completion"].to_pylist() == [NEAREST]
+    assert "Running stage" not in run("dvc", "repro", stage)
+    assert dartune("--task", TASK, str(file_of([{"program": STAYS}]))).returncode == 0
+    assert "Running stage" in run("dvc", "repro", stage)
+    assert pq.read_table(f"data/pool/{TASK}.parquet")["completion"].to_pylist() == [STAYS]
+
+
+def test_git_ignores_an_imported_pool_and_dvc_can_keep_it(project: Path) -> None:
+    run("git", "add", "-A")
+    assert "data/imported" not in run("git", "ls-files")
+    run("dvc", "repro", f"pool@{TASK}")
+    run("dvc", "add", "data/imported")
+    run("git", "add", "-A")
+    assert [path for path in run("git", "ls-files").splitlines() if "imported" in path] == ["data/imported.dvc"]
+    assert "Running stage" not in run("dvc", "repro", f"pool@{TASK}")

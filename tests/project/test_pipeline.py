@@ -1,0 +1,189 @@
+"""The whole pipeline, tiny, on a real model, DVC, TRL and Prefect; then what reruns when."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tiny_project import TASK, commit, run, set_params, tiny_copy
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working tree with tiny parameters and one commit."""
+    folder = tmp_path_factory.mktemp("project")
+    tiny_copy(folder, [TASK])
+    return folder
+
+
+def fly(folder: Path, server: str, *arguments: str, is_ok: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run the flow as `make run` does, in a Prefect server that is there already."""
+    return run(folder, "env", f"PREFECT_API_URL={server}", "python", "flows/finetune.py", *arguments, is_ok=is_ok)
+
+
+def edit(folder: Path, file: str, old: str, new: str) -> None:
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new, 1))
+
+
+def repro(folder: Path, *targets: str) -> set[str]:
+    """Run `dvc repro`; the names of the stages whose commands ran, without the task."""
+    output = run(folder, "dvc", "repro", *targets).stdout
+    return {name.split("@")[0] for name in re.findall(r"Running stage '([^']+)'", output)}
+
+
+@pytest.fixture(scope="module")
+def flown(project: Path, prefect_server: str) -> subprocess.CompletedProcess[str]:
+    """The first run, through the flow."""
+    result = fly(project, prefect_server)
+    commit(project, "first run")
+    return result
+
+
+AFTER_POOL = {"score", "sample", "pairs", "train", "rounds", "evaluate", "search", "report"}
+
+
+def test_the_flow_runs_every_stage_but_the_base_that_is_committed(project: Path, flown) -> None:
+    states = dict(re.findall(r"^(\w+)(?:@\w+)? +(Completed|Cached|Restored) ", flown.stdout, re.MULTILINE))
+    assert states == {
+        "base": "Cached",
+        "referee": "Completed",
+        "pool": "Completed",
+        **dict.fromkeys(AFTER_POOL, "Completed"),
+    }
+    assert "base against tuned" in flown.stdout.lower()
+    assert re.search(r"^report: .*report/index.html$", flown.stdout, re.MULTILINE)
+
+
+def test_the_first_run_leaves_tables_metrics_and_a_report(project: Path, flown) -> None:
+    import pyarrow.parquet as pq
+
+    assert len(pq.read_table(project / f"data/pool/{TASK}.parquet")) == 60
+    assert len(pq.read_table(project / f"data/evaluation/{TASK}.parquet")) == 40
+    assert json.loads((project / f"metrics/train/{TASK}.json").read_text())["n_pairs"] == 8
+    assert set(json.loads((project / f"metrics/evaluate/{TASK}.json").read_text())) == {"test"}
+    assert (project / "report/index.html").stat().st_size > 10_000
+    assert len(pq.read_table(project / f"data/search/{TASK}.parquet")) == 2 * 2 * 12
+    searches = json.loads((project / f"metrics/search/{TASK}.json").read_text())
+    assert {name: found["n_seeds"] for name, found in searches.items()} == {"funsearch": 2}
+    assert json.loads((project / f"metrics/pool/{TASK}.json").read_text())["n_programs"] == 60
+    for stage in ("pool", "score", "sample", "pairs", "train", "evaluate", "search"):
+        assert json.loads((project / f"metrics/resources/{stage}/{TASK}.json").read_text())["seconds"] > 0
+
+
+def test_nothing_runs_the_second_time(project: Path, flown, prefect_server: str) -> None:
+    again = fly(project, prefect_server).stdout
+    assert set(re.findall(r"^\w+(?:@\w+)? +(\w+) +[\d.]+ s$", again, re.MULTILINE)) == {"Cached"}
+    assert repro(project) == set()
+    assert run(project, "git", "status", "--porcelain").stdout == ""
+
+
+def test_dvc_repro_alone_gives_the_same_lock_from_scratch(project: Path, flown, tmp_path: Path) -> None:
+    # another folder: nothing cached, the same commit
+    run(tmp_path, "git", "clone", "-q", str(project), "clone")
+    clone = tmp_path / "clone"
+    lock = (clone / "dvc.lock").read_bytes()
+    assert repro(clone) == {"referee", "pool", *AFTER_POOL}
+    assert (clone / "dvc.lock").read_bytes() == lock
+    changed = run(clone, "git", "status", "--porcelain").stdout.splitlines()
+    assert [line for line in changed if "metrics/resources/" not in line] == []
+
+
+def test_another_beta_by_an_experiment_runs_training_and_what_follows(project: Path, flown) -> None:
+    beta = "presets/embedded.yaml:trainers.dpo.beta=0.2"
+    output = run(project, "dvc", "exp", "run", "-S", beta, "-n", "beta").stdout
+    ran = {name.split("@")[0] for name in re.findall(r"Running stage '([^']+)'", output)}
+    assert ran == {"train", "rounds", "evaluate", "search", "report"}
+    assert "beta" in run(project, "dvc", "exp", "show", "--csv").stdout
+    before, after = run(project, "git", "rev-parse", "HEAD").stdout.strip(), commit(project, "beta")
+    assert "trainers.dpo.beta" in run(project, "dvc", "params", "diff", before, after).stdout
+    assert "rewards/margins" in run(project, "dvc", "metrics", "diff", before, after).stdout
+    run(project, "dvc", "plots", "diff", before, after, "-o", ".work/plots")
+    assert "rewards/margins" in (project / ".work/plots/index.html").read_text()
+
+
+def test_a_pair_leads_back_to_its_programs_and_the_commit(project: Path, flown) -> None:
+    import pyarrow.parquet as pq
+
+    pair = pq.read_table(project / f"data/pairs/{TASK}.parquet").to_pylist()[2]
+    pool = {row["id"]: row for row in pq.read_table(project / f"data/pool/{TASK}.parquet").to_pylist()}
+    found = json.loads(run(project, "dartune", "trace", pair["pair"], "--json").stdout)
+    assert (found["pair"], found["task"], found["margin"]) == (pair["pair"], TASK, pair["margin"])
+    for role in ("chosen", "rejected"):
+        written = pool[pair[f"{role}_id"]]
+        assert {key: found[role][key] for key in written if key != "task"} == {
+            key: value for key, value in written.items() if key != "task"
+        }
+        assert found[role]["score"] == pair[f"{role}_score"] and found[role]["split"] == "train"
+        assert found[role]["max_slowdown"] == 1000 and len(found[role]["task_version"]) == 16
+    committed = run(project, "git", "log", "--format=%H", "--grep=first run").stdout.strip()
+    assert found["commit"] == committed
+    words = run(project, "dartune", "trace", pair["pair"]).stdout
+    assert pair["chosen_id"] in words and "model revision" in words and committed in words
+
+
+def test_another_mixture_draws_other_pairs_and_the_metrics_tell_what_it_did(project: Path, flown) -> None:
+    mixture = "sample.strategy={dar:0.5,uniform:0.5}"
+    output = run(project, "dvc", "exp", "run", "-n", "mixture", "-S", mixture, f"pairs@{TASK}").stdout
+    assert {name.split("@")[0] for name in re.findall(r"Running stage '([^']+)'", output)} == {"sample", "pairs"}
+    assert "parts.uniform" in run(project, "dvc", "metrics", "diff", "HEAD").stdout
+    assert "`uniform`: 4 pairs" in (project / f"metrics/sample/{TASK}.md").read_text()
+    found = json.loads(run(project, "dartune", "trace", f"{TASK}-00008", "--json").stdout)
+    assert found["strategy"] == "uniform" and found["commit"] is None
+    run(project, "git", "checkout", "-q", ".")
+    run(project, "dvc", "checkout", "-q")
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        (
+            f"{TASK}-99999",
+            r"there is no pair 'admissible_set-99999'; \S+ has admissible_set-00001 to admissible_set-00008",
+        ),
+        ("admisible_set-00001", "names no task; did you mean 'admissible_set'"),
+        ("tsp_construct-00001", "tsp_construct.parquet is missing; get it by `dvc checkout` or `dvc repro`"),
+    ],
+)
+def test_a_pair_that_is_not_there_is_refused_in_one_line(project: Path, flown, pair: str, message: str) -> None:
+    result = run(project, "dartune", "trace", pair, is_ok=False)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1 and re.search(message, result.stderr)
+
+
+def test_another_evaluation_setting_runs_evaluation_and_report(project: Path, flown) -> None:
+    set_params(project, {"evaluate": {"n_samples": 24}})
+    assert repro(project) == {"evaluate", "report"}
+
+
+def test_an_edited_report_draws_the_report(project: Path, flown) -> None:
+    edit(project, "src/dartune/report.html.jinja", "</body>", "<p>edited</p></body>")
+    assert repro(project) == {"report"}
+
+
+def test_an_edited_referee_scores_and_what_follows_but_writes_no_pool(project: Path, flown) -> None:
+    edit(project, f"src/dartune/tasks/{TASK}/referee.py", "float((3 ** ", "1.0 + float((3 ** ")
+    assert repro(project, f"pairs@{TASK}") == {"referee", "score", "sample", "pairs"}
+    waiting = json.loads(run(project, "dvc", "status", "--json").stdout)
+    assert {name.split("@")[0] for name in waiting} == {"train", "rounds", "evaluate", "search"}
+
+
+def test_a_pool_that_a_search_wrote_hangs_on_the_referee_and_its_own_options_only(project: Path, flown) -> None:
+    set_params(project, {"pool": {"method": "climb"}})
+    assert repro(project, f"pool@{TASK}") == {"pool"}
+    set_params(project, {"methods": {"eoh": {"population": 10, "n_parents": 2}}})
+    assert repro(project, f"pool@{TASK}") == set()
+    edit(project, f"src/dartune/tasks/{TASK}/referee.py", "1.0 + float((3 ** ", "2.0 + float((3 ** ")
+    assert repro(project, f"pool@{TASK}") == {"referee", "pool"}
+
+
+def test_a_pool_too_small_stops_the_run_with_one_line(project: Path, flown, prefect_server: str) -> None:
+    result = fly(project, prefect_server, "--set", "sample.options.dar.n_subsets=40", is_ok=False)
+    assert result.returncode == 1
+    assert re.fullmatch(
+        r"sample: \d+ different programs of admissible_set are ok; at least 80 are needed for M = 40 subsets\. "
+        r"Raise pool\.n_programs or lower sample\.options\.dar\.n_subsets",
+        result.stderr.strip().splitlines()[-1],
+    )

@@ -1,0 +1,69 @@
+"""`dartune score`: a person's programs, judged as a model's are."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dartune.tasks.task import Task
+
+NEAREST = "def select_next_node(c, d, u, m):\n    return u[0]\n"
+
+
+def score(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dartune.cli", "score", "--task", "tsp_construct", *arguments]
+    return subprocess.run(command, cwd=folder, input=stdin, text=True, capture_output=True)
+
+
+def test_json_holds_one_object_per_program_and_line_with_known_answers(tmp_path: Path) -> None:
+    (tmp_path / "nearest.py").write_text(NEAREST)
+    (tmp_path / "cheat.py").write_text("def select_next_node(c, d, u, m):\n    return c\n")
+    (tmp_path / "latin.py").write_bytes(b"# caf\xe9\n" + NEAREST.encode())
+    done = score(tmp_path, "--split", "llm4ad", "--json", "nearest.py", "cheat.py", "-", "latin.py", stdin="def f(:")
+    nearest, cheat, piped, latin = [json.loads(line) for line in done.stdout.splitlines()]
+    keys = ["file", "task", "split", "status", "reason", "score", "objective", "gap", "objectives", "cpu_s"]
+    assert done.returncode == 0 and all(list(record) == keys for record in (nearest, cheat, piped, latin))
+    assert (nearest["file"], nearest["task"], nearest["split"]) == ("nearest.py", "tsp_construct", "llm4ad")
+    assert (round(nearest["score"], 4), round(nearest["objective"], 4)) == (-6.8240, 6.8240)
+    assert nearest["gap"] == pytest.approx(0.2002, abs=1e-4) and len(nearest["objectives"]) == 16
+    assert sum(nearest["objectives"]) / 16 == pytest.approx(nearest["objective"]) and nearest["cpu_s"] > 0
+    assert (cheat["status"], cheat["score"], cheat["objectives"]) == ("infeasible", None, None) and cheat["reason"]
+    assert (piped["file"], piped["status"], latin["status"]) == ("-", "syntax", "syntax")
+
+
+def test_the_table_names_the_reference_and_shows_a_line_per_program(tmp_path: Path) -> None:
+    (tmp_path / "nearest.py").write_text(NEAREST)
+    done = score(tmp_path, "--split", "llm4ad", "nearest.py")
+    assert "minimise mean tour length" in done.stdout and "reference 5.6859" in done.stdout
+    assert done.stdout.splitlines()[-1].split()[:5] == ["nearest.py", "ok", "-6.8240", "6.8240", "20.02%"]
+
+
+def test_the_default_split_is_no_test_instance(tmp_path: Path) -> None:
+    record = json.loads(score(tmp_path, "--json", "-", stdin=NEAREST).stdout)
+    assert record["split"] == "validation" and record["split"] in Task("tsp_construct").splits
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("nowhere.py",), "nowhere.py: no such file or directory; expected a file with a program"),
+        (("--split", "tests", "-"), "tsp_construct: there is no split 'tests'; did you mean 'test'?"),
+        ((".",), ".: is a directory; expected a file with a program"),
+    ],
+)
+def test_a_mistake_gets_one_line_before_anything_is_judged(
+    tmp_path: Path, arguments: tuple[str, ...], line: str
+) -> None:
+    done = score(tmp_path, *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line + "\n")
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".work").write_text("in the way")
+    done = score(tmp_path, "-", stdin=NEAREST)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert (
+        done.stderr.startswith(".work/evaluations/tsp_construct/") and "evaluations cannot be kept there" in done.stderr
+    )

@@ -1,0 +1,154 @@
+"""Known answers: values measured with LLM4AD (commit e8d848f) on its own instances, and cheats that must not score."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dartune.programs.canonical import normal_form
+from dartune.programs.verdict import STATUSES, Verdict
+from dartune.referee.referee import Referee
+from dartune.tasks.task import Task, names
+
+ROUTING = "def select_next_node(c, d, u, m):\n    {}\n"
+VEHICLES = "def select_next_node(c, d, u, r, q, m):\n    {}\n"
+PRIORITY = "def priority(el, n, w):\n    {}\n"
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """VerdictCache are remembered in the working directory: here there are none."""
+    monkeypatch.chdir(tmp_path)
+
+
+def judge(task: str, split: str, *programs: str) -> list[Verdict]:
+    with Referee(Task(task), split, max_slowdown=1, memory_mib=256) as referee:
+        return referee.judge(programs)
+
+
+KNOWN = [
+    ("tsp_construct", "llm4ad", ROUTING.format("return u[0]"), -6.8240),
+    ("tsp_construct", "llm4ad", ROUTING.format("return min(u, key=lambda x: m[c, x] - 0.3 * m[d, x])"), -6.5533),
+    ("cvrp_construct", "llm4ad", Task("cvrp_construct").template, -15.0380),
+    ("cvrp_construct", "llm4ad", VEHICLES.format("return min(u, key=lambda x: m[c, x])"), -13.6108),
+    ("admissible_set", "llm4ad", Task("admissible_set").template, 1842),
+    ("admissible_set", "llm4ad", PRIORITY.format("return sum(el) / n"), 1740),
+    ("admissible_set", "llm4ad", PRIORITY.format("return -sum(el)"), 1452),
+    ("admissible_set", "shifted_12_7", PRIORITY.format("return 0"), 690),
+    ("admissible_set", "shifted_12_7", PRIORITY.format("return sum(el) / n"), 630),
+]
+
+
+@pytest.mark.parametrize(("task", "split", "program", "score"), KNOWN)
+def test_a_program_scores_what_llm4ad_measured(task: str, split: str, program: str, score: float) -> None:
+    (verdict,) = judge(task, split, program)
+    assert verdict.status == "ok"
+    assert round(verdict.score, 4) == score
+
+
+def test_references_of_llm4ads_instances_agree_with_the_known_near_optimal_costs() -> None:
+    assert Task("tsp_construct").reference("llm4ad") == pytest.approx(5.6859, abs=5e-5)
+    assert Task("cvrp_construct").reference("llm4ad") == pytest.approx(10.38, abs=0.02)  # given to two digits
+
+
+def test_the_gap_of_nearest_neighbour_is_twenty_percent() -> None:
+    # (6.8240 - 5.6859) / 5.6859 = 0.2002, and the quality is 5.6859 / 6.8240 = 0.8332
+    assert Task("tsp_construct").gap(-6.8240, "llm4ad") == pytest.approx(0.2002, abs=1e-4)
+    assert Task("tsp_construct").quality(-6.8240, "llm4ad") == pytest.approx(0.8332, abs=1e-4)
+
+
+def test_the_gap_of_a_constant_priority_counts_missing_elements() -> None:
+    # (3003 - 1842) / 3003 = 0.3866, and the quality is 1842 / 3003
+    assert Task("admissible_set").gap(1842, "llm4ad") == pytest.approx(0.3866, abs=1e-4)
+    assert Task("admissible_set").quality(1842, "llm4ad") == pytest.approx(0.6134, abs=1e-4)
+
+
+FAILURES = [
+    ("tsp_construct", ROUTING.format("return None"), "runtime"),
+    ("tsp_construct", ROUTING.format("return u[0] + 0.5"), "runtime"),
+    ("tsp_construct", ROUTING.format("return c"), "infeasible"),
+    ("tsp_construct", ROUTING.format("return 10 ** 30"), "infeasible"),
+    ("tsp_construct", ROUTING.format("while True: pass"), "timeout"),
+    ("tsp_construct", ROUTING.format("return [0] * 10 ** 10"), "memory"),
+    ("tsp_construct", ROUTING.format("return f(c)\ndef f(x):\n    return f(x)"), "runtime"),
+    ("tsp_construct", ROUTING.format("import os; os._exit(0)"), "crash"),
+    ("tsp_construct", ROUTING.format("import os, signal; os.kill(os.getpid(), signal.SIGKILL)"), "forbidden"),
+    ("tsp_construct", "import nowhere\n" + ROUTING.format("return u[0]"), "import"),
+    ("tsp_construct", "def select_next_node(c, d):\n    return d\n", "signature"),
+    ("tsp_construct", "select_next_node = 3\n", "no_program"),
+    ("tsp_construct", "def select_next_node(c, d, u, m:\n    return d\n", "syntax"),
+    ("tsp_construct", ROUTING.format("raise SystemExit"), "runtime"),
+    ("cvrp_construct", VEHICLES.format("return d"), "infeasible"),
+    ("cvrp_construct", VEHICLES.format("return max(range(1, 51), key=lambda x: -m[c, x])"), "infeasible"),
+    ("admissible_set", PRIORITY.format("return float('nan')"), "nonfinite"),
+    ("admissible_set", PRIORITY.format("return 'high'"), "runtime"),
+]
+
+
+@pytest.mark.parametrize(("task", "program", "status"), FAILURES)
+def test_a_failing_program_gets_a_typed_verdict_without_a_score(task: str, program: str, status: str) -> None:
+    (verdict,) = judge(task, "train", program)
+    assert (verdict.status, verdict.score, verdict.costs) == (status, None, None)
+    assert verdict.status in STATUSES and verdict.reason and "\n" not in verdict.reason
+
+
+def test_a_vehicle_above_its_capacity_is_refused_whatever_the_program_returned() -> None:
+    task = Task("cvrp_construct")
+    board = task.cost.prepare(task.instances("train"))
+    with pytest.raises(Exception, match="its capacity is 40"):
+        task.cost.settle(board, [np.arange(51)] * 8)
+
+
+FORGED = """
+import os, struct
+def select_next_node(c, d, u, m):
+    body = b"=" + 8 * (struct.pack("<cI", b"i", 2) + struct.pack("<qq", 0, 0))
+    os.write(3, struct.pack("<Q", len(body)) + body)
+    os._exit(0)
+"""
+
+
+def test_a_program_that_writes_its_own_answer_has_only_made_decisions_which_are_then_refused() -> None:
+    (verdict,) = judge("tsp_construct", "train", FORGED)
+    assert (verdict.status, verdict.score) == ("infeasible", None)
+
+
+def test_programs_after_a_hostile_one_are_judged_as_if_it_had_not_been_there() -> None:
+    honest = ROUTING.format("return u[0]")
+    hostile = ROUTING.format("import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
+    alone = judge("tsp_construct", "train", honest)[0]
+    after = judge("tsp_construct", "train", *[hostile.replace("c, d", f"c{i}, d") for i in range(4)], honest)
+    assert [verdict.status for verdict in after[:4]] == ["forbidden"] * 4
+    assert after[4].costs == alone.costs
+
+
+def test_a_program_that_changes_its_inputs_does_not_change_its_cost() -> None:
+    honest, vandal = ROUTING.format("return u[0]"), ROUTING.format("x = u[0]; m *= 0; return x")
+    alone, changed = judge("tsp_construct", "train", honest, vandal)
+    assert changed.status == "ok" and changed.score <= alone.score
+
+
+def test_layout_comments_and_docstrings_do_not_make_another_program() -> None:
+    plain = "def f(a):\n    return a + 1\n"
+    assert normal_form('def f(a):\n    """Adds."""\n    return (a  +  1)  # one\n') == normal_form(plain)
+    assert normal_form("def f(a):\n    return a + 2\n") != normal_form(plain)
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_grammar_draws_programs_that_run_and_differ(name: str) -> None:
+    from random import Random
+
+    rng = Random(7)
+    programs = [Task(name).grammar.draw(rng) for _ in range(40)]
+    verdicts = judge(name, "train", *programs)
+    assert [verdict.status for verdict in verdicts] == ["ok"] * 40
+    assert len({verdict.behaviour for verdict in verdicts}) > 25
+
+
+@pytest.mark.parametrize("name", names())
+def test_splits_share_no_instance_but_those_that_a_task_has_only_one_of(name: str) -> None:
+    if name == "admissible_set":
+        return
+    task = Task(name)
+    matrices = [instance["distances"].tobytes() for split in task.splits for instance in task.instances(split)]
+    assert len(set(matrices)) == len(matrices)
