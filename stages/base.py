@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from dartune import params
-from dartune.base_model.base import make_base
+from dartune.base_model.base import write_base
 from dartune.errors import one_line
 from dartune.files.resources import measured
 
@@ -12,7 +12,7 @@ from dartune.files.resources import measured
 @one_line
 def main(output: str, metrics: str, cost: str) -> None:
     with measured(Path(cost)):
-        make_base(Path(output), Path(metrics), **params.section("base", make_base))
+        write_base(Path(output), Path(metrics), **params.section("base", write_base))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ IMPORTED = Path("data/imported")
 
 def stages() -> dict[str, Callable[..., Any]]:
     """The function behind each stage, by the stage's name: its keyword-only arguments are the section's schema."""
-    from dartune.base_model.base import make_base
+    from dartune.base_model.base import write_base
     from dartune.evaluation.evaluate import write_evaluation
     from dartune.evaluation.search import write_search
     from dartune.pairs.pairs import write_pairs
@@ -28,7 +28,7 @@ def stages() -> dict[str, Callable[..., Any]]:
     from dartune.training.train import write_tuned
 
     return {
-        "base": make_base,
+        "base": write_base,
         "pool": write_pool,
         "score": write_scored,
         "sample": write_sample,

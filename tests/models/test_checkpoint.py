@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from dartune.base_model.base import make_base
+from dartune.base_model.base import write_base
 from dartune.errors import UserError
 from dartune.models.backend import Sampling
 from dartune.models.checkpoint import location, open_model, open_tokenizer, prompt_ids, revision
@@ -45,7 +45,7 @@ def test_a_local_folder_becomes_a_pointer_and_not_a_copy(base: Path, llama: Path
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'\./none' is no folder"):
-        make_base(tmp_path / "base", tmp_path / "base.json", **EMBEDDED | {"model": "./none"})
+        write_base(tmp_path / "base", tmp_path / "base.json", **EMBEDDED | {"model": "./none"})
 
 
 def test_the_prompt_goes_through_the_models_own_chat_template(base: Path) -> None:
@@ -110,7 +110,7 @@ def test_the_tuned_model_is_opened_for_evaluation_with_what_it_learnt(base: Path
 def test_the_embedded_model_is_trained_saved_and_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("one", "two"):
-        make_base(Path(name), Path(f"{name}.json"), **EMBEDDED)
+        write_base(Path(name), Path(f"{name}.json"), **EMBEDDED)
     assert Path("one/model.safetensors").read_bytes() == Path("two/model.safetensors").read_bytes()
     metrics = json.loads(Path("one.json").read_text())
     assert set(metrics["n_programs"]) == {"admissible_set", TASK}

@@ -1,31 +1,32 @@
-"""The embedded base model: a small Llama trained from scratch on programs that the tasks' grammars draw.
+"""Stage `base`: the base model, which is the embedded model, trained here, or a pointer to another model.
 
-It makes the pipeline real on a laptop: it writes valid programs of very different quality. It is of no other use. Of
-a prompt it reads the function's signature, the line "Operation: ..." and the programs to start from, which its chat
-template cuts out: it knows no English.
+The embedded model is a small Llama trained from scratch on programs that the tasks' grammars draw. It runs the whole
+pipeline on a laptop, since it writes valid programs of very different quality, and has no other use. It knows no
+English: of a prompt, its chat template passes on the function's signature, the line "Operation: ..." and the programs
+to start from.
 """
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from dartune.base_model.rewriting import Rewriting
+from dartune.base_model.rewriting import PretrainingTask, Rewriting
+from dartune.files import batches
 from dartune.files.atomic import write_json
-from dartune.files.batches import folder, last_checkpoint
 from dartune.files.fingerprint import fingerprint
+from dartune.files.modules import code_fingerprint
 from dartune.files.parquet import write
 from dartune.models.checkpoint import CORPUS, point_to, quiet, render, text_fingerprint
 from dartune.pool.prompts import OPERATIONS
-from dartune.tasks.task import Task
 
 EMBEDDED = "embedded"
 BOS, EOS, PAD, PARENT, PROGRAM = "<s>", "</s>", "<pad>", "<parent>", "<program>"
 SAVE_STEPS = 200
-# The last block of code is the task's template, of which the signature counts; those before it are parents.
+# The last block of code in a prompt is the task's template, of which only the signature is passed on; the blocks before
+# it are parents.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {%- if message.role == 'user' -%}
@@ -49,11 +50,11 @@ CHAT_TEMPLATE = """\
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<program>' -}}{%- endif -%}"""
 
-# A word, a digit, a sign, a line's indentation: no piece reaches over these borders, so that signs stay one token.
+# A token is at most one word, digit, sign or indentation: merging signs with words costs validity (measured).
 PIECES = r"\n *| ?[A-Za-z_]+|\d| ?[^\sA-Za-z0-9_]| +"
 
 
-def make_base(
+def write_base(
     output: Path,
     metrics: Path,
     *,
@@ -70,18 +71,19 @@ def make_base(
     width: PositiveInt,
     n_layers: PositiveInt,
 ) -> None:
-    """Write the base model's folder: the embedded model, trained now, or a pointer to `model`.
+    """Write the base model's folder and its metrics: the embedded model, trained now, or a pointer to `model`.
 
-    tasks: those whose grammars the embedded model learns; running fewer tasks does not train it anew.
-    n_programs: drawn per task. n_rewritings: answers to a search's prompts, per task (rewriting.py). vocabulary: at
-    most so many pieces. width: of a layer, in heads of 32.
+    model: "embedded", a Hugging Face name or a folder; only the embedded model reads the arguments after `revision`.
+    revision: 40-digit commit of a Hugging Face model. tasks: whose grammars are learnt, whatever tasks the pipeline
+    runs. n_programs: drawn per task. n_rewritings: answers to prompts of search methods, per task. vocabulary: tokens,
+    at most. width: of a layer, a multiple of 32. Raises UserError where `model` cannot be opened.
     """
     if model != EMBEDDED:
         point_to(output, model, revision)
         write_json(metrics, {"model": model, "revision": revision})
         return
-    lessons = {task: [*plain(task, n_programs, seed), *rewritten(task, n_rewritings, seed)] for task in tasks}
-    tokenizer = train_tokenizer([lesson.answer for each in lessons.values() for lesson in each], vocabulary)
+    examples = {task: [*plain(task, n_programs, seed), *rewritten(task, n_rewritings, seed)] for task in tasks}
+    tokenizer = train_tokenizer([example.answer for example in flat(examples)], vocabulary)
     network = new_network(tokenizer, width, n_layers, seed)
     training: dict[str, Any] = {
         "seed": seed,
@@ -89,39 +91,47 @@ def make_base(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
     }
-    key = fingerprint(
-        [Path(__file__)], lessons=lessons, vocabulary=len(tokenizer), width=width, n_layers=n_layers, **training
-    )
-    loss = train_network(network, tokenizer, lessons, key=key, **training)
-    save(network, tokenizer, lessons, output)
+    code = code_fingerprint(__name__, within="dartune.base_model")
+    shape = {"vocabulary": len(tokenizer), "width": width, "n_layers": n_layers}
+    key = fingerprint([], code=code, examples=examples, **shape, **training)
+    loss = train_network(network, tokenizer, examples, key=key, **training)
+    save(network, tokenizer, examples, output)
     n_parameters = sum(p.numel() for p in network.parameters())
-    counts = {task: len(each) for task, each in lessons.items()}
+    counts = {task: len(rows) for task, rows in examples.items()}
     write_json(metrics, {"model": model, "validation_loss": loss, "n_parameters": n_parameters, "n_programs": counts})
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """A prompt, the answer to learn, and the program in it."""
+class Example(NamedTuple):
+    """A prompt, the answer to learn, and the program in the answer."""
 
     prompt: str
     answer: str
     program: str
 
 
-def plain(task: str, n_programs: int, seed: int) -> list[Lesson]:
-    """Programs drawn from a task's grammar to its fixed prompt, no text twice, in the order drawn."""
-    rng, draw, prompt = Random(f"{task}/{seed}"), Task(task).grammar.draw, Task(task).prompt
-    return [Lesson(prompt, text, text) for text in dict.fromkeys(draw(rng) for _ in range(n_programs))]
+Examples = dict[str, list[Example]]  # by task
 
 
-def rewritten(task: str, n_rewritings: int, seed: int) -> list[Lesson]:
-    """Children of programs to the prompts of search methods."""
+def flat(examples: Examples) -> list[Example]:
+    """Return the examples of all tasks, one task after the other."""
+    return [example for rows in examples.values() for example in rows]
+
+
+def plain(task: str, n_programs: int, seed: int) -> list[Example]:
+    """Return programs drawn from a task's grammar as answers to its fixed prompt, no text twice, in the order drawn."""
+    this = PretrainingTask(task)
+    rng, draw = Random(f"{task}/{seed}"), this.grammar.draw
+    return [Example(this.prompt, text, text) for text in dict.fromkeys(draw(rng) for _ in range(n_programs))]
+
+
+def rewritten(task: str, n_rewritings: int, seed: int) -> list[Example]:
+    """Return rewritten programs as answers to the prompts of search methods."""
     rewriting = Rewriting(task, seed)
-    return [Lesson(*rewriting.example()) for _ in range(n_rewritings)]
+    return [Example(*rewriting.example()) for _ in range(n_rewritings)]
 
 
 def train_tokenizer(texts: list[str], vocabulary: int) -> Any:
-    """A byte-level BPE with the chat template that cuts the signature out of a prompt."""
+    """Return a byte-level BPE tokenizer, trained on the texts, with CHAT_TEMPLATE. vocabulary: tokens, at most."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -146,6 +156,7 @@ def train_tokenizer(texts: list[str], vocabulary: int) -> Any:
 
 
 def new_network(tokenizer: Any, width: int, n_layers: int, seed: int) -> Any:
+    """Return an untrained LlamaForCausalLM in float32. width: of a layer, in heads of 32."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -169,7 +180,7 @@ def new_network(tokenizer: Any, width: int, n_layers: int, seed: int) -> Any:
 def train_network(
     network: Any,
     tokenizer: Any,
-    lessons: dict[str, list[Lesson]],
+    examples: Examples,
     *,
     seed: int,
     n_epochs: float,
@@ -177,23 +188,43 @@ def train_network(
     learning_rate: float,
     key: str,
 ) -> float:
-    """Train on the lessons of all tasks, prompts and answers; return the held-out loss in nats a token.
+    """Train on prompts and answers of all tasks, in place; return the held-out loss in nats a token.
 
-    Checkpoints are kept in the journal `key`: a killed training goes on from the last one.
+    key: names the folder of checkpoints, from the last of which a killed training goes on.
     """
     import torch
     from transformers import PrinterCallback, set_seed
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     from dartune.training.progress import Progress
 
     quiet()
     torch.set_num_threads(1)
     set_seed(seed)
-    rows = examples(tokenizer, lessons, seed)
+    rows = rendered_rows(tokenizer, examples, seed)
     held_out = len(rows) // 50 + 1
-    work = folder("base", key)
-    options = SFTConfig(
+    work = batches.folder("base", key)
+    trainer = SFTTrainer(
+        model=network,
+        args=settings(work, seed, n_epochs, batch_size, learning_rate),
+        processing_class=tokenizer,
+        train_dataset=rows.select(range(held_out, len(rows))),
+        eval_dataset=rows.select(range(held_out)),
+        callbacks=[Progress("base")],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=batches.last_checkpoint(work))
+    loss = round(trainer.evaluate()["eval_loss"], 4)
+    shutil.rmtree(work)
+    return float(loss)
+
+
+def settings(work: Path, seed: int, n_epochs: float, batch_size: int, learning_rate: float) -> Any:
+    """Return TRL's SFTConfig. batch_size: examples a step."""
+    import torch
+    from trl import SFTConfig
+
+    return SFTConfig(
         output_dir=str(work),
         seed=seed,
         num_train_epochs=n_epochs,
@@ -216,41 +247,27 @@ def train_network(
         disable_tqdm=True,
         report_to="none",
     )
-    trainer = SFTTrainer(
-        model=network,
-        args=options,
-        processing_class=tokenizer,
-        train_dataset=rows.select(range(held_out, len(rows))),
-        eval_dataset=rows.select(range(held_out)),
-        callbacks=[Progress("base")],
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(work))
-    loss = round(trainer.evaluate()["eval_loss"], 4)
-    shutil.rmtree(work)
-    return float(loss)
 
 
-def examples(tokenizer: Any, lessons: dict[str, list[Lesson]], seed: int) -> Any:
-    """All tasks' (prompt, completion) as rendered text, shuffled."""
+def rendered_rows(tokenizer: Any, examples: Examples, seed: int) -> Any:
+    """Return a shuffled Dataset of columns prompt, as the chat template renders it, and completion."""
     from datasets import Dataset
 
     def rendered(prompt: str) -> str:
         messages = render(tokenizer, prompt)
         return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 
-    flat = [lesson for each in lessons.values() for lesson in each]
-    rows = [{"prompt": rendered(lesson.prompt), "completion": lesson.answer} for lesson in flat]
+    rows = [{"prompt": rendered(example.prompt), "completion": example.answer} for example in flat(examples)]
     Random(seed).shuffle(rows)
     return Dataset.from_list(rows)
 
 
-def save(network: Any, tokenizer: Any, lessons: dict[str, list[Lesson]], output: Path) -> None:
-    """Weights in bf16 (half the size, measured to write as well), tokenizer, and fingerprints of the corpus."""
+def save(network: Any, tokenizer: Any, examples: Examples, output: Path) -> None:
+    """Write weights in bf16 (half the size, and measured to write programs as well), tokenizer, and corpus hashes."""
     import pyarrow as pa
     import torch
 
     network.to(torch.bfloat16).save_pretrained(output)
     tokenizer.save_pretrained(output)
-    seen = sorted({text_fingerprint(lesson.program) for each in lessons.values() for lesson in each})
+    seen = sorted({text_fingerprint(example.program) for example in flat(examples)})
     write(pa.table({"program": pa.array(seen, pa.uint64())}), output / CORPUS)

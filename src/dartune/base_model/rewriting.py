@@ -1,4 +1,4 @@
-"""What the embedded model learns rewriting from: a search method's prompt, and a child of the parents in it.
+"""Pretraining examples of rewriting: the prompt of a search method, and a child of the parents in it.
 
 Children are mutants and crossovers in the task's grammar, made without looking at scores: the model learns what the
 operators mean, not what is good.
@@ -19,15 +19,27 @@ TEMPLATE_SHARE = 0.15  # of prompts whose worst, or only, parent is the task's t
 N_TRIES = 100
 
 
+class PretrainingTask(Task):
+    """A task whose template is the copy in its grammar, so that no other file of the task decides what is learnt.
+
+    The description, which does come from the task's prompt, is dropped by the model's chat template.
+    """
+
+    @property
+    def template(self) -> str:
+        """Return the text of the template program, without a docstring."""
+        return str(self.grammar.TEMPLATE)
+
+
 class Rewriting:
-    """Draws (prompt, answer) of a task; the same seed draws the same ones."""
+    """Draws examples of a task; the same seed draws the same ones."""
 
     def __init__(self, task: str, seed: int) -> None:
-        self._task, self._rng = Task(task), Random(f"{task}/rewriting/{seed}")
+        self._task, self._rng = PretrainingTask(task), Random(f"{task}/rewriting/{seed}")
         self._draw = self._task.grammar.draw
 
     def example(self) -> tuple[str, str, str]:
-        """A prompt, the answer to it, and the answer's program."""
+        """Return the next prompt, the answer to it, and the program in the answer."""
         (operation,) = self._rng.choices(list(SHARES), list(SHARES.values()))
         return self._version() if operation == VERSION else self._operated(operation)
 
@@ -50,7 +62,7 @@ class Rewriting:
         return version_prompt(self._task, programs), renamed(child, self._task.function, n_parents), child
 
     def _child(self, operation: str, parents: list[tuple[str, Draws]]) -> str:
-        """The first of N_TRIES children that is what the operation asks for, else the last."""
+        """Return the first of N_TRIES children that does what the operation asks for, else the last."""
         makes, fits = self._makes(operation, parents), self._fits(operation, [text for text, _ in parents])
         for _ in range(N_TRIES):
             text, _ = makes()
@@ -77,10 +89,10 @@ class Rewriting:
         return lambda text: form(text) not in forms
 
     def _thought(self, program: str) -> str:
-        """The embedded model knows no English: its idea of a program is the family that it is of."""
+        """Return what stands in braces before a program: its family, since the embedded model knows no English."""
         return f"{{{family(parse(program), self._task.function)}}}"
 
 
 def form(program: str) -> str:
-    """The program without its numbers."""
+    """Return the program with every number replaced by "#"."""
     return re.sub(r"\d+(\.\d+)?", "#", program)

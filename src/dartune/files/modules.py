@@ -171,7 +171,8 @@ def write_modules(stages: Path, output: Path, *, learnt: list[str], remembered: 
 
 def stage_closure(script: Path, learnt: list[str]) -> dict[str, str]:
     if script.stem == "base":
-        return closure(script, within="dartune.base_model") | closure(*map(grammar, learnt), within="dartune.tasks")
+        package = "dartune.base_model"
+        return closure(f"{package}.base", within=package) | closure(*map(grammar, learnt), within="dartune.tasks")
     return closure(script, stops=() if script.stem == "referee" else DOORS)
 
 

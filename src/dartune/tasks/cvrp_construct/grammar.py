@@ -4,6 +4,23 @@ from random import Random
 
 from dartune.tasks.grammar import FACTORS, FRACTIONS, combine, indent, terms_in_order, weighted
 
+# The template as pretraining shows it. A copy: an edit of template.py must not train the embedded model anew.
+TEMPLATE = """\
+import numpy as np
+
+
+def select_next_node(current_node: int, depot: int, unvisited_nodes: np.ndarray, rest_capacity: int, demands: np.ndarray, distance_matrix: np.ndarray) -> int:
+
+    best_score = -1
+    next_node = depot
+    for node in unvisited_nodes:
+        distance = distance_matrix[current_node][node]
+        score = demands[node] / distance if distance > 0 else float("inf")
+        if score > best_score:
+            best_score = score
+            next_node = node
+    return next_node
+"""  # noqa: E501
 HEAD = [
     "import numpy as np",
     "",

@@ -4,6 +4,15 @@ from random import Random
 
 from dartune.tasks.grammar import FACTORS, FRACTIONS, combine, indent, terms_in_order, weighted
 
+# The template as pretraining shows it. A copy: an edit of template.py must not train the embedded model anew.
+TEMPLATE = """\
+import numpy as np
+
+
+def select_next_node(current_node: int, destination_node: int, unvisited_nodes: np.ndarray, distance_matrix: np.ndarray) -> int:
+
+    return unvisited_nodes[0]
+"""  # noqa: E501
 HEAD = [
     "import numpy as np",
     "",
