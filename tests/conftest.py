@@ -73,10 +73,10 @@ def referee() -> Iterator[Any]:
 
 @pytest.fixture
 def base(taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    from tiny_models import write_base
+    from tiny_models import point_to_base
 
     monkeypatch.chdir(tmp_path)
-    return write_base(taught)
+    return point_to_base(taught)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dartune.base_model.base import write_base, new_network, plain, train_tokenizer
+from dartune.base_model.base import new_network, plain, train_tokenizer, write_base
 from dartune.files.parquet import write
 from dartune.pairs.pairs import write_pairs
 from dartune.referee.referee import Referee
@@ -132,7 +132,7 @@ def write_taught(folder: Path, texts: list[str], n_steps: int = 200) -> Path:
     return folder
 
 
-def write_base(llama: Path) -> Path:
+def point_to_base(llama: Path) -> Path:
     """The base model's folder here, which points to a model."""
     write_base(Path("base"), Path("base.json"), **EMBEDDED | {"model": str(llama)})
     return Path("base")

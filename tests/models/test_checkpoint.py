@@ -18,10 +18,10 @@ from tiny_models import (
     LORA,
     TASK,
     corpus,
+    point_to_base,
     rows_of,
     trainer,
     tune,
-    write_base,
     write_llama,
 )
 
@@ -34,7 +34,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def base(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    return write_base(llama)
+    return point_to_base(llama)
 
 
 def test_a_local_folder_becomes_a_pointer_and_not_a_copy(base: Path, llama: Path) -> None:

@@ -13,7 +13,7 @@ from dartune.referee.referee import Referee
 from dartune.training import trainers
 from dartune.training.train import new_trainer, write_tuned
 from dartune.training.trainers import TRAINERS, TrainingInputs
-from tiny_models import TASK, corpus, rows_of, write_base, write_llama, write_some_pairs
+from tiny_models import TASK, corpus, point_to_base, rows_of, write_llama, write_some_pairs
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("imported")
@@ -63,7 +63,7 @@ def test_a_preset_builds_all_trainers_with_lora_on_all_linear_layers_but_the_out
 ) -> None:
     content = params.everything(preset)
     section, name = params.section("train", write_tuned, preset), content["preset"]
-    base = write_base(write_relative(Path("relative"), name))
+    base = point_to_base(write_relative(Path("relative"), name))
     rows = rows_of(write_some_pairs(base, corpus(TASK, 8, 3), held_out=0.25))
     common = {key: section[key] for key in ("seed", "lr_scheduler_type", "warmup_steps", "max_grad_norm")}
     drawn = {key: section[key] for key in ("temperature", "top_p", "max_new_tokens")}
@@ -102,7 +102,7 @@ def is_wrapped_as(model: Any, lora: dict[str, Any] | None, n_layers: int) -> boo
 @pytest.mark.parametrize("preset", PAPER, indirect=True)
 def test_dpo_gets_the_papers_settings_exactly(preset: Path) -> None:
     section, options = params.section("train", write_tuned, preset), trainers.options("dpo", preset)
-    base = write_base(write_llama(Path("llama")))
+    base = point_to_base(write_llama(Path("llama")))
     common = {key: section[key] for key in ("seed", "lr_scheduler_type", "warmup_steps", "max_grad_norm")}
     rows = rows_of(write_some_pairs(base, corpus(TASK, 8, 3)))
     settings: Any = (section["lora"], section["load_in"], section["max_length"], section["patience"], common, {}, None)

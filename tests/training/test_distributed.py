@@ -19,7 +19,7 @@ from dartune.models.checkpoint import open_model, place, save_model
 from dartune.training import distributed
 from dartune.training.distributed import Launch, agreed, in_processes, is_main, refuse_unequipped, refuse_unfit
 from dartune.training.trainers import order
-from tiny_models import LORA, TASK, UNWATCHED, corpus, tune, write_base, write_llama, write_some_pairs
+from tiny_models import LORA, TASK, UNWATCHED, corpus, point_to_base, tune, write_llama, write_some_pairs
 
 TWO: Launch = {"kind": "ddp", "n_processes": 2, "n_machines": 1}
 LIMIT_S = 120  # a hang, on a machine however busy
@@ -33,7 +33,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_two_processes_train_as_one_with_twice_their_batch(capfd: pytest.CaptureFixture[str]) -> None:
-    base = write_base(write_llama(Path("llama")))
+    base = point_to_base(write_llama(Path("llama")))
     # 20 pairs: 16 make 4 steps of 4, 4 are held out. No two answers begin alike: a half has no longer prefix in common.
     # Short ones: the log-probability of a whole program, some -800, has a last place of 6e-5 in single precision.
     answers = [f"{letter} = 0\n{text[:60]}" for letter, text in zip(ascii_letters, corpus(TASK, 40, 3), strict=False)]
@@ -112,7 +112,7 @@ def test_an_epoch_has_its_own_order_also_when_it_is_resumed_in_its_middle() -> N
 def test_gathered_weights_are_saved_as_those_of_a_whole_model(lora: dict[str, Any] | None) -> None:
     from peft import LoraConfig, get_peft_model
 
-    model = open_model(write_base(write_llama(Path("llama"))))
+    model = open_model(point_to_base(write_llama(Path("llama"))))
     model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora)) if lora else model
     save_model(model, Path("whole"))
     save_model(model, Path("gathered"), model.state_dict())

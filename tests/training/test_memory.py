@@ -26,11 +26,11 @@ from tiny_models import (
     TASK,
     UNWATCHED,
     corpus,
+    point_to_base,
     rows_of,
     trainer,
     tune,
     weights,
-    write_base,
     write_llama,
     write_some_pairs,
 )
@@ -42,7 +42,7 @@ BIG = {"r": 64, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-l
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    return write_base(write_llama(Path("llama")))
+    return point_to_base(write_llama(Path("llama")))
 
 
 @pytest.fixture
