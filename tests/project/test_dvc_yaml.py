@@ -180,12 +180,3 @@ def test_every_method_has_its_options_in_the_parameters_and_no_other_has() -> No
     assert set(PARAMS["methods"]) == files == set(ask_tell.methods())
     for name in files:
         assert search_loop.options(name, ROOT / "params.yaml") == PARAMS["methods"][name]
-
-
-def test_every_file_and_make_target_that_the_readme_names_exists() -> None:
-    text = (ROOT / "README.md").read_text()
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"`make ([a-z]+)`", text)) <= targets
-    made = ("data/", "report/", "models/tuned", "models/final", ".venv", ".work")
-    for path in re.findall(r"`((?:src|stages|flows|tests|metrics|models|benchmarks)/[\w./]+)`", text):
-        assert path.startswith(made) or (ROOT / path).exists(), path
