@@ -2,25 +2,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-run: .venv/run.stamp                ## the whole pipeline: base against tuned, and the path of the report
+run: .venv/run.stamp                ## the whole pipeline: prints base against tuned, and the path of the report
 	@$(BIN)/python flows/finetune.py
 
 test: .venv/test.stamp              ## unit, stage and flow tests
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not alone"
 	@$(BIN)/python -m pytest -q -m alone
 
-# As root by Debian's package; else Playwright's own, in the home folder.
+# As root, Debian's package; otherwise Playwright's own, in the home folder.
 CHROMIUM = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
   apt-get update -qq && apt-get install -y -qq chromium; else $(BIN)/playwright install chromium; fi
 
 SYSTEM = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-system.in -c requirements-dev.lock
 
-test-system: .venv/test.stamp       ## what needs more than one machine or process: requirements-system.in
+test-system: .venv/test.stamp       ## tests on several machines and processes; installs requirements-system.in
 	@$(SYSTEM)
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || $(CHROMIUM)
 	@$(BIN)/python -m pytest -q tests/system
 
-test-container: .venv/test.stamp    ## the Dockerfile, built step by step in a clean root; as root on Debian (about 5 minutes)
+test-container: .venv/test.stamp    ## build the Dockerfile step by step in a clean root; as root on Debian (about 5 minutes)
 	@$(SYSTEM)
 	@for tool in buildah debootstrap; do command -v $$tool >/dev/null || { apt-get update -qq && apt-get install -y -qq $$tool; } || exit 1; done
 	@$(BIN)/python -m pytest -q tests/system/test_container.py
@@ -28,7 +28,7 @@ test-container: .venv/test.stamp    ## the Dockerfile, built step by step in a c
 HOST ?= 127.0.0.1
 PORT ?= 4200
 
-serve: .venv/run.stamp              ## a Prefect server, the deployments of prefect.yaml and their workers; HOST, PORT
+serve: .venv/run.stamp              ## start a Prefect server, the deployments of prefect.yaml and their workers; HOST, PORT
 	@exec $(BIN)/python flows/serve.py --host $(HOST) --port $(PORT)
 
 check: .venv/test.stamp             ## lint, format, types
@@ -39,31 +39,31 @@ check: .venv/test.stamp             ## lint, format, types
 evidence: .venv/run.stamp           ## the pipeline on two more seeds, from the pool on (about 20 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/seeds.py 1 2
 
-bench-referee: .venv/run.stamp      ## the referee's throughput beside the programs' own time (about 4 minutes)
+bench-referee: .venv/run.stamp      ## throughput of the referee, against the programs' own time (about 4 minutes)
 	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/referee.py
 
-bench-sampling: .venv/run.stamp     ## drawing pairs out of 10 thousand to 10 million programs (about 5 minutes)
+bench-sampling: .venv/run.stamp     ## time and memory to draw pairs from 10 thousand to 10 million programs (about 5 minutes)
 	@mkdir -p .work && $(BIN)/python benchmarks/sampling.py
 
-bench-generation: .venv/run.stamp   ## tokens a second beside transformers' own generate (about 4 minutes)
+bench-generation: .venv/run.stamp   ## tokens per second, against generate() of transformers (about 4 minutes)
 	@$(BIN)/python benchmarks/generation.py
 
 search-methods: .venv/run.stamp     ## the base model inside each search method, three seeds (about 30 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/search.py
 
-children: .venv/run.stamp           ## how the embedded model answers the prompts of searches (about a minute)
+children: .venv/run.stamp           ## whether the embedded model rewrites the programs of a search's prompt (about a minute)
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/children.py
 
-trainers: .venv/run.stamp           ## dpo, sft, grpo, rloo and rounds beside the frozen base model (about an hour)
+trainers: .venv/run.stamp           ## dpo, sft, grpo, rloo and rounds against the frozen base model (about an hour)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/trainers.py
 
 ablation: .venv/run.stamp           ## six strategies on three seeds, on validation instances (about 40 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/ablation.py
 
-chaos: .venv/run.stamp              ## random SIGKILLs and a full disk, then the artifacts of an undisturbed run
+chaos: .venv/run.stamp              ## random SIGKILLs and a full disk: are the results those of an undisturbed run?
 	@$(BIN)/python benchmarks/chaos.py
 
-bench-noop: .venv/run.stamp         ## what a run costs where everything is up to date
+bench-noop: .venv/run.stamp         ## what a run costs if everything is up to date
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/noop.py
 
 bench-train: .venv/run.stamp        ## tokens a second and memory of our DPO beside TRL's defaults
@@ -72,21 +72,21 @@ bench-train: .venv/run.stamp        ## tokens a second and memory of our DPO bes
 references: .venv/test.stamp        ## near-optimal costs of every routing instance, by PyVRP (about 10 minutes)
 	$(BIN)/python benchmarks/references.py
 
-# --upgrade: else uv would keep the old file's torch==2.13.0, which is not the CPU wheel, and pin its CUDA packages.
-lock: .venv/test.stamp              ## resolve requirements*.in; a CPU wheel's +cpu is no part of a version
+# --upgrade: otherwise uv would keep torch==2.13.0 of the old file, which is not the CPU wheel, and pin its CUDA packages.
+lock: .venv/test.stamp              ## resolve requirements*.in; the +cpu of a CPU wheel is not part of a version
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip compile -q --upgrade --no-header requirements-dev.in -o requirements-dev.lock
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip compile -q --upgrade --no-header requirements.in -c requirements-dev.lock -o requirements.lock
 	@for extra in s3 ssh system; do $(BIN)/uv pip compile -q requirements-$$extra.in -c requirements-dev.lock -o /dev/null || exit 1; done
 	sed -i 's/+cpu$$//' requirements.lock requirements-dev.lock
-	@! grep -nE '^(nvidia|cuda|triton)' requirements.lock requirements-dev.lock | grep -v nvidia-ml-py  # which is Python alone
+	@! grep -nE '^(nvidia|cuda|triton)' requirements.lock requirements-dev.lock | grep -v nvidia-ml-py  # which is pure Python
 
-# vLLM brings a torch of its own, so it gets a venv of its own. For models/base that only points to a model, give its name:
-# make serve-model MODEL=meta-llama/Llama-3.2-1B-Instruct. An adapter is loaded beside it; weights are served alone.
+# vLLM brings its own torch, so it gets its own venv. If models/base only points to a model, give the name:
+# make serve-model MODEL=meta-llama/Llama-3.2-1B-Instruct. A tuned adapter is served beside the base, tuned weights alone.
 VLLM := .venv-vllm
 MODEL ?= models/base
 TUNED ?= models/final/tsp_construct
 
-serve-model: $(VLLM)/stamp          ## the tuned model, and the base beside an adapter, by vLLM on a GPU: servers/vllm.yaml
+serve-model: $(VLLM)/stamp          ## serve the tuned model by vLLM on a GPU, with the base beside an adapter: servers/vllm.yaml
 	@if [ -e $(TUNED)/adapter_config.json ]; then \
 	  exec $(VLLM)/bin/vllm serve $(MODEL) --served-model-name base --host 127.0.0.1 --port 8000 --generation-config vllm \
 	    --enable-lora --max-lora-rank 64 --lora-modules tuned=$(TUNED); \
@@ -101,11 +101,11 @@ $(VLLM)/stamp:
 	$(VLLM)/bin/python -m pip install --disable-pip-version-check --progress-bar off vllm==0.33.0
 	@touch $@
 
-clean:                              ## what `make` and Prefect built; data, models and metrics stay
+clean:                              ## remove what `make` and Prefect built; data, models and metrics stay
 	rm -rf .venv .venv-vllm .work .prefect .pytest_cache .mypy_cache .ruff_cache
 
-# .venv/installing exists while packages are being installed: found at the start, it tells of an interrupted install,
-# which is thrown away, since half-unpacked packages can look complete.
+# .venv/installing exists while packages are being installed. If it is there at the start, the last install was
+# interrupted and is thrown away, since half-unpacked packages can look complete.
 .venv/run.stamp: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(0 if sys.version_info >= (3, 11) else \
 	  f"make: {sys.executable} is Python {v}; 3.11 or newer is needed: make run PYTHON=/path/to/python3.11")'
