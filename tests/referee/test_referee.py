@@ -135,8 +135,8 @@ def test_many_files_of_evaluations_become_one_with_the_same_content() -> None:
 
 SCORE_TWICE = """
 import sys
-from dartune.referee import Referee
-from dartune.task import Task
+from dartune.referee.referee import Referee
+from dartune.tasks.task import Task
 with Referee(Task("tsp_construct"), "train", max_slowdown=1, memory_mib=256) as referee:
     for first in range(0, 60, 10):
         referee.judge([f"def select_next_node(c, d, u, m):\\n    return u[0]\\nN = {first + i}\\n" for i in range(10)])
@@ -333,8 +333,8 @@ def test_the_folder_of_a_parent_that_was_killed_while_it_started_a_worker_is_rem
     (tmp_path / "tmp").mkdir()
     script = """
 import os, signal, subprocess, tempfile
-from dartune.panel import WorkerPool
-from dartune.task import Task
+from dartune.referee.worker_pool import WorkerPool
+from dartune.tasks.task import Task
 tempfile.tempdir = "tmp"
 subprocess.Popen = lambda *_, cwd, **__: os.kill(os.getpid(), signal.SIGKILL)
 WorkerPool(Task("tsp_construct"), "train", 1).__enter__()
@@ -364,8 +364,8 @@ def test_what_a_killed_process_had_begun_to_write_is_removed_and_what_a_living_o
 def test_workers_and_what_they_run_end_with_the_process_that_started_them() -> None:
     endless = "def select_next_node(c, d, u, m):\n    while True: pass\n"
     script = f"""
-from dartune.referee import Referee
-from dartune.task import Task
+from dartune.referee.referee import Referee
+from dartune.tasks.task import Task
 with Referee(Task("tsp_construct"), "train", max_slowdown=1, memory_mib=256) as referee:
     print("ready", flush=True)
     referee.judge([{endless!r} + f"N = {{i}}" for i in range(4)])

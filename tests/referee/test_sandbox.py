@@ -32,10 +32,10 @@ ABSENCE: dict[str, list[tuple[int, int | None, int]]] = {
 # Judges one program after another under a limit of 0.1 s of CPU time, so that waiting ends after 6 s of the clock.
 POOR_MACHINE = """
 import ctypes, json, os, sys
-from dartune.panel import WorkerPool
-from dartune.referee import Referee
-from dartune.sandbox import ALLOW, EQUALS, ERRNO, LIBC, LOAD, RETURN, Filter, argument, instruction, when
-from dartune.task import Task
+from dartune.referee.worker_pool import WorkerPool
+from dartune.referee.referee import Referee
+from dartune.referee.sandbox import ALLOW, EQUALS, ERRNO, LIBC, LOAD, RETURN, Filter, argument, instruction, when
+from dartune.tasks.task import Task
 
 def refusal(call, value, errno):
     refuse = instruction(RETURN, ERRNO | errno)
