@@ -1,0 +1,1 @@
+"""Base against tuned model, alone and inside searches. May import pool and what it may."""

@@ -1,0 +1,1 @@
+"""Tuned models for the Hugging Face Hub, and the lineage of pairs. May import everything but cli."""

@@ -1,0 +1,1 @@
+"""Models on disk, and back ends that write completions. May import errors, programs, params, files, tasks."""

@@ -1,0 +1,1 @@
+"""Preference pairs: strategies, data sheets, texts. May import errors, programs, params, files, tasks, models."""

@@ -1,0 +1,1 @@
+"""Programs as text and as data: extraction, canonical form, features, verdicts. May import errors."""

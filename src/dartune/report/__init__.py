@@ -1,0 +1,1 @@
+"""What a run came to: page, terminal table, plots. May import evaluation and what it may; never torch."""
