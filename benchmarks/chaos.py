@@ -26,7 +26,7 @@ import psutil
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from tiny_project import TASK, tiny_copy  # noqa: E402
+from project_copy import TASK, copy_project  # noqa: E402
 
 KINDS = ("flow", "leash", "dvc", "stage", "worker", "program", "server")
 MOMENTS = ("any", "any", "*.partial", "dvc.lock", "rwlock", "cache")  # drawn from: what is being written at the kill
@@ -276,7 +276,7 @@ def table(done: Counter[tuple[str, str]]) -> str:
 def chaos(folder: Path, given: argparse.Namespace) -> list[str]:
     chance, done, wrong = Random(given.seed), Counter[tuple[str, str]](), list[str]()
     start = folder / "start"  # the working tree may change meanwhile
-    tiny_copy(start, given.tasks)
+    copy_project(start, given.tasks)
     reference = Copy(folder / "reference", start)
     began = time.monotonic()
     if attempt(reference, done, 0, chance):

@@ -29,8 +29,8 @@ def prefect_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def imported() -> Iterator[None]:
-    """Each training collects garbage: it need not look at the hundreds of thousands of objects that imports left."""
+def trl_imported() -> Iterator[None]:
+    """TRL, imported and hidden from the garbage collector: each training collects, and imports left 500,000 objects."""
     import gc
 
     import peft  # noqa: F401
@@ -47,40 +47,45 @@ def imported() -> Iterator[None]:
 
 
 @pytest.fixture
-def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    from word_model import TURNS, write_word_model
+def eight_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model of eight words with a chat template, for numbers by hand; the test runs in an empty folder."""
+    from eight_word_model import TURNS, write_word_model
 
     monkeypatch.chdir(tmp_path)
     return write_word_model(tmp_path / "words", TURNS)
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tiny_models import BROKEN, FIRST, LAST, NONE, write_taught
+def taught_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama that answers any prompt with one of four texts: two programs, a broken one, and one that is none."""
+    from small_llama import BROKEN, FIRST, LAST, NONE, write_taught
 
-    return write_taught(tmp_path_factory.mktemp("taught"), [FIRST, LAST, BROKEN, NONE])
+    return write_taught(tmp_path_factory.mktemp("taught_llama"), [FIRST, LAST, BROKEN, NONE])
 
 
 @pytest.fixture(scope="module")
 def referee() -> Iterator[Any]:
+    """The referee of small_llama.TASK on its training instances."""
     from dartune.referee.referee import Referee
     from dartune.tasks.task import Task
-    from tiny_models import TASK
+    from small_llama import TASK
 
     with Referee(Task(TASK), "train", max_slowdown=1000, memory_mib=512) as referee:
         yield referee
 
 
 @pytest.fixture
-def base(taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    from tiny_models import point_to_base
+def base(taught_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A base model's folder that points to `taught_llama`; the test runs in the empty folder that holds it."""
+    from small_llama import point_to_base
 
     monkeypatch.chdir(tmp_path)
-    return point_to_base(taught)
+    return point_to_base(taught_llama)
 
 
 @pytest.fixture
 def pairs(base: Path) -> Path:
-    from tiny_models import TASK, corpus, write_some_pairs
+    """20 pairs for `base`, four of them held out."""
+    from small_llama import TASK, corpus, write_some_pairs
 
     return write_some_pairs(base, corpus(TASK, 40, 3))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import psutil
 
-from toy_project import FLOWS, make_toy
+from toy_repository import FLOWS, make_toy
 
 START_S = 600  # one to four minutes on two cores, by what else they do
 

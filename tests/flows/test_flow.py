@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from toy_project import FLOWS, PARAMS, make_toy, sh
+from toy_repository import FLOWS, PARAMS, make_toy, sh
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 import pytest
-
 from test_flow import edit, gone, load, ran, run, stages, wait_for
-from toy_project import PARAMS, make_toy, sh
+
+from toy_repository import PARAMS, make_toy, sh
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from uuid import uuid4
 import psutil
 import pyarrow.parquet as pq
 import pytest
-
 from test_openai_backend import Answer, body, described, faulty, sent
-from tiny_project import ROOT, TASK, run, set_params, tiny_copy
+
+from project_copy import ROOT, TASK, copy_project, run, set_params
 
 sys.path.insert(0, str(ROOT / "flows"))
 
@@ -97,7 +97,7 @@ def echo(status: int) -> Answer:
 
 def test_a_pool_from_a_server_that_repeats_the_key_has_it_nowhere(tmp_path: Path) -> None:
     root = tmp_path / "repo"
-    tiny_copy(root, [TASK])
+    copy_project(root, [TASK])
     with faulty(*[echo(200)] * 60, echo(400)) as server:
         described(root, url=server.url, key="SERVER_KEY")
         set_params(root, {"pool": {"source": "server.yaml", "n_programs": 60}})

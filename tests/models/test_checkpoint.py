@@ -13,7 +13,7 @@ from dartune.models.checkpoint import location, open_model, open_tokenizer, prom
 from dartune.models.transformers_backend import TransformersBackend
 from dartune.pool.pool import write_pool
 from dartune.tasks.task import Task
-from tiny_models import (
+from small_llama import (
     EMBEDDED,
     LORA,
     TASK,

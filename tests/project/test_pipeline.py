@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tiny_project import TASK, commit, run, set_params, tiny_copy
+from project_copy import TASK, commit, copy_project, run, set_params
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The working tree with tiny parameters and one commit."""
     folder = tmp_path_factory.mktemp("project")
-    tiny_copy(folder, [TASK])
+    copy_project(folder, [TASK])
     return folder
 
 

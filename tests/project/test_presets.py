@@ -13,10 +13,10 @@ from dartune.referee.referee import Referee
 from dartune.training import trainers
 from dartune.training.train import new_trainer, write_tuned
 from dartune.training.trainers import TRAINERS, TrainingInputs
-from tiny_models import TASK, corpus, point_to_base, rows_of, write_llama, write_some_pairs
+from small_llama import TASK, corpus, point_to_base, rows_of, write_llama, write_some_pairs
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.usefixtures("imported")
+pytestmark = pytest.mark.usefixtures("trl_imported")
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
 PAPER = ["llama-3.1-8b", "llama-3.2-1b"]  # the models of arXiv 2507.10614
 LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}

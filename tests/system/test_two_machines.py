@@ -18,10 +18,10 @@ import asyncssh
 import boto3
 import pytest
 from ruamel.yaml import YAML
+from test_pipeline import edit
 
 from ports import free_port
-from test_pipeline import edit
-from tiny_project import TASK, commit, run, set_params, tiny_copy
+from project_copy import TASK, commit, copy_project, run, set_params
 
 BUCKET = "dartune"
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
@@ -179,7 +179,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Path:
     """A bare repository with tiny parameters, whose committed .dvc/config names the remote and no key."""
     folder = tmp_path_factory.mktemp("team")
     bare, first = folder / "origin.git", folder / "first"
-    tiny_copy(first, [TASK])
+    copy_project(first, [TASK])
     run(first, "dvc", "remote", "add", "-d", "team", f"s3://{BUCKET}/dvc")
     run(first, "dvc", "remote", "modify", "team", "endpointurl", store.url)
     commit(first, "remote")

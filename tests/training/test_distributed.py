@@ -19,7 +19,7 @@ from dartune.models.checkpoint import open_model, place, save_model
 from dartune.training import distributed
 from dartune.training.distributed import Launch, agreed, in_processes, is_main, refuse_unequipped, refuse_unfit
 from dartune.training.trainers import order
-from tiny_models import LORA, TASK, UNWATCHED, corpus, point_to_base, tune, write_llama, write_some_pairs
+from small_llama import LORA, TASK, UNWATCHED, corpus, point_to_base, tune, write_llama, write_some_pairs
 
 TWO: Launch = {"kind": "ddp", "n_processes": 2, "n_machines": 1}
 LIMIT_S = 120  # a hang, on a machine however busy

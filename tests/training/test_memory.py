@@ -20,7 +20,7 @@ from dartune.training.memory import CAST, Plan, advice, fastest, fitted, needed,
 from dartune.training.packing import n_filling, pack
 from dartune.training.train import new_trainer
 from dartune.training.trainers import TrainingInputs
-from tiny_models import (
+from small_llama import (
     LORA,
     OPTIONS,
     TASK,

@@ -17,7 +17,8 @@ from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
 from dartune.training import callbacks
 from dartune.training.probe import BATCH, Probe, log_probabilities, warnings_of
-from tiny_models import (
+from eight_word_model import LEARNT, LN2, answer_with, word_rows
+from small_llama import (
     BROKEN,
     DROPOUT,
     FIRST,
@@ -33,23 +34,22 @@ from tiny_models import (
     weights,
     write_some_pairs,
 )
-from word_model import LEARNT, LN2, answer_with, word_rows
 
-pytestmark = pytest.mark.usefixtures("imported")
+pytestmark = pytest.mark.usefixtures("trl_imported")
 
 
-def test_log_probabilities_are_those_of_the_answer_alone(words: Path) -> None:
-    model = open_model(words)
+def test_log_probabilities_are_those_of_the_answer_alone(eight_words: Path) -> None:
+    model = open_model(eight_words)
     answer_with(model, LEARNT)
     # ln(1/2 * 1/4); ln(1/8 * 1/4) of a shorter text, which is padded; ln(1/4) of the end alone
     texts = [([1, 3, 5, 2, 4, 6, 2], 5), ([5, 7, 2], 1), ([5, 7, 2], 2)]
     assert log_probabilities(model, texts) == pytest.approx([-3 * LN2, -5 * LN2, -2 * LN2], abs=1e-5)
 
 
-def test_log_probabilities_in_batches_are_those_of_a_plain_loop(taught: Path) -> None:
+def test_log_probabilities_in_batches_are_those_of_a_plain_loop(taught_llama: Path) -> None:
     import torch
 
-    model, rng = open_model(taught).eval(), Random(0)
+    model, rng = open_model(taught_llama).eval(), Random(0)
     texts = [([rng.randrange(300) for _ in range(rng.randint(4, 30))], rng.randint(1, 3)) for _ in range(BATCH + 5)]
 
     def one(ids: list[int], start: int) -> float:
@@ -74,15 +74,15 @@ def probe(base: Path, referee: Referee, held_out: list[dict[str, Any]], **change
     return Probe(referee, open_tokenizer(base), held_out, watching, DRAWN, 3)
 
 
-def test_the_samples_figures_are_those_of_the_answers_that_were_written(taught: Path, validation: Referee) -> None:
-    model, seed = open_model(taught), start_seed("watch", TASK, 3)
-    backend = TransformersBackend.of(model.eval(), open_tokenizer(taught))
+def test_the_samples_figures_are_those_of_the_answers_written(taught_llama: Path, validation: Referee) -> None:
+    model, seed = open_model(taught_llama), start_seed("watch", TASK, 3)
+    backend = TransformersBackend.of(model.eval(), open_tokenizer(taught_llama))
     answers = backend.complete([Task(TASK).prompt] * 40, seed=seed, sampling=DRAWN)
     texts = [answer.text for answer in answers]
     n_first, n_last = texts.count(FIRST), texts.count(LAST)
     assert min(n_first, n_last, texts.count(BROKEN), texts.count(NONE)) > 0
     assert n_first + n_last + texts.count(BROKEN) + texts.count(NONE) == 40  # nothing that we do not know
-    figures = probe(taught, validation, []).measure(model.train())
+    figures = probe(taught_llama, validation, []).measure(model.train())
     assert model.training  # as it was
     assert figures == {
         "validity": (n_first + n_last) / 40,
@@ -111,8 +111,8 @@ def test_a_model_that_knows_nothing_gives_each_token_of_pairs_and_of_other_tasks
         assert found[side] == pytest.approx(-nats * sum(n_tokens) / len(n_tokens), rel=1e-5)
 
 
-def test_the_margin_is_how_much_more_the_chosen_gained_since_the_start(words: Path, validation: Referee) -> None:
-    watch, model = probe(words, validation, word_rows(True), n_samples=1), open_model(words)
+def test_the_margin_is_how_much_more_the_chosen_gained_since_the_start(eight_words: Path, validation: Referee) -> None:
+    watch, model = probe(eight_words, validation, word_rows(True), n_samples=1), open_model(eight_words)
     watch.sane = watch.pairs[0]["chosen"]  # no program can be said in eight words
     assert watch.measure(model)["margin"] == 0
     answer_with(model, LEARNT)

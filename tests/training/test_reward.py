@@ -8,7 +8,7 @@ from dartune.programs.verdict import STATUSES, Verdict
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
 from dartune.training.reward import FAILURES, Reward
-from tiny_models import BROKEN, FIRST, LAST, TASK, quality
+from small_llama import BROKEN, FIRST, LAST, TASK, quality
 
 # The same failure or program as the model may write it, from nothing to the furthest that fails.
 ATTEMPTS = {

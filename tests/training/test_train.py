@@ -24,7 +24,8 @@ from dartune.referee.referee import Referee
 from dartune.training import train, trainers
 from dartune.training.progress import Progress
 from dartune.training.trainers import ONLINE, TRAINERS, Loss
-from tiny_models import (
+from eight_word_model import LEARNT, LN2, TURNS, WORDS, answer_with, word_rows, write_word_model
+from small_llama import (
     CHAT,
     DROPOUT,
     LAST,
@@ -43,9 +44,8 @@ from tiny_models import (
     write_some_pairs,
     write_taught,
 )
-from word_model import LEARNT, LN2, TURNS, WORDS, answer_with, word_rows, write_word_model
 
-pytestmark = pytest.mark.usefixtures("imported")
+pytestmark = pytest.mark.usefixtures("trl_imported")
 
 
 # Chat: <s> [user] hello </s> [assistant] is the prompt, and the model's turn is "good </s>": one end of text each.
@@ -116,19 +116,21 @@ LOSSES: dict[str, tuple[dict[str, Any], float]] = {
 
 
 @pytest.mark.parametrize(("options", "loss"), LOSSES.values(), ids=LOSSES)
-def test_a_dpo_loss_is_what_its_formula_gives_by_hand(words: Path, options: dict[str, Any], loss: float) -> None:
-    this = trainer(words, word_rows(True), **options)
+def test_a_dpo_loss_is_what_its_formula_gives_by_hand(eight_words: Path, options: dict[str, Any], loss: float) -> None:
+    this = trainer(eight_words, word_rows(True), **options)
     answer_with(this.model, LEARNT)
     figures = this.evaluate()
     assert figures["eval_loss"] == pytest.approx(loss, abs=1e-5)
     assert figures["eval_rewards/margins"] == pytest.approx(options["beta"] * 2 * LN2, abs=1e-5)
 
 
-def test_before_the_first_step_the_dpo_loss_is_log_two_and_the_sft_term_adds_its_weight(words: Path) -> None:
+def test_before_the_first_step_the_dpo_loss_is_log_two_and_the_sft_term_adds_its_weight(eight_words: Path) -> None:
     # the policy is the reference: all rewards are 0 and -ln sigmoid(0) = ln 2; every word has 1/8, so sft is ln 8
-    assert trainer(words, word_rows(True)).evaluate()["eval_loss"] == pytest.approx(LN2, abs=1e-5)
+    assert trainer(eight_words, word_rows(True)).evaluate()["eval_loss"] == pytest.approx(LN2, abs=1e-5)
     options = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.1]}
-    assert trainer(words, word_rows(True), **options).evaluate()["eval_loss"] == pytest.approx(1.3 * LN2, abs=1e-5)
+    assert trainer(eight_words, word_rows(True), **options).evaluate()["eval_loss"] == pytest.approx(
+        1.3 * LN2, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("lora", [None, LORA | {"lora_dropout": 0.5}], ids=["all weights", "LoRA"])
@@ -144,8 +146,8 @@ def test_a_tuned_model_that_is_tuned_again_is_its_own_reference(
         assert again.model.peft_config["default"].lora_dropout == 0.5  # of the adapter that is trained
 
 
-def test_sft_learns_the_chosen_answer_alone(words: Path) -> None:
-    this = trainer(words, word_rows(True), "sft")
+def test_sft_learns_the_chosen_answer_alone(eight_words: Path) -> None:
+    this = trainer(eight_words, word_rows(True), "sft")
     (example,) = this.train_dataset
     assert example["input_ids"] == [1, 3, 5, 2, 4, 6, 2]
     answer_with(this.model, LEARNT)
@@ -153,8 +155,8 @@ def test_sft_learns_the_chosen_answer_alone(words: Path) -> None:
 
 
 @pytest.mark.parametrize("name", get_args(Loss))
-def test_every_loss_that_can_be_named_runs_and_moves_the_weights(words: Path, name: str) -> None:
-    this = trainer(words, word_rows(True), loss_type=[name], label_smoothing=0.1)
+def test_every_loss_that_can_be_named_runs_and_moves_the_weights(eight_words: Path, name: str) -> None:
+    this = trainer(eight_words, word_rows(True), loss_type=[name], label_smoothing=0.1)
     this.train()
     assert math.isfinite(this.state.log_history[-1]["train_loss"])
     assert this.model.lm_head.weight.abs().max() > 0  # it was 0
@@ -265,7 +267,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from dartune import trainers
 from dartune.curve import Progress
-from tiny_models import tune
+from small_llama import tune
 
 def on_step_end(self, args, state, control, **_):
     if state.global_step == 6:

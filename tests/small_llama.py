@@ -1,4 +1,7 @@
-"""A tiny random Llama with a chat template of its own, pairs for it, and trainings of it that take seconds."""
+"""A random or quickly taught Llama of two layers with a chat template, pairs for it, and its training in seconds.
+
+For tests that train, save and load. Where a loss or a margin is to be worked out on paper take eight_word_model.
+"""
 
 from itertools import pairwise
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""A toy repository of five stages with the flow, for tests of what runs stages."""
+"""A Git and DVC repository of five toy stages without a model, with this project's flow: seconds.
+
+For tests of what runs stages. For tests of what the stages themselves do together take project_copy.
+"""
 
 import os
 import shutil

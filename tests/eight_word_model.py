@@ -1,4 +1,7 @@
-"""A model of eight words, whose probabilities are set by hand, so that losses can be worked out on paper."""
+"""A model of eight words whose probabilities a test sets, so that losses can be worked out on paper.
+
+For numbers by hand. For tests that need texts and programs take small_llama.
+"""
 
 import math
 from pathlib import Path

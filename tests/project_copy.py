@@ -1,4 +1,7 @@
-"""A copy of the working tree with tiny parameters, as a repository of its own: the whole pipeline in a minute."""
+"""This project, copied into a repository of its own with small parameters: real stages, real model, minutes.
+
+For tests of the pipeline as a whole. For tests of the flow alone take toy_repository, which takes seconds.
+"""
 
 import os
 import shutil
@@ -33,7 +36,7 @@ TINY = {
 }
 
 
-def tiny_copy(folder: Path, tasks: list[str]) -> None:
+def copy_project(folder: Path, tasks: list[str]) -> None:
     """What git knows or would add, with one commit."""
     for file in run(ROOT, "git", "ls-files", "-co", "--exclude-standard").stdout.splitlines():
         if (ROOT / file).is_file():
