@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from completion_server import described, wait_until_healthy
 from dartune import cli
 from dartune.errors import UserError
 from dartune.export import lineage
@@ -24,7 +25,7 @@ from dartune.export.provenance import md5
 from dartune.models.backend import Sampling
 from dartune.models.checkpoint import open_tokenizer
 from dartune.tasks.task import Task
-from test_openai_backend import described, free_port, wait_until_healthy
+from ports import free_port
 
 ROOT = Path(__file__).parents[2]
 TASK = "tsp_construct"

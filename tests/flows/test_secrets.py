@@ -14,8 +14,8 @@ from uuid import uuid4
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from test_openai_backend import Answer, body, described, faulty, sent
 
+from completion_server import Answer, body, described, faulty, sent
 from project_copy import ROOT, TASK, copy_project, run, set_params
 
 sys.path.insert(0, str(ROOT / "flows"))

@@ -573,7 +573,7 @@ WHOLE = "n_islands: 2, n_prompts: 1, n_samples: 1, n_versions: 1, period: 9, res
 REFUSED = [
     ("eoh", "eoh: {population: 4, n_parents: 2, n_childs: 2}", "methods.eoh.n_childs is not a parameter"),
     ("eoh", "eoh: {population: 4, n_parent: 2}", "methods.eoh.n_parent is not a parameter; did you mean 'n_parents'?"),
-    ("eoh", "eoh: {population: 4}", "methods.eoh.n_parents is missing; dartune.search.eoh.Search needs it"),
+    ("eoh", "eoh: {population: 4}", "methods.eoh.n_parents is missing; dartune.pool.methods.eoh.Search needs it"),
     ("eoh", "eoh: {population: 0, n_parents: 2}", "methods.eoh.population is 0: input should be greater than 0"),
     ("eoh", "eoh: {population: 4, n_parents: 1}", "methods.eoh.n_parents is 1: input should be greater than or equal"),
     ("eoh", "eoh: {population: 4.0, n_parents: 2}", "methods.eoh.population is 4.0: input should be a valid integer"),

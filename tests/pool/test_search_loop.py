@@ -5,6 +5,7 @@ import os
 import random
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,20 +20,19 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from dartune.referee.referee import write_referee
 
 from dartune import params
 from dartune.base_model.base import new_network, plain, train_tokenizer
 from dartune.errors import UserError
-from dartune.files.fingerprint import fingerprint
+from dartune.files import modules
 from dartune.models.backend import Completion, Sampling
-from dartune.pool import pool, search_loop
+from dartune.pool import pool
 from dartune.pool.ask_tell import methods
 from dartune.pool.pool import open_backend, write_pool
 from dartune.pool.prompts import renamed
 from dartune.pool.search_loop import START, explore
 from dartune.programs.verdict import STATUSES
-from dartune.referee.referee import Referee
+from dartune.referee.referee import Referee, write_referee
 from dartune.tasks.task import Task
 
 TASK = Task("tsp_construct")
@@ -403,20 +403,49 @@ def test_a_longer_search_goes_on_from_a_shorter_one_that_was_interrupted(undistu
     assert backend.asked == [6] * 3
 
 
-@pytest.mark.parametrize("module", ["exploration", "prompts", "proposal", "search/eoh"])
-def test_the_journal_hangs_on_the_code_that_decides_a_prompt(
-    module: str, referee: Referee, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def copied_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Adds a line to a file of the package, in a copy that fingerprints are taken from meanwhile."""
+    package = tmp_path / "code/dartune"
+    shutil.copytree(modules.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def forget() -> None:
+        for cached in (modules.code_fingerprint, modules.code_hash, modules.tree):
+            cached.cache_clear()
+
+    def add(file: str, line: str) -> None:
+        (package / file).write_text((package / file).read_text() + line + "\n")
+        forget()
+
+    monkeypatch.setattr(modules, "PACKAGE", package)
+    forget()
+    yield add
+    forget()
+
+
+@pytest.mark.parametrize("file", ["search_loop.py", "prompts.py", "ask_tell.py", "methods/eoh.py"])
+def test_unfinished_batches_outlive_a_comment_in_the_code_and_no_other_edit(
+    file: str, undisturbed: Any, referee: Referee, copied_code: Callable[[str, str], None]
 ) -> None:
-    hashed: set[Path] = set()
+    interrupted("eoh", referee, 3)
+    copied_code(f"pool/{file}", "# a comment")
+    comment, edit = Replaying(), Replaying()
+    comment.die_at = 1
+    with pytest.raises(Killed):
+        explored("eoh", comment, referee)  # three batches were kept, and now there are four
+    copied_code(f"pool/{file}", "UNUSED = 1")
+    assert explored("eoh", edit, referee) == undisturbed["eoh"]
+    assert (comment.asked, edit.asked) == ([6], [6] * 6)
 
-    def seen(files: Any, **settings: Any) -> str:
-        hashed.update(files := list(files))
-        return fingerprint(files, **settings)
 
-    fingerprint = fingerprint
-    monkeypatch.setattr(search_loop, "fingerprint", seen)
-    explored("eoh", Replaying(), referee, n=6)
-    assert Path(search_loop.__file__).parent / f"{module}.py" in hashed
+def test_unfinished_batches_outlive_an_edit_of_another_methods_code(
+    undisturbed: Any, referee: Referee, copied_code: Callable[[str, str], None]
+) -> None:
+    interrupted("eoh", referee, 3)
+    copied_code("pool/methods/funsearch.py", "UNUSED = 1")
+    backend = Replaying()
+    assert explored("eoh", backend, referee) == undisturbed["eoh"]
+    assert backend.asked == [6] * 3
 
 
 # ---- SIGKILL
@@ -426,8 +455,8 @@ SCRIPT = """
 import os, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from dartune import pool
-from test_exploration import Replaying, POOL
+from dartune.pool import pool
+from test_search_loop import Replaying, POOL
 
 class Slow(Replaying):
     def complete(self, prompts, **settings):
@@ -463,7 +492,7 @@ def script(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     (tmp_path / "script.py").write_text(SCRIPT)
     (tmp_path / "tmp").mkdir()
     with subprocess.Popen(
-        [sys.executable, str(tmp_path / "script.py"), str(Path(__file__).parents[1])],
+        [sys.executable, str(tmp_path / "script.py"), str(Path(__file__).parent)],
         env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
