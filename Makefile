@@ -35,6 +35,7 @@ check: .venv/test.stamp             ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict src
+	$(BIN)/python docs/architecture.py --check
 
 evidence: .venv/run.stamp           ## the pipeline on two more seeds, from the pool on (about 20 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/seeds.py 1 2
