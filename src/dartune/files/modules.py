@@ -36,7 +36,7 @@ def closure(*starts: str | Path, within: str = "dartune", stops: tuple[str, ...]
         file = start if isinstance(start, Path) else module_file(start)
         if file is None:
             continue
-        hashes[label(file)] = code_hash(file)
+        hashes[label(file)] = code_hash(file.read_text())
         hashes |= {label(other): bytes_hash(other) for other in data_files(file)}
         found = {name for name in imported(file) if is_within(name, within) and name not in stops}
         waiting += sorted(found - seen)
@@ -52,6 +52,7 @@ def code_fingerprint(*starts: str, within: str = "dartune") -> str:
 
 
 def is_within(name: str, package: str) -> bool:
+    """Return whether a module is the package or inside it."""
     return name == package or name.startswith(package + ".")
 
 
@@ -71,7 +72,7 @@ def label(file: Path) -> str:
 def imported(file: Path) -> set[str]:
     """Return the dotted names in all import statements; names that are no modules are dropped later."""
     names: set[str] = set()
-    for node in ast.walk(tree(file)):
+    for node in ast.walk(tree(file.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -81,47 +82,41 @@ def imported(file: Path) -> set[str]:
 
 def data_files(file: Path) -> Iterator[Path]:
     """Yield the files that are no modules and that the text of this one names, in folders too."""
-    for node in ast.walk(tree(file)):
-        if not (isinstance(node, ast.Constant) and isinstance(node.value, str) and 0 < len(node.value) < 100):
-            continue
-        path = file.parent / node.value
-        if path.is_file() and path.suffix in (".sql", ".jinja"):
-            yield path
-    for node in ast.walk(tree(file)):
-        # Path(__file__).parent / "sql"
-        if (
-            isinstance(node, ast.BinOp)
-            and isinstance(node.right, ast.Constant)
-            and "__file__" in ast.unparse(node.left)
-        ):
-            folder = file.parent / str(node.right.value)
-            yield from sorted(folder.glob("*.sql")) if folder.is_dir() else ()
+    for node in ast.walk(tree(file.read_text())):
+        if isinstance(node, ast.Constant) and str(node.value).endswith((".sql", ".jinja")):
+            path = file.parent / str(node.value)
+            yield from [path] if path.is_file() else []
+        elif isinstance(node, ast.BinOp) and ast.unparse(node.left) == "Path(__file__).parent":
+            folder = file.parent / str(getattr(node.right, "value", ""))
+            yield from sorted(folder.glob("*.sql"))
 
 
 @cache
-def tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_text())
+def tree(text: str) -> ast.Module:
+    """Return the syntax tree, computed once for equal texts."""
+    return ast.parse(text)
 
 
 def bytes_hash(file: Path) -> str:
+    """Return a hash of a file as it is, for texts in which everything counts."""
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 @cache
-def code_hash(file: Path) -> str:
+def code_hash(text: str) -> str:
     """Return a hash of a module's text without comments, docstrings and blank lines.
 
     Of the text, not of the syntax tree: trees differ between versions of Python, and no stage may rerun for that.
     """
-    return hashlib.sha256("\n".join(code_lines(file)).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(code_lines(text)).encode()).hexdigest()[:16]
 
 
-def code_lines(file: Path) -> Iterator[str]:
-    source = file.read_text()
-    docstrings = docstring_lines(tree(file))
+def code_lines(text: str) -> Iterator[str]:
+    """Yield the lines that are neither blank nor in a docstring, without comments; blanks inside a string stay."""
+    docstrings = docstring_lines(tree(text))
     comments, inside_text = {}, set[int]()
     start_of_text = 0
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
         name = tokenize.tok_name[token.type]
         if name == "COMMENT":
             comments[token.start[0]] = token.start[1]
@@ -129,7 +124,7 @@ def code_lines(file: Path) -> Iterator[str]:
             start_of_text = token.start[0]
         if name in ("STRING", "FSTRING_END"):  # lines whose end lies inside a text: there, blanks count
             inside_text |= set(range(start_of_text, token.end[0]))
-    for number, line in enumerate(source.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if number in docstrings:
             continue
         line = line[: comments.get(number)]
@@ -140,6 +135,7 @@ def code_lines(file: Path) -> Iterator[str]:
 
 
 def docstring_lines(module: ast.Module) -> set[int]:
+    """Return the numbers of all lines of docstrings, from 1."""
     lines: set[int] = set()
     for node in ast.walk(module):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
@@ -170,6 +166,7 @@ def write_modules(stages: Path, output: Path, *, learnt: list[str], remembered: 
 
 
 def stage_closure(script: Path, learnt: list[str]) -> dict[str, str]:
+    """Return what stage <script's name> depends on; that of `base` is its own package and the grammars it learns."""
     if script.stem == "base":
         package = "dartune.base_model"
         return closure(f"{package}.base", within=package) | closure(*map(grammar, learnt), within="dartune.tasks")
@@ -177,6 +174,7 @@ def stage_closure(script: Path, learnt: list[str]) -> dict[str, str]:
 
 
 def grammar(task: str) -> str:
+    """Return the name of a task's module of program grammar."""
     return f"dartune.tasks.{task}.grammar"
 
 
