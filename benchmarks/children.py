@@ -13,7 +13,7 @@ from random import Random
 
 from dartune import params
 from dartune.base_model.rewriting import Rewriting
-from dartune.models.backend import Sampling
+from dartune.models.backend import Decoding
 from dartune.models.transformers_backend import TransformersBackend
 from dartune.pool.prompts import OPERATIONS
 from dartune.referee.completions import judge
@@ -21,7 +21,7 @@ from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
 from dartune.tasks.task import Task
 
 SEED, N_PROMPTS, N_PLAIN = 1000, 600, 300
-SAMPLING = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=256)
+DECODING = Decoding(temperature=1.0, top_p=0.95, max_new_tokens=256)
 PARENT = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -38,7 +38,7 @@ def rows(local: TransformersBackend, task: Task) -> list[list[str]]:
     rewriting = Rewriting(task.name, SEED)
     examples = [rewriting.example() for _ in range(N_PROMPTS)]
     prompts = [prompt for prompt, _, _ in examples] + [task.prompt] * N_PLAIN
-    texts = [completion.text for completion in local.complete(prompts, seed=SEED, sampling=SAMPLING)]
+    texts = [completion.text for completion in local.complete(prompts, seed=SEED, decoding=DECODING)]
     with Referee(task, "train", max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB) as referee:
         judged = judge(referee, texts)
     random = [program for program, _ in judged[N_PROMPTS:] if program]

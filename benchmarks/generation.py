@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from dartune.base_model.rewriting import Rewriting
-from dartune.models.backend import Sampling
+from dartune.models.backend import Decoding
 from dartune.models.transformers_backend import TransformersBackend, ends_of_turn
 from dartune.tasks.task import Task
 
@@ -20,7 +20,7 @@ BASE = Path("models/base")
 TASK = "tsp_construct"
 N_PROMPTS, N_ROUNDS = 256, 3
 SIZES = (64, 128)
-SAMPLING = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=256)
+DECODING = Decoding(temperature=1.0, top_p=0.95, max_new_tokens=256)
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def rate(write: Callable[[int], int], seed: int) -> float:
 
 
 def ours(local: TransformersBackend, prompts: list[str], seed: int) -> int:
-    return sum(completion.n_tokens for completion in local.complete(prompts, seed=seed, sampling=SAMPLING))
+    return sum(completion.n_tokens for completion in local.complete(prompts, seed=seed, decoding=DECODING))
 
 
 @torch.inference_mode()
@@ -75,10 +75,10 @@ def plain(local: TransformersBackend, prompts: list[str], seed: int, size: int) 
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
             do_sample=True,
-            temperature=SAMPLING.temperature,
-            top_p=SAMPLING.top_p,
+            temperature=DECODING.temperature,
+            top_p=DECODING.top_p,
             top_k=0,
-            max_new_tokens=SAMPLING.max_new_tokens,
+            max_new_tokens=DECODING.max_new_tokens,
             pad_token_id=tokenizer.pad_token_id,
         )[:, inputs["input_ids"].shape[1] :]
         is_end = torch.isin(written, ends)

@@ -18,17 +18,17 @@ from dartune import params
 from dartune.evaluation.search import Runs, by_seed, in_equal_time, outcomes, summary
 from dartune.evaluation.statistics import t_text
 from dartune.files import batches
-from dartune.models.backend import Sampling
+from dartune.models.backend import Decoding
 from dartune.models.transformers_backend import TransformersBackend
-from dartune.pool.ask_tell import SAMPLE, methods
-from dartune.pool.search_loop import explore, options
+from dartune.pool.ask_tell import INDEPENDENT, methods
+from dartune.pool.search_loop import options, run_searches
 from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
 from dartune.report import plots
 from dartune.tasks.task import Task
 
 BASE = Path("models/base")
 GUIDE, HELD_OUT = "validation", "test"
-SAMPLING = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=256)
+DECODING = Decoding(temperature=1.0, top_p=0.95, max_new_tokens=256)
 PLOT = Path("docs/search.svg")
 LIMITS: dict[str, Any] = {"max_slowdown": MAX_SLOWDOWN, "memory_mib": MEMORY_MIB}
 
@@ -39,7 +39,9 @@ def main() -> None:
     parser.add_argument("--n-evaluations", type=int, default=500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
-    print("| task | method | valid | top 1 | - sample | - sample, equal seconds | top 10 | - sample | evaluations/s |")
+    print(
+        "| task | method | valid | top 1 | - independent | at equal seconds | top 10 | - independent | evaluations/s |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     curves = {}
     for task in arguments.tasks:
@@ -63,7 +65,7 @@ def searched(task: Task, n_evaluations: int, seeds: list[int]) -> Runs:
     found: Runs = {}
     with Referee(task, GUIDE, **LIMITS) as referee:
         for method in methods():
-            table = explore(
+            table = run_searches(
                 f"methods {task.name} {method}",
                 task,
                 method,
@@ -73,7 +75,7 @@ def searched(task: Task, n_evaluations: int, seeds: list[int]) -> Runs:
                 n_evaluations=n_evaluations,
                 size=None,
                 seeds=seeds,
-                sampling=SAMPLING,
+                decoding=DECODING,
                 work=batches.WORK / "methods" / task.name / "found",
             )
             found |= {(method, "base", seed): own for seed, own in by_seed(table, seeds).items()}
@@ -84,7 +86,7 @@ def lines(task: str, found: Runs, runs: Runs, seeds: list[int]) -> Iterator[str]
     figures_of = {method: [summary(runs[method, "base", seed]) for seed in seeds] for method in methods()}
     for method, each in figures_of.items():
         valid, top_1, top_10 = (statistics.mean(f[name] for f in each) for name in ("validity", "top_1", "top_10"))
-        against = partial(difference, each, figures_of[SAMPLE])
+        against = partial(difference, each, figures_of[INDEPENDENT])
         rate = statistics.mean(1 / statistics.mean(row["seconds"] for row in found[method, "base", s]) for s in seeds)
         timed = t_text([at_equal_seconds(found, runs, method, seed) for seed in seeds])
         yield (
@@ -99,7 +101,7 @@ def difference(ours: list[dict[str, float]], theirs: list[dict[str, float]], nam
 
 def at_equal_seconds(found: Runs, runs: Runs, method: str, seed: int) -> float:
     """The method's best minus sampling's after the seconds that the faster of the two took for all its evaluations."""
-    _, (ours, theirs) = in_equal_time(found, runs, (method, "base", seed), (SAMPLE, "base", seed))
+    _, (ours, theirs) = in_equal_time(found, runs, (method, "base", seed), (INDEPENDENT, "base", seed))
     return ours[1] - theirs[1]
 
 

@@ -28,7 +28,7 @@ from experiments import existing, run
 from dartune import params
 from dartune.evaluation.evaluate import judged, written
 from dartune.files import atomic
-from dartune.models.backend import Sampling
+from dartune.models.backend import Decoding
 from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB
 from dartune.report.ablation import FIGURES, summary
 from dartune.report.report import interval_text
@@ -63,8 +63,8 @@ def frozen(task: str, seed: int) -> tuple[np.ndarray, float]:
     file = FROZEN / f"{task}-{seed}.json"
     if not file.exists():
         began, this = processor_seconds(), Task(task)
-        sampling = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=256)
-        rows = written(task, "frozen", Path("models/base"), None, N_FROZEN, 500, 1000 + seed, sampling)
+        decoding = Decoding(temperature=1.0, top_p=0.95, max_new_tokens=256)
+        rows = written(task, "frozen", Path("models/base"), None, N_FROZEN, 500, 1000 + seed, decoding)
         limits = {"max_slowdown": MAX_SLOWDOWN, "memory_mib": MEMORY_MIB, "cluster": None}
         qualities = judged(this, SPLIT, {"base": rows}, limits)["quality"].to_pylist()
         seconds = (processor_seconds() - began) / N_FROZEN

@@ -75,7 +75,7 @@ def ours(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any]
         max_length=max_length,
         patience=None,
         common=common,
-        sampling={},
+        decoding={},
         referee=None,
     )
     return new_trainer(material, "dpo", at_once(options) if case.get("same_order") else options, work / "plots")

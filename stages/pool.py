@@ -1,4 +1,4 @@
-"""pool: what a model writes, by sampling or in a search. Usage: pool.py TASK SOURCE RULES OUTPUT METRICS COST"""
+"""pool: what a model writes, independently or in a search. Usage: pool.py TASK SOURCE RULES OUTPUT METRICS COST"""
 
 import sys
 from pathlib import Path

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from dartune import params
 from dartune.errors import one_line
-from dartune.pool.ask_tell import SAMPLE, methods
+from dartune.pool.ask_tell import INDEPENDENT, methods
 from dartune.referee.referee import write_referee
 
 
 @one_line
 def main(task: str, output: str) -> None:
-    judges = {method: method != SAMPLE for method in methods()}
+    judges = {method: method != INDEPENDENT for method in methods()}
     write_referee(task, judges, Path(output), **params.section("score", write_referee))
 
 

@@ -17,12 +17,12 @@ from pydantic import PositiveInt
 from dartune.files import atomic, batches, parquet
 from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
-from dartune.models.backend import Sampling
+from dartune.models.backend import Decoding
 from dartune.models.checkpoint import open_model, open_tokenizer
 from dartune.pairs.pairs import write_pairs
 from dartune.pairs.sample import write_sample
-from dartune.pool.ask_tell import SAMPLE
-from dartune.pool.pool import filled, summary
+from dartune.pool.ask_tell import INDEPENDENT
+from dartune.pool.pool import generate_pool, summary
 from dartune.referee.referee import Referee
 from dartune.referee.score import write_scored
 from dartune.tasks.task import Task
@@ -125,10 +125,10 @@ class Round:
         from dartune.models.transformers_backend import TransformersBackend
 
         backend, rules = TransformersBackend(self.base, writer), json.loads(self.rules[0].read_text())
-        sampling = Sampling(**{name: own[name] for name in ("temperature", "top_p", "max_new_tokens")})
-        size = own["batch_size"] if own["method"] == SAMPLE else None
+        decoding = Decoding(**{name: own[name] for name in ("temperature", "top_p", "max_new_tokens")})
+        size = own["batch_size"] if own["method"] == INDEPENDENT else None
         method, options = own["method"], self.options[0]
-        pool = filled(self.task, backend, rules, method, options, own["n_programs"], size, own["seed"], sampling)
+        pool = generate_pool(self.task, backend, rules, method, options, own["n_programs"], size, own["seed"], decoding)
         atomic.write_json(self.folder / "pool.json", summary(pool, backend))
         parquet.write(pool, file)
         shutil.rmtree(batches.WORK / "pools" / self.task)
@@ -172,10 +172,10 @@ def gate(
     """
     own = sections["train"]
     watch = own["watch"] | {"n_samples": n_samples, "remember": []}
-    sampling = Sampling(**{name: own[name] for name in ("temperature", "top_p", "max_new_tokens")})
+    decoding = Decoding(**{name: own[name] for name in ("temperature", "top_p", "max_new_tokens")})
     tokenizer = open_tokenizer(base)
     with Referee(Task(task), watch["split"], **limits(json.loads(rules.read_text()))) as referee:
-        probe = Probe(referee, tokenizer, [], watch, sampling, own["seed"] + SEEDS * number + 1)
+        probe = Probe(referee, tokenizer, [], watch, decoding, own["seed"] + SEEDS * number + 1)
         found = [probe.measure(open_model(base, model).eval()) for model in models]
     warnings = warnings_of(found[0], found[-1], watch)
     gain = found[-1]["mean"] - found[-2]["mean"]

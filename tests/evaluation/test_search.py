@@ -151,9 +151,9 @@ def test_a_comparison_of_one_seed_has_no_interval() -> None:
 
 
 def test_a_comparison_takes_the_rows_of_its_own_method() -> None:
-    others = {("sample", model, seed): run(4) for _, model, seed in RUNS}
+    others = {("independent", model, seed): run(4) for _, model, seed in RUNS}
     assert compare(RUNS | others, "eoh", [0, 1, 2]) == compare(RUNS, "eoh", [0, 1, 2])
-    assert compare(RUNS | others, "sample", [0, 1, 2])["difference"]["top_1"]["estimate"] == 0.0
+    assert compare(RUNS | others, "independent", [0, 1, 2])["difference"]["top_1"]["estimate"] == 0.0
 
 
 # ---- at equal seconds
@@ -255,7 +255,7 @@ BROKEN = "def select_next_node(c, d, u, m):\n    return u[len(m)]\n"
 
 
 def written(program: str | None, score: float | None) -> dict[str, Any]:
-    """A row of explore as far as outcomes reads it."""
+    """A row of run_searches as far as outcomes reads it."""
     return {"program": program, "score": score, "costs": None if score is None else [-score], "operation": "e1"} | {
         "parents": ["template"],
         "status": "no_program" if program is None else "ok",
@@ -296,7 +296,7 @@ def test_what_led_and_what_is_ranked_is_judged_on_the_held_out_instances(
 
 SEARCH = [
     {"method": method, "model": model, "seed": seed, "evaluation": i, "best_quality": seed + i / 10, "more": 1}
-    for method in ("eoh", "sample")
+    for method in ("eoh", "independent")
     for model in ("base", "tuned")
     for seed in (3, 0)
     for i in range(2)
@@ -348,11 +348,11 @@ def test_a_comparison_for_the_report_has_both_figures_of_each_method() -> None:
         "tuned": {"top_1": 0.6, "top_10": 0.6, "validity": 1.0},
         "difference": {"top_1": first, "top_10": second},
     }
-    found = comparison(searches.Searches({"eoh": figures, "sample": figures}, {}, {}))
+    found = comparison(searches.Searches({"eoh": figures, "independent": figures}, {}, {}))
     best, ten = {"label": "best program", "base": 0.5, "tuned": 0.6}, {"label": "mean of the ten best"}
     assert found == [
         {"method": method, **row}
-        for method in ("eoh", "sample")
+        for method in ("eoh", "independent")
         for row in (best | first, ten | {"base": 0.4, "tuned": 0.6} | second)
     ]
 
@@ -394,7 +394,7 @@ def test_a_searchs_costs_are_those_of_both_models_and_all_seeds() -> None:
 
     eoh = {"n_seeds": 3, "n_evaluations": 10, "base": of(100.333333), "tuned": of(50.0)}
     sample = {"n_seeds": 1, "n_evaluations": 5, "base": of(7.0), "tuned": of(8.0)}
-    found = asked_of_models("search", {"eoh": eoh, "sample": sample})
+    found = asked_of_models("search", {"eoh": eoh, "independent": sample})
     assert found == {"evaluations": 70, "n_prompt_tokens": 4660, "n_tokens": 466}  # 301 + 150 + 7 + 8 = 466
 
 

@@ -22,7 +22,7 @@ from dartune.errors import UserError
 from dartune.export import lineage
 from dartune.export.export import export, write_merged
 from dartune.export.provenance import md5
-from dartune.models.backend import Sampling
+from dartune.models.backend import Decoding
 from dartune.models.checkpoint import open_tokenizer
 from dartune.tasks.task import Task
 from ports import free_port
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 TASK = "tsp_construct"
 HUB, REVISION = "acme/tiny", "0123456789abcdef0123456789abcdef01234567"
 CHAT = "{% for message in messages %}{{ message.content }}{% endfor %}{% if add_generation_prompt %}\n{% endif %}"
-GREEDY = Sampling(temperature=1.0, top_p=1e-9, max_new_tokens=12)  # the likeliest token alone is drawn from
+GREEDY = Decoding(temperature=1.0, top_p=1e-9, max_new_tokens=12)  # the likeliest token alone is drawn from
 
 
 def interval(estimate: float, low: float | None, high: float | None) -> dict[str, float | None]:
@@ -257,7 +257,7 @@ def says(tuned: Path) -> dict[str, Any]:
     backend = TransformersBackend(Path("models/base"), tuned)
     with torch.no_grad():
         logits = backend.model(torch.tensor([[5, 6, 7, 8]])).logits[0, -1].tolist()
-    (written,) = backend.complete([Task(TASK).prompt], seed=0, sampling=GREEDY)
+    (written,) = backend.complete([Task(TASK).prompt], seed=0, decoding=GREEDY)
     return {"logits": logits, "text": written.text}
 
 
@@ -449,7 +449,7 @@ def test_a_server_serves_what_was_exported(here: Path, hub: Path) -> None:
         try:
             wait_until_healthy(f"http://127.0.0.1:{port}/health", p, log)
             keys = {"url": f"http://127.0.0.1:{port}/v1", "model": model, "timeout_s": 60}
-            (answer,) = open_server(described(here, **keys)).complete([Task(TASK).prompt], seed=0, sampling=GREEDY)
+            (answer,) = open_server(described(here, **keys)).complete([Task(TASK).prompt], seed=0, decoding=GREEDY)
         finally:
             p.kill()
     assert answer.text == json.loads(Path("expected.json").read_text())["adapter"]["text"]

@@ -8,7 +8,7 @@ import pytest
 
 from dartune.base_model.base import write_base
 from dartune.errors import UserError
-from dartune.models.backend import Sampling
+from dartune.models.backend import Decoding
 from dartune.models.checkpoint import location, open_model, open_tokenizer, prompt_ids, revision
 from dartune.models.transformers_backend import TransformersBackend
 from dartune.pool.pool import write_pool
@@ -59,7 +59,7 @@ def test_a_pool_is_written_in_the_same_way_twice_and_otherwise_with_another_seed
     settings = {"n_programs": 6, "batch_size": 4, "temperature": 1.0, "top_p": 0.95, "max_new_tokens": 8}
     for name, seed in (("one", 0), ("same", 0), ("other", 1)):
         outputs = Path(f"{name}.parquet"), Path(f"{name}.json")
-        write_pool(TASK, rules, {}, *outputs, source=str(base), method="sample", seed=seed, **settings)
+        write_pool(TASK, rules, {}, *outputs, source=str(base), method="independent", seed=seed, **settings)
     assert Path("one.parquet").read_bytes() == Path("same.parquet").read_bytes()
     one, other = pq.read_table("one.parquet"), pq.read_table("other.parquet")
     assert len(one) == 6 and len(set(one["id"].to_pylist())) == 6
@@ -68,8 +68,8 @@ def test_a_pool_is_written_in_the_same_way_twice_and_otherwise_with_another_seed
 
 
 def test_batches_do_not_repeat_each_other(base: Path) -> None:
-    local, sampling = TransformersBackend(base), Sampling(temperature=1.0, top_p=1.0, max_new_tokens=12)
-    texts = [c.text for seed in (1, 2) for c in local.complete(["x"] * 4, seed=seed, sampling=sampling)]
+    local, decoding = TransformersBackend(base), Decoding(temperature=1.0, top_p=1.0, max_new_tokens=12)
+    texts = [c.text for seed in (1, 2) for c in local.complete(["x"] * 4, seed=seed, decoding=decoding)]
     assert len(set(texts)) == 8
 
 
@@ -123,6 +123,6 @@ def test_the_embedded_model_is_trained_saved_and_opened(tmp_path: Path, monkeypa
 def test_the_committed_base_model_is_small_and_writes_programs() -> None:
     folder = Path(__file__).parents[2] / "models/base"
     assert sum(file.stat().st_size for file in folder.iterdir()) < 3_000_000
-    sampling = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=256)
-    texts = TransformersBackend(folder).complete([Task(TASK).prompt] * 8, seed=0, sampling=sampling)
+    decoding = Decoding(temperature=1.0, top_p=0.95, max_new_tokens=256)
+    texts = TransformersBackend(folder).complete([Task(TASK).prompt] * 8, seed=0, decoding=decoding)
     assert all(text.finish == "stop" and text.text.count("def select_next_node(") == 1 for text in texts)

@@ -33,11 +33,11 @@ from completion_server import (
 )
 from dartune.errors import UserError
 from dartune.models import openai_backend as module
-from dartune.models.backend import Backend, Sampling
-from dartune.models.openai_backend import Server, open_server
+from dartune.models.backend import Backend, Decoding
+from dartune.models.openai_backend import OpenAIBackend, open_server
 from ports import free_port
 
-SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=16)
+DECODING = Decoding(temperature=1.0, top_p=1.0, max_new_tokens=16)
 KEY = "sk-aBc/+9=%d"  # with characters that URLs, headers and formats treat in ways of their own
 
 
@@ -100,7 +100,7 @@ def test_a_real_server_completes_prompts_in_order_with_counts_and_ends(
 ) -> None:
     server: Backend = open_server(described(tmp_path, **real_server))
     prompts = ["a" * length for length in (5, 1, 9, 3)]
-    answers = server.complete(prompts, seed=0, sampling=SAMPLING)
+    answers = server.complete(prompts, seed=0, decoding=DECODING)
     # A token is a byte; the chat template adds one at the end, and `transformers serve` none of its own.
     assert [answer.n_prompt_tokens for answer in answers] == [6, 2, 10, 4]
     assert all(1 <= answer.n_tokens <= 16 for answer in answers)
@@ -110,7 +110,7 @@ def test_a_real_server_completes_prompts_in_order_with_counts_and_ends(
 
 def test_a_real_server_draws_the_same_from_the_same_seed(real_server: dict[str, Any], tmp_path: Path) -> None:
     server = open_server(described(tmp_path, **real_server, concurrency=1))  # its chance is shared by all requests
-    first, again, other = (server.complete(["ab", "ab"], seed=seed, sampling=SAMPLING) for seed in (1, 1, 2))
+    first, again, other = (server.complete(["ab", "ab"], seed=seed, decoding=DECODING) for seed in (1, 1, 2))
     assert first == again
     assert first != other
     assert first[0].text != first[1].text  # equal prompts of a batch have seeds of their own
@@ -118,8 +118,8 @@ def test_a_real_server_draws_the_same_from_the_same_seed(real_server: dict[str, 
 
 def test_a_real_servers_refusal_is_repeated(real_server: dict[str, Any], tmp_path: Path) -> None:
     server = open_server(described(tmp_path, **real_server | {"model": "other"}))
-    found = refused(lambda: server.complete(["a"], seed=0, sampling=SAMPLING))
-    assert "answered HTTP 400: Server is pinned to" in found
+    found = refused(lambda: server.complete(["a"], seed=0, decoding=DECODING))
+    assert "answered HTTP 400: OpenAIBackend is pinned to" in found
 
 
 # A server that goes wrong.
@@ -130,8 +130,8 @@ def short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BACK_OFF_S", 0.01)
 
 
-def complete(server: Server, n: int = 1) -> list[str]:
-    answers = server.complete([f"prompt {number}" for number in range(n)], seed=0, sampling=SAMPLING)
+def complete(server: OpenAIBackend, n: int = 1) -> list[str]:
+    answers = server.complete([f"prompt {number}" for number in range(n)], seed=0, decoding=DECODING)
     return [answer.text for answer in answers]
 
 
@@ -307,7 +307,7 @@ def test_a_server_that_counts_no_tokens_is_refused_at_once(tmp_path: Path) -> No
 )
 def test_only_a_turn_that_the_model_ended_is_whole(finish: str | None, expected: str, tmp_path: Path) -> None:
     with faulty(says(body(finish=finish))) as server:
-        [answer] = open_server(described(tmp_path, url=server.url)).complete(["a"], seed=0, sampling=SAMPLING)
+        [answer] = open_server(described(tmp_path, url=server.url)).complete(["a"], seed=0, decoding=DECODING)
     assert (answer.finish, answer.n_prompt_tokens, answer.n_tokens) == (expected, 3, 2)
 
 
@@ -388,8 +388,8 @@ def test_the_first_mistake_ends_all_other_requests(tmp_path: Path) -> None:
 
 def test_what_is_sent_is_the_prompt_and_how_to_draw(tmp_path: Path) -> None:
     with faulty(OK) as server:
-        sampling = Sampling(temperature=0.7, top_p=0.9, max_new_tokens=5)
-        open_server(described(tmp_path, url=server.url)).complete(["Write ä.\n"], seed=3, sampling=sampling)
+        decoding = Decoding(temperature=0.7, top_p=0.9, max_new_tokens=5)
+        open_server(described(tmp_path, url=server.url)).complete(["Write ä.\n"], seed=3, decoding=decoding)
     [request] = server.requests
     assert 0 < request.pop("seed") < 2**31
     assert request == {
@@ -405,7 +405,7 @@ def test_each_prompt_has_a_seed_of_its_own_that_the_batchs_seed_decides(tmp_path
     def seeds(seed: int) -> dict[int, int]:
         with faulty(OK) as server:
             backend = open_server(described(tmp_path, url=server.url))
-            backend.complete([f"prompt {number}" for number in range(20)], seed=seed, sampling=SAMPLING)
+            backend.complete([f"prompt {number}" for number in range(20)], seed=seed, decoding=DECODING)
         return {number_of(request): request["seed"] for request in server.requests}
 
     first, again, other = seeds(7), seeds(7), seeds(8)
@@ -555,7 +555,7 @@ def test_a_server_is_named_by_model_and_address(tmp_path: Path) -> None:
     ("changes", "expected"),
     [
         ({"concurency": 8}, "server.concurency is not a parameter; did you mean 'concurrency'?"),
-        ({"timeout_s": MISSING}, "server.timeout_s is missing; dartune.models.openai_backend.Server needs it"),
+        ({"timeout_s": MISSING}, "server.timeout_s is missing; dartune.models.openai_backend.OpenAIBackend needs it"),
         ({"key": MISSING}, "server.key is missing"),
         ({"model": 5}, "server.model is 5: input should be a valid string"),
         ({"model": ""}, "server.model is ''"),

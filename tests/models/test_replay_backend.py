@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from dartune.errors import UserError
-from dartune.models.backend import Backend, Completion, Sampling
+from dartune.models.backend import Backend, Completion, Decoding
 from dartune.models.replay_backend import ReplayBackend
 
-SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=16)
+DECODING = Decoding(temperature=1.0, top_p=1.0, max_new_tokens=16)
 
 
 def recorded(folder: Path, *records: dict[str, Any]) -> Path:
@@ -31,7 +31,7 @@ def pool(folder: Path, **columns: list[Any]) -> Path:
 
 def texts(backend: Backend, prompts: list[str], seed: int = 0) -> list[str]:
     """The texts of a batch, which is then finished."""
-    answers = backend.complete(prompts, seed=seed, sampling=SAMPLING)
+    answers = backend.complete(prompts, seed=seed, decoding=DECODING)
     backend.count(prompts, 0, 0)
     return [answer.text for answer in answers]
 
@@ -59,7 +59,7 @@ def test_what_comes_next_depends_on_what_was_asked_before_and_not_on_seeds(tmp_p
 
 def test_a_batch_that_was_not_finished_gets_the_same_again(tmp_path: Path) -> None:
     backend = ReplayBackend(recorded(tmp_path, A1, B1, A2))
-    first, again = (backend.complete(["a", "b", "a"], seed=0, sampling=SAMPLING) for _ in range(2))
+    first, again = (backend.complete(["a", "b", "a"], seed=0, decoding=DECODING) for _ in range(2))
     assert first == again
     assert [answer.text for answer in first] == ["a1", "b1", "a2"]
 
@@ -72,26 +72,26 @@ def test_a_run_that_counts_the_batches_of_an_earlier_one_goes_on_after_them(tmp_
 
 def test_counts_and_ends_are_replayed(tmp_path: Path) -> None:
     file = recorded(tmp_path, A1 | {"n_prompt_tokens": 3, "n_tokens": 7, "finish": "length"})
-    assert ReplayBackend(file).complete(["a"], seed=0, sampling=SAMPLING) == [Completion("a1", 3, 7, "length")]
+    assert ReplayBackend(file).complete(["a"], seed=0, decoding=DECODING) == [Completion("a1", 3, 7, "length")]
 
 
 @pytest.mark.parametrize("unknown", [{}, {"n_prompt_tokens": None, "n_tokens": None, "finish": None}])
 def test_what_is_not_known_counts_nothing_and_ended_by_itself(unknown: dict[str, Any], tmp_path: Path) -> None:
     file = recorded(tmp_path, A1 | unknown)
-    assert ReplayBackend(file).complete(["a"], seed=0, sampling=SAMPLING) == [Completion("a1", 0, 0, "stop")]
+    assert ReplayBackend(file).complete(["a"], seed=0, decoding=DECODING) == [Completion("a1", 0, 0, "stop")]
 
 
 def test_a_pool_is_a_recording(tmp_path: Path) -> None:
     columns = {"id": ["x", "y"], "prompt": ["a", "a"], "completion": ["1", "2"], "model": ["m", "m"]}
     backend = ReplayBackend(pool(tmp_path, **columns, n_tokens=[7, 8], finish=["stop", "length"]))
-    answers = backend.complete(["a", "a"], seed=0, sampling=SAMPLING)
+    answers = backend.complete(["a", "a"], seed=0, decoding=DECODING)
     assert answers == [Completion("1", 0, 7, "stop"), Completion("2", 0, 8, "length")]
 
 
 def test_an_imported_pool_is_a_recording(tmp_path: Path) -> None:
     counts = pa.array([None], pa.int64())
     file = pool(tmp_path, prompt=["a"], completion=["1"], n_tokens=counts, finish=["imported"])
-    assert ReplayBackend(file).complete(["a"], seed=0, sampling=SAMPLING) == [Completion("1", 0, 0, "stop")]
+    assert ReplayBackend(file).complete(["a"], seed=0, decoding=DECODING) == [Completion("1", 0, 0, "stop")]
 
 
 def test_a_recording_is_named_by_its_content_and_is_free(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from dartune.base_model.base import plain, train_tokenizer
 from dartune.errors import UserError
 from dartune.models import transformers_backend
-from dartune.models.backend import Completion, Sampling
-from dartune.models.transformers_backend import TransformersBackend, draw, write
+from dartune.models.backend import Completion, Decoding
+from dartune.models.transformers_backend import TransformersBackend, draw_tokens, generate
 
 # chi-square at p = 0.001, by degrees of freedom; the draws are seeded, so nothing here fails by chance
 CRITICAL = {2: 13.82, 4: 18.47}
-COLD, WARM = (Sampling(temperature=t, top_p=1.0, max_new_tokens=24) for t in (1e-6, 1.0))
+COLD, WARM = (Decoding(temperature=t, top_p=1.0, max_new_tokens=24) for t in (1e-6, 1.0))
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 128}
 EOS = 2
 
@@ -100,7 +100,7 @@ def test_the_coldest_completions_are_those_of_generate_for_prompts_of_all_length
     # a third of all tokens end a turn, so that rows end at different times and their slots are filled again
     ending_at(backend.model, list(range(2, len(backend.tokenizer), 3)))
     ids = prompts(backend, 20)
-    found = write(backend.model, ids, chances(20), COLD)
+    found = generate(backend.model, ids, chances(20), COLD)
     assert found == greedy(backend.model, ids)
     assert len({len(each) for each in found}) > 3
 
@@ -109,7 +109,7 @@ def test_the_coldest_completions_are_those_of_generate_for_prompts_of_all_length
 def test_completions_that_run_to_the_end_are_those_of_generate_too(backend: TransformersBackend) -> None:
     ending_at(backend.model, EOS)
     ids = prompts(backend, 8)
-    assert write(backend.model, ids, chances(8), COLD) == greedy(backend.model, ids)
+    assert generate(backend.model, ids, chances(8), COLD) == greedy(backend.model, ids)
 
 
 @pytest.mark.usefixtures("slots")
@@ -120,25 +120,25 @@ def test_a_seed_gives_the_same_tokens_whatever_number_of_rows_is_written_at_once
     model = TransformersBackend(folder).model.double()
     ending_at(model, list(range(2, 102)))
     ids = prompts(TransformersBackend(folder), 30)
-    found = write(model, ids, chances(30), WARM)
+    found = generate(model, ids, chances(30), WARM)
     monkeypatch.setattr(transformers_backend, "N_SLOTS", 1)
     monkeypatch.setattr(transformers_backend, "MIN_FREE", 1)
-    assert found == write(model, ids, chances(30), WARM)
+    assert found == generate(model, ids, chances(30), WARM)
     assert len({len(each) for each in found}) > 5
 
 
 def test_a_row_is_written_in_the_same_way_whoever_else_is_in_the_batch(folder: Path) -> None:
     model = TransformersBackend(folder).model.double()
     ids, chance = prompts(TransformersBackend(folder), 12), chances(12)
-    alone = [write(model, [each], chance[i : i + 1], WARM)[0] for i, each in enumerate(ids)]
-    assert write(model, ids, chance, WARM) == alone
+    alone = [generate(model, [each], chance[i : i + 1], WARM)[0] for i, each in enumerate(ids)]
+    assert generate(model, ids, chance, WARM) == alone
 
 
 @pytest.mark.usefixtures("slots")
 def test_results_come_in_the_order_of_the_prompts(backend: TransformersBackend) -> None:
     texts = ["np.argsort(s)", "def", "for node in unvisited_nodes:\n    a = 1", "x = 2", "def", "return s"]
-    one_by_one = [backend.complete([text], seed=0, sampling=COLD)[0] for text in texts]
-    assert backend.complete(texts, seed=0, sampling=COLD) == one_by_one
+    one_by_one = [backend.complete([text], seed=0, decoding=COLD)[0] for text in texts]
+    assert backend.complete(texts, seed=0, decoding=COLD) == one_by_one
     assert [each.n_prompt_tokens for each in one_by_one] == [
         len(backend.tokenizer(text)["input_ids"]) for text in texts
     ]
@@ -146,7 +146,7 @@ def test_results_come_in_the_order_of_the_prompts(backend: TransformersBackend) 
 
 
 def test_the_same_seed_gives_the_same_completions_and_another_one_others(backend: TransformersBackend) -> None:
-    one, same, other = (backend.complete(["def f"] * 6, seed=seed, sampling=WARM) for seed in (0, 0, 1))
+    one, same, other = (backend.complete(["def f"] * 6, seed=seed, decoding=WARM) for seed in (0, 0, 1))
     assert one == same != other
     assert len({each.text for each in one}) == 6  # equal prompts have chances of their own
 
@@ -154,19 +154,19 @@ def test_the_same_seed_gives_the_same_completions_and_another_one_others(backend
 def test_what_does_not_end_is_cut_at_max_new_tokens(backend: TransformersBackend) -> None:
     ending_at(backend.model, len(backend.tokenizer) + 1)  # never written
     for n in (1, 2, 7):
-        (found,) = backend.complete(["def f"], seed=0, sampling=Sampling(1.0, 1.0, n))
+        (found,) = backend.complete(["def f"], seed=0, decoding=Decoding(1.0, 1.0, n))
         assert (found.n_tokens, found.finish) == (n, "length")
 
 
 def test_an_end_of_turn_right_away_is_an_empty_completion_of_one_token(backend: TransformersBackend) -> None:
     ending_at(backend.model, list(range(len(backend.tokenizer))))
     n = len(backend.tokenizer("def f")["input_ids"])
-    assert backend.complete(["def f"] * 3, seed=0, sampling=WARM) == [Completion("", n, 1, "stop")] * 3
+    assert backend.complete(["def f"] * 3, seed=0, decoding=WARM) == [Completion("", n, 1, "stop")] * 3
 
 
 def test_an_end_of_turn_as_the_last_token_allowed_is_an_end_and_no_cut(backend: TransformersBackend) -> None:
     ending_at(backend.model, list(range(len(backend.tokenizer))))
-    (found,) = backend.complete(["def f"], seed=0, sampling=Sampling(1.0, 1.0, 1))
+    (found,) = backend.complete(["def f"], seed=0, decoding=Decoding(1.0, 1.0, 1))
     assert (found.n_tokens, found.finish) == (1, "stop")
 
 
@@ -174,7 +174,7 @@ def test_each_of_several_tokens_can_end_a_turn_and_is_no_part_of_the_text(backen
     ends = list(range(5, 205))
     ending_at(backend.model, ends)
     ids, chance = [backend.tokenizer("def f")["input_ids"]] * 40, chances(40)
-    found = write(backend.model, ids, chance, WARM)
+    found = generate(backend.model, ids, chance, WARM)
     assert all(not set(each[:-1]) & set(ends) for each in found)
     assert len({each[-1] for each in found if each[-1] in ends}) > 10
     for row in found:
@@ -189,7 +189,7 @@ def test_a_single_token_that_ends_a_turn_may_be_given_without_a_list(backend: Tr
     found = []
     for ends in (7, [7]):
         ending_at(backend.model, ends)
-        found.append(write(backend.model, ids, chances(10), WARM))
+        found.append(generate(backend.model, ids, chances(10), WARM))
     assert found[0] == found[1]
 
 
@@ -214,7 +214,7 @@ class Passes:
 def test_equal_prompts_are_read_once(backend: TransformersBackend) -> None:
     passes = Passes(backend.model)
     ending_at(backend.model, len(backend.tokenizer) + 1)
-    backend.complete(["def f", "def g(n)"] * 20, seed=0, sampling=WARM)
+    backend.complete(["def f", "def g(n)"] * 20, seed=0, decoding=WARM)
     assert passes.prompts == [2]
     assert passes.steps == [40] * 23  # the first of 24 tokens comes from reading
 
@@ -227,7 +227,7 @@ def test_equal_prompts_are_read_once_where_they_do_not_fit_at_once(
     monkeypatch.setattr(transformers_backend, "MIN_FREE", 1)
     ending_at(backend.model, list(range(2, 102)))
     passes = Passes(backend.model)
-    backend.complete(["def f", "def g(n)", "return s"] * 10, seed=0, sampling=WARM)
+    backend.complete(["def f", "def g(n)", "return s"] * 10, seed=0, decoding=WARM)
     assert sum(passes.prompts) == 3
     assert max(passes.steps) <= n_slots
 
@@ -239,7 +239,7 @@ def test_a_slot_is_filled_again_while_others_are_still_written(
     monkeypatch.setattr(transformers_backend, "MIN_FREE", 1)
     ending_at(backend.model, list(range(2, 102)))
     passes = Passes(backend.model)
-    found = write(backend.model, prompts(backend, 40), chances(40), WARM)
+    found = generate(backend.model, prompts(backend, 40), chances(40), WARM)
     assert len(passes.prompts) > 5
     # rows do not wait for the longest: batches of four that do would take the sum of ten longest rows
     n_tokens = sum(map(len, found))
@@ -254,7 +254,7 @@ def test_tokens_are_drawn_as_often_as_their_softmax_says() -> None:
     # at temperature 2, odds exp(logit / 2)
     logits = torch.tensor([0.0, 1.0, 2.0, -1.0, 0.5])
     chance = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
-    drawn = draw(logits.repeat(20_000, 1), chance, Sampling(2.0, 1.0, 1))
+    drawn = draw_tokens(logits.repeat(20_000, 1), chance, Decoding(2.0, 1.0, 1))
     expected = 20_000 * (logits.double() / 2).exp() / (logits.double() / 2).exp().sum()
     counts = torch.bincount(drawn, minlength=5)
     assert ((counts - expected) ** 2 / expected).sum() < CRITICAL[4]
@@ -266,7 +266,7 @@ def test_with_top_p_only_the_nucleus_is_drawn_in_its_own_proportions() -> None:
     # probabilities .4 .3 .2 .1: the smallest set that holds .75 is the first three, so 4/9 3/9 2/9
     logits = torch.tensor([0.1, 0.4, 0.2, 0.3]).log()
     chance = torch.rand(20_000, generator=torch.Generator().manual_seed(1))
-    counts = torch.bincount(draw(logits.repeat(20_000, 1), chance, Sampling(1.0, 0.75, 1)), minlength=4)
+    counts = torch.bincount(draw_tokens(logits.repeat(20_000, 1), chance, Decoding(1.0, 0.75, 1)), minlength=4)
     expected = 20_000 * torch.tensor([4, 2, 3]) / 9
     assert counts[0] == 0
     assert ((counts[1:] - expected) ** 2 / expected).sum() < CRITICAL[2]
@@ -276,7 +276,7 @@ def test_with_top_p_only_the_nucleus_is_drawn_in_its_own_proportions() -> None:
 def test_the_nucleus_is_the_smallest_set_that_holds_top_p(top_p: float, n: int) -> None:
     logits = torch.tensor([0.1, 0.4, 0.2, 0.3]).log().repeat(1000, 1)
     chance = torch.linspace(0, 1 - 2**-24, 1000)
-    assert set(draw(logits, chance, Sampling(1.0, top_p, 1)).tolist()) == set([1, 3, 2, 0][:n])
+    assert set(draw_tokens(logits, chance, Decoding(1.0, top_p, 1)).tolist()) == set([1, 3, 2, 0][:n])
 
 
 LOGITS = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=12)
@@ -286,7 +286,7 @@ CHANCE = st.floats(0, 1 - 2**-24, width=32)
 @given(logits=LOGITS, chance=CHANCE, temperature=st.floats(0.01, 10))
 @settings(max_examples=200, deadline=None)
 def test_a_tiny_top_p_is_the_most_probable_token(logits: list[float], chance: float, temperature: float) -> None:
-    (drawn,) = draw(torch.tensor([logits]), torch.tensor([chance]), Sampling(temperature, 1e-9, 1)).tolist()
+    (drawn,) = draw_tokens(torch.tensor([logits]), torch.tensor([chance]), Decoding(temperature, 1e-9, 1)).tolist()
     assert logits[drawn] == pytest.approx(max(logits), abs=1e-5)
 
 
@@ -295,7 +295,7 @@ def test_a_tiny_top_p_is_the_most_probable_token(logits: list[float], chance: fl
 def test_no_token_outside_the_nucleus_is_ever_drawn(
     logits: list[float], chance: float, top_p: float, temperature: float
 ) -> None:
-    (drawn,) = draw(torch.tensor([logits]), torch.tensor([chance]), Sampling(temperature, top_p, 1)).tolist()
+    (drawn,) = draw_tokens(torch.tensor([logits]), torch.tensor([chance]), Decoding(temperature, top_p, 1)).tolist()
     probabilities = (torch.tensor(logits, dtype=torch.float64) / temperature).softmax(0)
     more_probable = probabilities[probabilities > probabilities[drawn] * (1 + 1e-5)].sum()
     assert more_probable < top_p + 1e-5  # else those before it hold top_p already
@@ -304,12 +304,12 @@ def test_no_token_outside_the_nucleus_is_ever_drawn(
 def test_a_token_without_probability_is_never_drawn() -> None:
     logits = torch.tensor([[0.0, -torch.inf, 0.0, -torch.inf]]).repeat(1001, 1)
     chance = torch.cat([torch.linspace(0, 1, 1001)[:-1], torch.tensor([1 - 2**-24])])
-    assert set(draw(logits, chance, Sampling(1.0, 1.0, 1)).tolist()) == {0, 2}
+    assert set(draw_tokens(logits, chance, Decoding(1.0, 1.0, 1)).tolist()) == {0, 2}
 
 
 def test_each_row_is_drawn_by_its_own_number() -> None:
     logits = torch.tensor([[0.5, 0.5], [0.9, 0.1], [0.1, 0.9]]).log()
-    assert draw(logits, torch.tensor([0.6, 0.6, 0.05]), Sampling(1.0, 1.0, 1)).tolist() == [1, 0, 1]
+    assert draw_tokens(logits, torch.tensor([0.6, 0.6, 0.05]), Decoding(1.0, 1.0, 1)).tolist() == [1, 0, 1]
 
 
 # ---- other models
@@ -321,7 +321,7 @@ def test_other_kinds_of_models_write_what_generate_writes(kind: str, tokenizer: 
     sizes = {"rotary_dim": 4} if kind == "GPTJ" else {"intermediate_size": 64, "num_key_value_heads": 4}
     backend = TransformersBackend(saved(tmp_path, tokenizer, kind, **sizes))
     ids = prompts(backend, 8)
-    assert write(backend.model, ids, chances(8), COLD) == greedy(backend.model, ids)
+    assert generate(backend.model, ids, chances(8), COLD) == greedy(backend.model, ids)
 
 
 def test_a_model_that_attends_to_a_window_is_refused_where_the_window_is_shorter_than_what_it_reads(
@@ -329,4 +329,4 @@ def test_a_model_that_attends_to_a_window_is_refused_where_the_window_is_shorter
 ) -> None:
     folder = saved(tmp_path, tokenizer, "Mistral", intermediate_size=64, num_key_value_heads=4, sliding_window=8)
     with pytest.raises(UserError, match="the model's context is 8 tokens"):
-        TransformersBackend(folder).complete(["def f(n):\n    return n + 1\n"], seed=0, sampling=COLD)
+        TransformersBackend(folder).complete(["def f(n):\n    return n + 1\n"], seed=0, decoding=COLD)

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from dartune.errors import UserError
 from dartune.pool.import_pool import import_pool
-from dartune.pool.pool import ROW, write_pool
+from dartune.pool.pool import POOL_SCHEMA, write_pool
 from dartune.programs.extract import extract
 from dartune.referee.score import write_scored
 from dartune.tasks.task import Task
@@ -28,7 +28,7 @@ NEAREST = "def select_next_node(c, d, u, m):\n    return u[0]\n"
 FARTHEST = "def select_next_node(c, d, u, m):\n    return u[-1]\n"
 STAYS = "def select_next_node(c, d, u, m):\n    return c\n"
 PLACES = (Path("rules.json"), {}, Path("pool.parquet"), Path("pool.json"))
-SETTINGS = {"method": "sample", "batch_size": 4, "seed": 0, "temperature": 1.0, "top_p": 0.95, "max_new_tokens": 8}
+SETTINGS = {"method": "independent", "batch_size": 4, "seed": 0, "temperature": 1.0, "top_p": 0.95, "max_new_tokens": 8}
 
 # One record of each tool, as it writes them. LLM4AD: str(Function) ends with an empty line.
 LLM4AD = {
@@ -94,7 +94,7 @@ def test_a_program_becomes_a_row_with_the_columns_of_a_pool_and_null_for_what_is
     file = file_of(lines({"program": NEAREST, "score": -7.0}))
     assert imported(file) == [
         {
-            **dict.fromkeys(ROW.names),
+            **dict.fromkeys(POOL_SCHEMA.names),
             "id": "tsp_construct-imported-000000",
             "task": TASK,
             "method": "imported",
@@ -104,7 +104,7 @@ def test_a_program_becomes_a_row_with_the_columns_of_a_pool_and_null_for_what_is
             "model": f"imported:{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}",
         }
     ]
-    assert pq.read_schema("imported/tsp_construct.parquet") == ROW
+    assert pq.read_schema("imported/tsp_construct.parquet") == POOL_SCHEMA
 
 
 def test_prompt_and_model_of_a_record_are_kept() -> None:
@@ -333,7 +333,7 @@ def test_an_imported_pool_is_the_pool_up_to_n_programs() -> None:
     for n_programs in (2, 100):
         write_pool(TASK, *PLACES, source="imported", n_programs=n_programs, **SETTINGS)
         assert pq.read_table("pool.parquet").to_pylist() == rows[:n_programs]
-        assert pq.read_schema("pool.parquet") == ROW
+        assert pq.read_schema("pool.parquet") == POOL_SCHEMA
 
 
 def test_a_task_without_an_imported_pool_is_named_with_what_to_do() -> None:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from dartune import params
 from dartune.errors import UserError
 from dartune.pool.ask_tell import MAX_THOUGHT, Candidate, Proposal, methods
-from dartune.pool.methods import climb, eoh, funsearch, sample
-from dartune.pool.search_loop import START, method, options
+from dartune.pool.methods import climb, eoh, funsearch, independent
+from dartune.pool.search_loop import TEMPLATE_ID, method, options
 from dartune.programs.extract import extract
 from dartune.programs.verdict import Refused
 from dartune.tasks.task import Task
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 TASK = Task("tsp_construct")
 NAME = TASK.function
 OPTIONS: dict[str, dict[str, Any]] = {
-    "sample": {},
+    "independent": {},
     "climb": {"n_children": 4},
     "eoh": {"population": 4, "n_parents": 2},
     "funsearch": {"n_islands": 3, "n_prompts": 2, "n_samples": 2, "n_versions": 2}
@@ -52,7 +52,7 @@ def failures(n: int) -> list[Candidate]:
 
 
 # The start is worse than all other candidates.
-TEMPLATE = Candidate(START, TASK.template, TASK.template, -9.0, (9.0, 9.0))
+TEMPLATE = Candidate(TEMPLATE_ID, TASK.template, TASK.template, -9.0, (9.0, 9.0))
 
 
 def opened(name: str, **changed: Any) -> Any:
@@ -224,7 +224,7 @@ def by_island(search: Any, n: int = 400) -> dict[int, set[str]]:
 
 
 def test_funsearch_starts_from_the_template_on_every_island() -> None:
-    assert by_island(opened("funsearch")) == {0: {START}, 1: {START}, 2: {START}}
+    assert by_island(opened("funsearch")) == {0: {TEMPLATE_ID}, 1: {TEMPLATE_ID}, 2: {TEMPLATE_ID}}
 
 
 def test_funsearch_takes_each_prompt_from_an_island_of_equal_chance() -> None:
@@ -235,11 +235,11 @@ def test_funsearch_takes_each_prompt_from_an_island_of_equal_chance() -> None:
 def test_funsearch_shows_a_child_on_its_own_island_only() -> None:
     children = [candidate("a", -1.0, island=2), candidate("b", -2.0, island=0)]
     search = told(opened("funsearch", temperature=100.0), children)
-    assert by_island(search) == {0: {START, "b"}, 1: {START}, 2: {START, "a"}}
+    assert by_island(search) == {0: {TEMPLATE_ID, "b"}, 1: {TEMPLATE_ID}, 2: {TEMPLATE_ID, "a"}}
 
 
 def test_funsearch_forgets_failures() -> None:
-    assert by_island(told(opened("funsearch"), failures(4))) == {0: {START}, 1: {START}, 2: {START}}
+    assert by_island(told(opened("funsearch"), failures(4))) == {0: {TEMPLATE_ID}, 1: {TEMPLATE_ID}, 2: {TEMPLATE_ID}}
 
 
 def test_funsearch_has_one_cluster_for_programs_that_cost_the_same_on_every_instance() -> None:
@@ -247,7 +247,7 @@ def test_funsearch_has_one_cluster_for_programs_that_cost_the_same_on_every_inst
     same = candidate("same", -9.0, costs=TEMPLATE.costs, island=0)
     search = told(opened("funsearch", n_islands=1), [same])
     assert {len(proposal.parents) for proposal in proposals(search, 50)} == {1}
-    assert shown(search) == {START, "same"}
+    assert shown(search) == {TEMPLATE_ID, "same"}
     told(search, [candidate("same mean", -9.0, costs=(8.0, 10.0), island=0)])
     assert {len(proposal.parents) for proposal in proposals(search, 50)} == {2}
 
@@ -304,7 +304,7 @@ def test_funsearch_draws_short_programs_of_a_cluster_more_often() -> None:
 
 
 def test_funsearch_shows_versions_the_worst_first_and_asks_for_the_next_one() -> None:
-    scores = {START: TEMPLATE.score, "a": -3.0, "b": -1.0, "c": -2.0}
+    scores = {TEMPLATE_ID: TEMPLATE.score, "a": -3.0, "b": -1.0, "c": -2.0}
     search = told(
         opened("funsearch", n_islands=1, n_versions=3, temperature=100.0),
         [candidate(name, scores[name], island=0) for name in "abc"],
@@ -318,7 +318,7 @@ def test_funsearch_shows_versions_the_worst_first_and_asks_for_the_next_one() ->
         assert f"v0 to v{len(versions) - 1}." in proposal.prompt
         blocks = proposal.prompt.split("```python\n")[1:]
         for name, block in zip(proposal.parents, blocks, strict=False):
-            assert name == START or f"return {name!r}\n" in block
+            assert name == TEMPLATE_ID or f"return {name!r}\n" in block
         assert '"""' not in "".join(blocks[:-1]) and '"""' in blocks[-1]  # only the asked one has the docstring
         lengths.add(len(versions))
     assert lengths == {3}
@@ -384,7 +384,7 @@ def test_funsearch_resets_the_worse_half_and_lets_it_start_from_the_best_of_a_be
 
 def test_funsearch_leaves_nothing_on_a_reset_island_but_its_founder() -> None:
     search = settled(temperature=100.0)
-    assert by_island(search) == {island: {START, f"i{island}"} for island in range(4)}
+    assert by_island(search) == {island: {TEMPLATE_ID, f"i{island}"} for island in range(4)}
     told(search, failures(8))
     found = by_island(search)
     assert [len(found[island]) for island in range(4)] == [1, 1, 2, 2]
@@ -461,7 +461,7 @@ def test_a_name_that_only_begins_like_a_version_is_none() -> None:
 
 def test_climb_starts_from_the_template() -> None:
     search = opened("climb")
-    assert search.size == 4 and shown(search) == {START}
+    assert search.size == 4 and shown(search) == {TEMPLATE_ID}
     assert "return unvisited_nodes[0]" in proposals(search, 1)[0].prompt
 
 
@@ -475,8 +475,8 @@ def test_climb_goes_on_from_the_best_child() -> None:
 
 
 def test_climb_keeps_a_parent_that_no_child_reaches() -> None:
-    assert shown(told(opened("climb"), [candidate("a", -9.5)])) == {START}
-    assert shown(told(opened("climb"), failures(4))) == {START}
+    assert shown(told(opened("climb"), [candidate("a", -9.5)])) == {TEMPLATE_ID}
+    assert shown(told(opened("climb"), failures(4))) == {TEMPLATE_ID}
 
 
 def test_climb_replaces_the_parent_by_the_first_child_that_is_as_good() -> None:
@@ -493,7 +493,7 @@ def test_climb_shows_the_thought_of_its_parent() -> None:
 
 
 def test_sample_asks_the_tasks_own_prompt_whatever_it_is_told_and_needs_no_start() -> None:
-    search = told(sample.Search(TASK, None), [candidate("a", 1.0)], failures(3))
+    search = told(independent.Search(TASK, None), [candidate("a", 1.0)], failures(3))
     assert proposals(search, 7) == [Proposal(TASK.prompt, "sample", (), -1)] * 7
 
 
@@ -536,7 +536,7 @@ def test_each_parent_is_a_valid_program_that_was_told_or_the_start(
     valid = {f"{number}.{i}" for number, scores in enumerate(rounds) for i, s in enumerate(scores) if s is not None}
     asked = proposals(history(name, rounds, 0), n)
     assert len(asked) == n
-    assert {parent for proposal in asked for parent in proposal.parents} <= {START, *valid}
+    assert {parent for proposal in asked for parent in proposal.parents} <= {TEMPLATE_ID, *valid}
 
 
 @pytest.mark.parametrize("name", ["eoh", "funsearch"])
@@ -562,7 +562,7 @@ def given_methods(tmp_path: Path) -> Any:
 
 def test_the_options_of_params_yaml_are_accepted_and_none_is_missing() -> None:
     content = params.read(ROOT / "params.yaml")["methods"]
-    assert set(content) == set(methods()) == {"sample", "climb", "eoh", "funsearch"}
+    assert set(content) == set(methods()) == {"independent", "climb", "eoh", "funsearch"}
     for name in methods():
         given_options = options(name, ROOT / "params.yaml")
         assert given_options == content[name]
@@ -582,7 +582,7 @@ REFUSED = [
     ("climb", "climb: {n_children: null}", "methods.climb.n_children is None"),
     ("climb", "climb: {n_children: [3]}", "methods.climb.n_children is [3]"),
     ("climb", "climb: {n_children: -3}", "methods.climb.n_children is -3"),
-    ("sample", "sample: {size: 3}", "methods.sample.size is not a parameter"),
+    ("independent", "independent: {size: 3}", "methods.independent.size is not a parameter"),
     ("funsearch", f"funsearch: {{{WHOLE}, temperature: 0}}", "methods.funsearch.temperature is 0"),
     ("funsearch", f"funsearch: {{{WHOLE}, temperature: .nan}}", "methods.funsearch.temperature is nan"),
     ("funsearch", f"funsearch: {{{WHOLE}, temperature: hot}}", "methods.funsearch.temperature is 'hot'"),
@@ -613,9 +613,9 @@ def test_a_file_without_methods_is_refused_in_one_line(tmp_path: Path) -> None:
     [
         ("eho", "there is no search method 'eho'; did you mean 'eoh'?"),
         ("fun_search", "there is no search method 'fun_search'; did you mean 'funsearch'?"),
-        ("__init__", "there is no search method '__init__'; known are climb, eoh, funsearch, sample"),
+        ("__init__", "there is no search method '__init__'; known are climb, eoh, funsearch, independent"),
         ("../search/eoh", "there is no search method '../search/eoh'"),
-        ("", "there is no search method ''; known are climb, eoh, funsearch, sample"),
+        ("", "there is no search method ''; known are climb, eoh, funsearch, independent"),
     ],
 )
 def test_a_method_that_is_no_file_is_refused_with_the_nearest_name(name: str, words: str) -> None:
@@ -624,4 +624,4 @@ def test_a_method_that_is_no_file_is_refused_with_the_nearest_name(name: str, wo
 
 
 def test_each_method_is_the_class_of_its_own_file() -> None:
-    assert [method(name) for name in methods()] == [climb.Search, eoh.Search, funsearch.Search, sample.Search]
+    assert [method(name) for name in methods()] == [climb.Search, eoh.Search, funsearch.Search, independent.Search]

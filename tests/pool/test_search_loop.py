@@ -25,31 +25,31 @@ from dartune import params
 from dartune.base_model.base import new_network, plain, train_tokenizer
 from dartune.errors import UserError
 from dartune.files import modules
-from dartune.models.backend import Completion, Sampling
+from dartune.models.backend import Completion, Decoding
 from dartune.pool import pool
 from dartune.pool.ask_tell import methods
 from dartune.pool.pool import open_backend, write_pool
 from dartune.pool.prompts import renamed
-from dartune.pool.search_loop import START, explore
+from dartune.pool.search_loop import TEMPLATE_ID, run_searches
 from dartune.programs.verdict import STATUSES
 from dartune.referee.referee import Referee, write_referee
 from dartune.tasks.task import Task
 
 TASK = Task("tsp_construct")
 NAME = TASK.function
-SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=256)
+DECODING = Decoding(temperature=1.0, top_p=1.0, max_new_tokens=256)
 OPTIONS: dict[str, dict[str, Any]] = {
-    "sample": {},
+    "independent": {},
     "climb": {"n_children": 6},
     "eoh": {"population": 6, "n_parents": 2},
     "funsearch": {"n_islands": 2, "n_prompts": 2, "n_samples": 3, "n_versions": 2}
     | {"temperature": 0.1, "period": 100, "reset_every": 20},
 }
-SEARCHES = [name for name in OPTIONS if name != "sample"]
+SEARCHES = [name for name in OPTIONS if name != "independent"]
 LIMITS: dict[str, Any] = {"max_slowdown": 1.0, "memory_mib": 256}
-JUDGES = {"climb": True, "eoh": True, "funsearch": True, "sample": False}
+JUDGES = {"climb": True, "eoh": True, "funsearch": True, "independent": False}
 POOL: dict[str, Any] = {"source": "unused", "method": "eoh", "n_programs": 36, "batch_size": 12, "seed": 0} | asdict(
-    SAMPLING
+    DECODING
 )
 
 
@@ -71,7 +71,7 @@ class Replaying:
         self.counted = 0
         self.die_at: int | None = None
 
-    def complete(self, prompts: list[str], *, seed: int, sampling: Sampling) -> list[Completion]:
+    def complete(self, prompts: list[str], *, seed: int, decoding: Decoding) -> list[Completion]:
         if len(self.asked) == self.die_at:
             raise Killed
         self.asked.append(len(prompts))
@@ -111,9 +111,9 @@ def explored(
     name: str, backend: Any, referee: Referee | None, *, n: int = 36, seed: int = 0, **changed: Any
 ) -> list[dict[str, Any]]:
     """The rows of a search without the seconds that they took. Finished ones are kept in the folder `kept`."""
-    settings = {"size": 6 if name == "sample" else None, "sampling": SAMPLING, "work": Path("kept")} | changed
+    settings = {"size": 6 if name == "independent" else None, "decoding": DECODING, "work": Path("kept")} | changed
     options = settings.pop("options", OPTIONS[name])
-    table = explore("pool t", TASK, name, options, backend, referee, n_evaluations=n, seeds=[seed], **settings)
+    table = run_searches("pool t", TASK, name, options, backend, referee, n_evaluations=n, seeds=[seed], **settings)
     return list(table.drop_columns("seconds").to_pylist())
 
 
@@ -149,12 +149,12 @@ def test_a_row_has_the_programs_verdict_or_the_reason_why_there_is_none(name: st
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_each_parent_is_the_template_or_a_valid_row_of_an_earlier_batch(name: str, found: Any) -> None:
-    earlier: dict[str, int] = {START: -1}
+    earlier: dict[str, int] = {TEMPLATE_ID: -1}
     for row in found[name]:
         assert all(earlier[parent] < row["generation"] for parent in row["parents"])
         if row["status"] == "ok":
             earlier[row["id"]] = row["generation"]
-    assert any(parent != START for row in found[name] for parent in row["parents"])
+    assert any(parent != TEMPLATE_ID for row in found[name] for parent in row["parents"])
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -165,7 +165,7 @@ def test_the_programs_of_the_parents_stand_in_the_prompt_in_order(name: str, fou
         assert len(blocks) == len(row["parents"]) + 1
         for i, (parent, block) in enumerate(zip(row["parents"], blocks, strict=False)):
             shown = block.split("```")[0].replace(f"{NAME}_v{i}", NAME)
-            if parent == START:
+            if parent == TEMPLATE_ID:
                 assert '"""' not in shown and shown.endswith("return unvisited_nodes[0]\n")
             else:
                 assert shown == programs[parent]
@@ -174,11 +174,11 @@ def test_the_programs_of_the_parents_stand_in_the_prompt_in_order(name: str, fou
 
 def test_the_operations_are_those_of_the_method(found: Any) -> None:
     operations = {name: [row["operation"] for row in found[name]] for name in methods()}
-    assert set(operations["sample"]) == {"sample"} and set(operations["funsearch"]) == {"version"}
+    assert set(operations["independent"]) == {"sample"} and set(operations["funsearch"]) == {"version"}
     assert operations["climb"] == ["m1", "m2"] * 20
     assert operations["eoh"] == ["i1"] * 12 + ["e1"] * 6 + ["e2"] * 6 + ["m1"] * 6 + ["m2"] * 6 + ["e1"] * 4
     assert {row["island"] for row in found["funsearch"]} == {0, 1}
-    assert {row["island"] for name in ("sample", "climb", "eoh") for row in found[name]} == {-1}
+    assert {row["island"] for name in ("independent", "climb", "eoh") for row in found[name]} == {-1}
 
 
 def test_a_thought_is_shown_with_its_program(found: Any) -> None:
@@ -200,7 +200,7 @@ def test_the_same_seed_gives_the_same_rows_and_another_one_others(name: str, fou
 
 
 def test_sampling_needs_no_referee_and_judges_nothing() -> None:
-    rows = explored("sample", Replaying(), None)
+    rows = explored("independent", Replaying(), None)
     judged = ("program", "status", "reason", "score", "costs", "behaviour", "signature", "missing_layers")
     assert {row[name] for row in rows for name in judged} == {None}
     assert {row["prompt"] for row in rows} == {TASK.prompt}
@@ -245,7 +245,7 @@ def test_a_pool_has_the_same_bytes_with_the_same_seed_and_others_with_another(
 def test_a_pool_says_what_decided_it_and_what_it_cost(rules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(Replaying(), rules, monkeypatch)
     table = pq.read_table("pool.parquet")
-    assert table.schema == pool.ROW
+    assert table.schema == pool.POOL_SCHEMA
     decided = {name: set(table[name].to_pylist()) for name in ("task", "method", "model", "seed", "max_new_tokens")}
     assert decided == {
         "task": {"tsp_construct"},
@@ -267,7 +267,7 @@ def test_a_pool_says_what_decided_it_and_what_it_cost(rules: Path, monkeypatch: 
 
 def test_a_sampled_pool_starts_no_referee(rules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = Replaying()
-    written(backend, rules, monkeypatch, method="sample", batch_size=10)
+    written(backend, rules, monkeypatch, method="independent", batch_size=10)
     assert backend.asked == [10, 10, 10, 6]
     assert not Path(".work/evaluations").exists()
 
@@ -378,7 +378,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "an option": {"options": OPTIONS["eoh"] | {"n_parents": 3}},
     "the population": {"options": OPTIONS["eoh"] | {"population": 9}},
     "the model": {"backend": Replaying("another")},
-    "the temperature": {"sampling": Sampling(temperature=0.5, top_p=1.0, max_new_tokens=256)},
+    "the temperature": {"decoding": Decoding(temperature=0.5, top_p=1.0, max_new_tokens=256)},
     "the rules": {"rules": {"max_slowdown": 2.0}},
     "the method": {"name": "climb"},
 }
@@ -601,7 +601,7 @@ def test_a_context_that_is_too_short_is_named_with_its_numbers(short: Path, refe
     n = len(local.tokenizer(TASK.prompt)["input_ids"])
     words = f"context is 64 tokens: a prompt of {n} and max_new_tokens: 256 do not fit"
     with pytest.raises(UserError, match=words) as refused:
-        explored("sample", local, None)
+        explored("independent", local, None)
     assert "\n" not in str(refused.value)
     with pytest.raises(UserError, match=r"context is 64 tokens: a prompt of \d+ and max_new_tokens: 256 do not fit"):
         explored("funsearch", local, referee)
@@ -610,14 +610,14 @@ def test_a_context_that_is_too_short_is_named_with_its_numbers(short: Path, refe
 def test_a_context_that_just_holds_prompt_and_answer_is_enough(short: Path) -> None:
     local: Any = open_backend(short)
     prompt, n = "def f", len(local.tokenizer("def f")["input_ids"])
-    fitting = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=64 - n)
-    assert len(local.complete([prompt], seed=0, sampling=fitting)) == 1
+    fitting = Decoding(temperature=1.0, top_p=1.0, max_new_tokens=64 - n)
+    assert len(local.complete([prompt], seed=0, decoding=fitting)) == 1
     with pytest.raises(UserError, match=f"a prompt of {n} and max_new_tokens: {65 - n} do not fit"):
-        local.complete([prompt], seed=0, sampling=Sampling(temperature=1.0, top_p=1.0, max_new_tokens=65 - n))
+        local.complete([prompt], seed=0, decoding=Decoding(temperature=1.0, top_p=1.0, max_new_tokens=65 - n))
 
 
 def test_a_model_without_a_chat_template_gets_the_prompt_as_plain_text(short: Path) -> None:
     local: Any = open_backend(short)
-    (completion,) = local.complete(["def f(n):"], seed=0, sampling=Sampling(1.0, 1.0, 4))
+    (completion,) = local.complete(["def f(n):"], seed=0, decoding=Decoding(1.0, 1.0, 4))
     assert completion.n_prompt_tokens == len(local.tokenizer("def f(n):")["input_ids"])
     assert local._ids("def f(n):", 4) == local.tokenizer("def f(n):")["input_ids"]

@@ -48,7 +48,7 @@ def options(**changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         | {"num_train_epochs": 1, "per_device_train_batch_size": 2}
         | changes
     )
-    return search_loop.options("sample", ROOT / "params.yaml"), of_trainer
+    return search_loop.options("independent", ROOT / "params.yaml"), of_trainer
 
 
 def run_rounds(folder: Path, sections: Any, options: Any, **own: Any) -> dict[str, Any]:

@@ -68,9 +68,9 @@ def material(base: Path, lengths: list[int], **changes: Any) -> TrainingInputs:
     """Pairs of prompts of ten tokens and chosen programs of the rest."""
     rest = {"prompt": "Write.", "prompt_tokens": 10, "rejected_tokens": 1, "is_held_out": False}
     rows = [{"chosen_tokens": n - 10, **rest} for n in lengths]
-    sampling = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 90}
+    decoding = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 90}
     settings = {"lora": None, "load_in": None, "max_length": 1024, "patience": None} | changes
-    return TrainingInputs(TASK, rows, base, None, Path("work"), common={}, sampling=sampling, referee=None, **settings)
+    return TrainingInputs(TASK, rows, base, None, Path("work"), common={}, decoding=decoding, referee=None, **settings)
 
 
 def plan(base: Path, lengths: list[int], method: str = "dpo", **changes: Any) -> Plan:

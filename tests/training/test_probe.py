@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dartune.models.backend import Sampling, start_seed
+from dartune.models.backend import Decoding, start_seed
 from dartune.models.checkpoint import open_model, open_tokenizer
 from dartune.models.transformers_backend import TransformersBackend
 from dartune.referee.referee import Referee
@@ -66,7 +66,7 @@ def validation() -> Iterator[Referee]:
         yield referee
 
 
-DRAWN = Sampling(temperature=1.0, top_p=0.9, max_new_tokens=32)
+DRAWN = Decoding(temperature=1.0, top_p=0.9, max_new_tokens=32)
 
 
 def probe(base: Path, referee: Referee, held_out: list[dict[str, Any]], **changes: Any) -> Probe:
@@ -76,8 +76,8 @@ def probe(base: Path, referee: Referee, held_out: list[dict[str, Any]], **change
 
 def test_the_samples_figures_are_those_of_the_answers_written(taught_llama: Path, validation: Referee) -> None:
     model, seed = open_model(taught_llama), start_seed("watch", TASK, 3)
-    backend = TransformersBackend.of(model.eval(), open_tokenizer(taught_llama))
-    answers = backend.complete([Task(TASK).prompt] * 40, seed=seed, sampling=DRAWN)
+    backend = TransformersBackend.from_loaded(model.eval(), open_tokenizer(taught_llama))
+    answers = backend.complete([Task(TASK).prompt] * 40, seed=seed, decoding=DRAWN)
     texts = [answer.text for answer in answers]
     n_first, n_last = texts.count(FIRST), texts.count(LAST)
     assert min(n_first, n_last, texts.count(BROKEN), texts.count(NONE)) > 0
@@ -213,7 +213,7 @@ def test_the_best_model_before_a_collapse_may_be_one_on_the_way(base: Path, vali
     best = max(good, key=lambda look: look["mean"])
     assert 0 < metrics["kept_step"] == best["step"] < last["step"] == metrics["steps"] < 6
     kept = open_model(base, Path("tuned")).eval()
-    again = Probe(validation, open_tokenizer(base), [], watch, Sampling(1.0, 0.95, 32), 0).measure(kept)  # type: ignore[arg-type]
+    again = Probe(validation, open_tokenizer(base), [], watch, Decoding(1.0, 0.95, 32), 0).measure(kept)  # type: ignore[arg-type]
     assert (again["mean"], again["validity"]) == (best["mean"], best["validity"])
 
 

@@ -12,10 +12,10 @@ from dartune.evaluation.statistics import difference, figures
 from dartune.files import atomic, batches, parquet
 from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
-from dartune.models.backend import Sampling, start_seed
+from dartune.models.backend import Decoding, start_seed
 from dartune.models.checkpoint import revision
 from dartune.programs.verdict import Verdict
-from dartune.referee.completions import JUDGED, judge, template_score
+from dartune.referee.completions import PROGRAM_SCHEMA, judge, template_score
 from dartune.referee.referee import Referee, code_version
 from dartune.tasks.task import Task
 
@@ -34,7 +34,7 @@ ROW = pa.schema(
         ("sample", pa.int64()),
         ("split", pa.string()),
         *WRITTEN,
-        *JUDGED,
+        *PROGRAM_SCHEMA,
         ("quality", pa.float64()),
         ("gap", pa.float64()),
     ]
@@ -66,10 +66,10 @@ def write_evaluation(
     for results. with_shifted: judge on the size-shifted splits too. max_slowdown,
     memory_mib, cluster: see Referee.
     """
-    sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
+    decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     this = Task(task)
     completions = {
-        name: written(task, name, base, folder, n_samples, batch_size, seed, sampling)
+        name: written(task, name, base, folder, n_samples, batch_size, seed, decoding)
         for name, folder in (("base", None), ("tuned", tuned))
     }
     splits = [held_out, *(this.shifted if with_shifted else ())]
@@ -89,7 +89,7 @@ def written(
     n_samples: int,
     batch_size: int,
     seed: int,
-    sampling: Sampling,
+    decoding: Decoding,
 ) -> pa.Table:
     """n_samples completions of one of the two models: WRITTEN."""
     prompt = Task(task).prompt
@@ -99,7 +99,7 @@ def written(
         "model": revision(base),
         "seed": seed,
         "batch_size": batch_size,
-        "sampling": sampling,
+        "decoding": decoding,
         "columns": WRITTEN.names,
     }
     key = fingerprint(weights, code=code_fingerprint(__name__), **settings)
@@ -112,7 +112,7 @@ def written(
 
     def batch(rows: range) -> pa.Table:
         first = start_seed("evaluate", name, task, seed, rows.start)
-        answers = backend.complete([prompt] * len(rows), seed=first, sampling=sampling)
+        answers = backend.complete([prompt] * len(rows), seed=first, decoding=decoding)
         return pa.Table.from_pylist([{"completion": answer.text, **vars(answer)} for answer in answers], schema=WRITTEN)
 
     return batches.run(f"evaluate {task} {name}", key, n_samples, batch_size, batch, output)

@@ -13,8 +13,8 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dartune.evaluation.statistics import t_interval
 from dartune.files import atomic, batches, parquet
-from dartune.models.backend import Sampling
-from dartune.pool.search_loop import explore
+from dartune.models.backend import Decoding
+from dartune.pool.search_loop import run_searches
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
 
@@ -69,7 +69,7 @@ def write_search(
     """
     from dartune.models.transformers_backend import TransformersBackend
 
-    sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
+    decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     limits: dict[str, Any] = {"max_slowdown": max_slowdown, "memory_mib": memory_mib}
     this = Task(task)
     found: Runs = {}
@@ -77,7 +77,7 @@ def write_search(
         for model, folder in zip(MODELS, (None, tuned), strict=True):
             backend = TransformersBackend(base, folder)
             for method in methods:
-                table = explore(
+                table = run_searches(
                     f"search {task} {method} {model}",
                     this,
                     method,
@@ -87,7 +87,7 @@ def write_search(
                     n_evaluations=n_evaluations,
                     size=None,
                     seeds=seeds,
-                    sampling=sampling,
+                    decoding=decoding,
                     work=batches.WORK / "search" / task / "found",
                 )
                 found |= {(method, model, seed): own for seed, own in by_seed(table, seeds).items()}

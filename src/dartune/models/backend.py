@@ -16,8 +16,8 @@ class Completion:
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How tokens are drawn: at a temperature, out of the smallest set that holds top_p of the probability."""
+class Decoding:
+    """How tokens are drawn: temperature above 0, nucleus of probability top_p in (0, 1], at most max_new_tokens."""
 
     temperature: float
     top_p: float
@@ -34,7 +34,7 @@ class Backend(Protocol):
     revision: str
     prices: tuple[float, float]
 
-    def complete(self, prompts: list[str], *, seed: int, sampling: Sampling) -> list[Completion]:
+    def complete(self, prompts: list[str], *, seed: int, decoding: Decoding) -> list[Completion]:
         """One completion a prompt, in order. The same arguments give the same ones where the back end can be seeded."""
         ...
 

@@ -22,7 +22,7 @@ from pydantic import Field, PositiveInt, SecretStr
 
 from dartune import params
 from dartune.errors import UserError
-from dartune.models.backend import Completion, Sampling
+from dartune.models.backend import Completion, Decoding
 
 BACK_OFF_S = 1.0  # after the first failure; twice as much after each further one
 MAX_WAIT_S = 120.0  # whatever the server asks for
@@ -47,7 +47,7 @@ class Failure:
 
 
 @dataclass
-class Server:
+class OpenAIBackend:
     """A back end. Its keyword-only arguments are the keys of the file.
 
     key: name of the environment variable that holds the key; None where the server wants none. concurrency: requests
@@ -82,11 +82,11 @@ class Server:
         self._next_start = 0.0  # seconds of time.monotonic
         self._n_prompt_tokens = self._n_tokens = 0  # of finished batches
 
-    def complete(self, prompts: list[str], *, seed: int, sampling: Sampling) -> list[Completion]:
+    def complete(self, prompts: list[str], *, seed: int, decoding: Decoding) -> list[Completion]:
         """One completion a prompt, in order. Each has a seed of its own; whether seeds count is the server's choice."""
         self._check_budget()
         seeds = Random(seed).sample(range(1, 2**31), len(prompts))  # some servers take 0 for "none"
-        requests = [self._request(prompt, each, sampling) for prompt, each in zip(prompts, seeds, strict=True)]
+        requests = [self._request(prompt, each, decoding) for prompt, each in zip(prompts, seeds, strict=True)]
         return asyncio.run(self._complete(requests))
 
     def count(self, prompts: list[str], n_prompt_tokens: int, n_tokens: int) -> None:
@@ -95,7 +95,7 @@ class Server:
         self._n_tokens += n_tokens
 
     def _check_budget(self) -> None:
-        """A UserError where the finished batches reach a limit. A batch that is begun is finished, whatever it takes."""
+        """Raise a UserError where the finished batches reach a limit. A batch that has begun is always finished."""
         money = (self._n_prompt_tokens * self.price_in + self._n_tokens * self.price_out) / 1e6
         for name, spent, limit in (
             ("max_tokens", self._n_prompt_tokens + self._n_tokens, self.max_tokens),
@@ -107,13 +107,13 @@ class Server:
                     " finished batches are kept"
                 )
 
-    def _request(self, prompt: str, seed: int, sampling: Sampling) -> dict[str, Any]:
+    def _request(self, prompt: str, seed: int, decoding: Decoding) -> dict[str, Any]:
         return {
             "model": self.model,
             "messages": [{"role": "user", "content": prompt}],
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": sampling.max_new_tokens,
+            "temperature": decoding.temperature,
+            "top_p": decoding.top_p,
+            "max_tokens": decoding.max_new_tokens,
             "seed": seed,
         }
 
@@ -224,11 +224,11 @@ class Server:
         return self._without_key("".join(c for c in first if c.isprintable()))[:LINE]
 
 
-def open_server(file: Path) -> Server:
+def open_server(file: Path) -> OpenAIBackend:
     """The server that a YAML file describes."""
     values = params.read(file)
     check_name(values.get("key"), file)
-    return Server(file, **params.check("server", values, Server, file))
+    return OpenAIBackend(file, **params.check("server", values, OpenAIBackend, file))
 
 
 def check_name(key: Any, file: Path) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dartune.errors import UserError
-from dartune.models.backend import Completion, Sampling
+from dartune.models.backend import Completion, Decoding
 
 FIELDS = ("prompt", "completion", "n_prompt_tokens", "n_tokens", "finish")
 NEEDED = ("prompt", "completion")
@@ -44,7 +44,7 @@ class ReplayBackend:
         if not self._completions:
             raise UserError(f"{file}: there is no completion in it; record some first")
 
-    def complete(self, prompts: list[str], *, seed: int, sampling: Sampling) -> list[Completion]:
+    def complete(self, prompts: list[str], *, seed: int, decoding: Decoding) -> list[Completion]:
         """One completion a prompt, in order. Which ones depends on the batches counted before, and not on the seed."""
         n_used = self._n_used.copy()
         answers = []

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from dartune.errors import UserError
 from dartune.files.fingerprint import fingerprint
-from dartune.models.backend import Completion, Sampling
+from dartune.models.backend import Completion, Decoding
 from dartune.models.checkpoint import open_model, open_tokenizer, prompt_ids, revision
 
 N_SLOTS = 256  # rows written at once
@@ -35,20 +35,20 @@ class TransformersBackend:
         refuse_windows(self.model, str(base))
 
     @classmethod
-    def of(cls, model: Any, tokenizer: Any) -> "TransformersBackend":
+    def from_loaded(cls, model: Any, tokenizer: Any) -> "TransformersBackend":
         """A model that is in memory already, as while it is trained; it has no revision."""
         backend = cls.__new__(cls)
         backend.revision, backend.model, backend.tokenizer = "", model, tokenizer
         refuse_windows(model, "train")
         return backend
 
-    def complete(self, prompts: list[str], *, seed: int, sampling: Sampling) -> list[Completion]:
+    def complete(self, prompts: list[str], *, seed: int, decoding: Decoding) -> list[Completion]:
         """One completion a prompt. Each prompt has chances of its own, whoever else is in the batch."""
         torch.set_num_threads(1)  # stages run side by side, and one thread adds up in one order only
-        known = {prompt: self._ids(prompt, sampling.max_new_tokens) for prompt in dict.fromkeys(prompts)}
+        known = {prompt: self._ids(prompt, decoding.max_new_tokens) for prompt in dict.fromkeys(prompts)}
         ids = [known[prompt] for prompt in prompts]
-        chance = torch.rand((len(ids), sampling.max_new_tokens), generator=torch.Generator().manual_seed(seed))
-        written = write(self.model, ids, chance.to(self.model.device), sampling)
+        chance = torch.rand((len(ids), decoding.max_new_tokens), generator=torch.Generator().manual_seed(seed))
+        written = generate(self.model, ids, chance.to(self.model.device), decoding)
         return [self._completion(len(each), row) for each, row in zip(ids, written, strict=True)]
 
     def count(self, prompts: list[str], n_prompt_tokens: int, n_tokens: int) -> None:
@@ -86,7 +86,7 @@ def ends_of_turn(model: Any) -> list[int]:
 
 
 @torch.inference_mode()
-def write(model: Any, ids: list[list[int]], chance: torch.Tensor, sampling: Sampling) -> list[list[int]]:
+def generate(model: Any, ids: list[list[int]], chance: torch.Tensor, decoding: Decoding) -> list[list[int]]:
     """The tokens written to each prompt, with the one that ends the turn.
 
     ids: of each prompt. chance: uniform numbers (prompts, max_new_tokens), one a token.
@@ -94,29 +94,29 @@ def write(model: Any, ids: list[list[int]], chance: torch.Tensor, sampling: Samp
     ends = torch.tensor(ends_of_turn(model), dtype=torch.long, device=model.device)
     written: list[list[int]] = [[] for _ in ids]
     waiting = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), ids[i], i))  # equal prompts side by side
-    slots = Slots(model, min(len(ids), N_SLOTS), max(map(len, ids)) + sampling.max_new_tokens)
+    slots = Slots(model, min(len(ids), N_SLOTS), max(map(len, ids)) + decoding.max_new_tokens)
     logits = slots.admit(ids, waiting)
     while slots.rows:
         places = torch.tensor([len(written[row]) for row in slots.rows], device=model.device)
-        tokens = draw(logits, chance[slots.rows, places], sampling)
+        tokens = draw_tokens(logits, chance[slots.rows, places], decoding)
         for row, token in zip(slots.rows, tokens.tolist(), strict=True):
             written[row].append(token)
-        going = ~torch.isin(tokens, ends) & (places + 1 < sampling.max_new_tokens)
+        going = ~torch.isin(tokens, ends) & (places + 1 < decoding.max_new_tokens)
         logits = slots.step(slots.keep(going, tokens), logits)
         if waiting and slots.n_free >= min(MIN_FREE, N_SLOTS, len(waiting)):
             logits = torch.cat([logits, slots.admit(ids, waiting)])
     return written
 
 
-def draw(logits: torch.Tensor, chance: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+def draw_tokens(logits: torch.Tensor, chance: torch.Tensor, decoding: Decoding) -> torch.Tensor:
     """One token a row: logits (n, vocabulary) and uniform numbers (n,) to ids (n,).
 
     The smallest set of tokens that holds top_p is the first ones in descending order; the number picks one of them.
     """
-    probabilities = (logits.float() / sampling.temperature).softmax(-1)
+    probabilities = (logits.float() / decoding.temperature).softmax(-1)
     probabilities, order = probabilities.sort(stable=True, dim=-1, descending=True)
     mass = probabilities.cumsum(-1)
-    n_kept = (mass - probabilities < sampling.top_p).sum(-1, keepdim=True)
+    n_kept = (mass - probabilities < decoding.top_p).sum(-1, keepdim=True)
     kept_mass = mass.gather(-1, n_kept - 1)
     place = torch.searchsorted(mass, chance[:, None] * kept_mass, right=True)
     return order.gather(-1, torch.minimum(place, n_kept - 1)).squeeze(-1)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 METHODS = Path(__file__).parent / "methods"
-SAMPLE = "sample"  # the method that judges nothing
+INDEPENDENT = "independent"  # the method that judges nothing
 CODE = re.compile(r"^[ \t]*(```|import \w+\s*(,|as |$)|from \w[\w.]* import |def |class |@)", re.MULTILINE)
 MAX_THOUGHT = 500  # characters
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from dartune.errors import UserError
 from dartune.files import parquet
-from dartune.pool.pool import ROW
+from dartune.pool.pool import POOL_SCHEMA
 from dartune.tasks.task import Task
 
 EXPECTED = "expected JSON lines or JSON with a program in every record"
@@ -55,7 +55,7 @@ def import_pool(task_name: str, files: list[Path], folder: Path) -> str:
     kept = distinct(records, task)
     rows = [row(number, text, record, task) for number, (text, record) in enumerate(kept.items())]
     replaced = " (replaced)" if output.exists() else ""
-    parquet.write(pa.Table.from_pylist(rows, schema=ROW), output)
+    parquet.write(pa.Table.from_pylist(rows, schema=POOL_SCHEMA), output)
     return (
         f"{output}{replaced}: {len(rows)} programs of {len(records)} records, {len(records) - len(rows)} duplicates"
         f" dropped; {sum(record.has_score() for record in records)} scores not taken over, since scores are always made"

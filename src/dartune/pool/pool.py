@@ -11,15 +11,15 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dartune.errors import UserError
 from dartune.files import atomic, batches, parquet
-from dartune.models.backend import Backend, Sampling
-from dartune.pool.ask_tell import SAMPLE
-from dartune.pool.search_loop import WRITTEN, explore
+from dartune.models.backend import Backend, Decoding
+from dartune.pool.ask_tell import INDEPENDENT
+from dartune.pool.search_loop import COMPLETION_SCHEMA, run_searches
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task, names
 
-ROW = pa.schema(
+POOL_SCHEMA = pa.schema(
     [
-        *WRITTEN,
+        *COMPLETION_SCHEMA,
         ("task", pa.string()),
         ("method", pa.string()),
         ("model", pa.string()),
@@ -49,26 +49,28 @@ def write_pool(
 ) -> None:
     """Write the pool of a task as Parquet, and what it cost as JSON.
 
-    Columns: ROW; method, model, seed, temperature, top_p and max_new_tokens are what decided a completion.
+    Columns: POOL_SCHEMA; method, model, seed, temperature, top_p and max_new_tokens are what decided a completion.
     rules: how a search's programs are judged on the training instances, or {} for a method that judges none (stage
     referee). options: of the method. source: a model's folder, a server's .yaml, recorded completions, or a folder that
     `dartune import-pool` wrote: then its first n_programs rows are the pool, and what follows is of no use. method: a
     file of search/. n_programs: completions asked for. batch_size: completions per call of the model, when sampling; a
     search asks for as many as it needs at a time. Each batch has its own seed.
     """
-    if (table := imported(task, Path(source))) is not None:
+    if (table := read_imported_pool(task, Path(source))) is not None:
         parquet.write(table.slice(0, n_programs), output)
         atomic.write_json(metrics, summary(table.slice(0, n_programs), None))
         return
-    sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
-    backend, size = open_backend(Path(source)), batch_size if method == SAMPLE else None
-    table = filled(task, backend, json.loads(rules.read_text()), method, options, n_programs, size, seed, sampling)
+    decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
+    backend, size = open_backend(Path(source)), batch_size if method == INDEPENDENT else None
+    table = generate_pool(
+        task, backend, json.loads(rules.read_text()), method, options, n_programs, size, seed, decoding
+    )
     parquet.write(table, output)
     atomic.write_json(metrics, summary(table, backend))
     shutil.rmtree(batches.WORK / "pools" / task)
 
 
-def filled(
+def generate_pool(
     task: str,
     backend: Backend,
     rules: dict[str, Any],
@@ -77,11 +79,11 @@ def filled(
     n_programs: int,
     size: int | None,
     seed: int,
-    sampling: Sampling,
+    decoding: Decoding,
 ) -> pa.Table:
-    """The pool that a back end writes: ROW. size: completions at a time, None for the method's own choice."""
-    with judging(task, rules) as referee:
-        table = explore(
+    """The pool that a back end writes: POOL_SCHEMA. size: completions at a time, None for the method's own choice."""
+    with open_referee(task, rules) as referee:
+        table = run_searches(
             f"pool {task}",
             Task(task),
             method,
@@ -91,16 +93,16 @@ def filled(
             n_evaluations=n_programs,
             size=size,
             seeds=[seed],
-            sampling=sampling,
+            decoding=decoding,
             work=batches.WORK / "pools" / task,
             rules=rules,
         )
-    decided = {"task": task, "method": method, "model": backend.revision, **vars(sampling)}
-    table = table.select(WRITTEN.names)
-    for field in ROW:
+    decided = {"task": task, "method": method, "model": backend.revision, **vars(decoding)}
+    table = table.select(COMPLETION_SCHEMA.names)
+    for field in POOL_SCHEMA:
         if field.name in decided:
             table = table.append_column(field, pa.array([decided[field.name]] * len(table), field.type))
-    return table.select(ROW.names)
+    return table.select(POOL_SCHEMA.names)
 
 
 def open_backend(source: Path) -> Backend:
@@ -122,7 +124,7 @@ def open_backend(source: Path) -> Backend:
     )
 
 
-def judging(task: str, rules: dict[str, Any]) -> AbstractContextManager[Referee | None]:
+def open_referee(task: str, rules: dict[str, Any]) -> AbstractContextManager[Referee | None]:
     if not rules:
         return nullcontext()
     return Referee(Task(task), SPLIT, max_slowdown=rules["max_slowdown"], memory_mib=rules["memory_mib"])
@@ -142,7 +144,7 @@ def summary(table: pa.Table, backend: Backend | None) -> dict[str, Any]:
     }
 
 
-def imported(task: str, source: Path) -> pa.Table | None:
+def read_imported_pool(task: str, source: Path) -> pa.Table | None:
     """The task's pool in a folder that `dartune import-pool` wrote; None for a folder without pools, a model's."""
     pools = {name: source / f"{name}.parquet" for name in names() if (source / f"{name}.parquet").exists()}
     if not pools:
@@ -153,6 +155,6 @@ def imported(task: str, source: Path) -> pa.Table | None:
             f" `dartune import-pool FILE --task {task}`, or take {task} out of tasks in params.yaml"
         )
     table = parquet.read(pools[task])
-    if table.schema != ROW:
+    if table.schema != POOL_SCHEMA:
         raise UserError(f"pool.source: {pools[task]} has other columns than a pool; make it with `dartune import-pool`")
     return table

@@ -13,14 +13,14 @@ from dartune.errors import UserError, nearest
 from dartune.files import batches, parquet
 from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
-from dartune.models.backend import Backend, Completion, Sampling, start_seed
+from dartune.models.backend import Backend, Completion, Decoding, start_seed
 from dartune.pool.ask_tell import Candidate, Proposal, methods
 from dartune.programs.verdict import Verdict
-from dartune.referee.completions import JUDGED, judge
+from dartune.referee.completions import PROGRAM_SCHEMA, judge
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
 
-WRITTEN = pa.schema(
+COMPLETION_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("seed", pa.int64()),
@@ -35,8 +35,8 @@ WRITTEN = pa.schema(
         ("finish", pa.string()),
     ]
 )
-ROW = pa.schema([*WRITTEN, *JUDGED, ("seconds", pa.float64())])
-START = "template"
+SEARCH_SCHEMA = pa.schema([*COMPLETION_SCHEMA, *PROGRAM_SCHEMA, ("seconds", pa.float64())])
+TEMPLATE_ID = "template"
 
 
 def method(name: str) -> type[Any]:
@@ -54,7 +54,7 @@ def options(name: str, file: Path = params.FILE) -> dict[str, Any]:
     return params.check(f"methods.{name}", content[name], search, file)
 
 
-def explore(
+def run_searches(
     stage: str,
     task: Task,
     name: str,
@@ -65,22 +65,22 @@ def explore(
     n_evaluations: int,
     size: int | None,
     seeds: list[int],
-    sampling: Sampling,
+    decoding: Decoding,
     work: Path,
     **key: Any,
 ) -> pa.Table:
-    """The rows (ROW) of one search a seed, in the order written; verdicts are null without a referee.
+    """The rows (SEARCH_SCHEMA) of one search a seed, in the order written; verdicts are null without a referee.
 
     The searches know nothing of each other, but ask the model together, which is faster. An evaluation is a completion,
     whatever becomes of it. name, options: of the method. n_evaluations: of each search. size: completions at a time,
     None for the method's own choice. work: folder that keeps finished searches, for the caller to clear. key: what else
     decides the result.
     """
-    start = judged_start(task, referee) if referee else None
+    start = template_candidate(task, referee) if referee else None
     searches = {seed: method(name)(task, start, **options) for seed in seeds}
     size = size or searches[seeds[0]].size
-    settings = {"method": name, "options": options, "size": size, "seeds": seeds, "sampling": sampling, "stage": stage}
-    key = {**key, "prompt": task.prompt, "model": backend.revision, "columns": ROW.names, **settings}
+    settings = {"method": name, "options": options, "size": size, "seeds": seeds, "decoding": decoding, "stage": stage}
+    key = {**key, "prompt": task.prompt, "model": backend.revision, "columns": SEARCH_SCHEMA.names, **settings}
     if referee:
         key |= {"referee": referee.version, "timeout_s": referee.timeout_s}
     batch_key = fingerprint([], code=code_fingerprint(__name__, f"dartune.pool.methods.{name}"), **key)
@@ -92,7 +92,7 @@ def explore(
         began, first, n = time.perf_counter(), rows.start // len(seeds), len(rows) // len(seeds)
         asked = ask(searches, task.name, first, n, size)
         prompts = [proposal.prompt for _, proposal in asked]
-        completions = backend.complete(prompts, seed=start_seed(stage, *seeds, first), sampling=sampling)
+        completions = backend.complete(prompts, seed=start_seed(stage, *seeds, first), decoding=decoding)
         texts = [storable(completion.text) for completion in completions]
         verdicts = judge(referee, texts) if referee else [(None, None)] * len(rows)
         seconds = round((time.perf_counter() - began) / len(rows), 6)
@@ -100,7 +100,7 @@ def explore(
             {**place, **row(proposal, completion, *verdict), "completion": text, "seconds": seconds}
             for (place, proposal), completion, text, verdict in zip(asked, completions, texts, verdicts, strict=True)
         ]
-        return pa.Table.from_pylist(made, schema=ROW)
+        return pa.Table.from_pylist(made, schema=SEARCH_SCHEMA)
 
     def tell(table: pa.Table) -> None:
         rows = table.to_pylist()
@@ -123,12 +123,12 @@ def ask(searches: dict[int, Any], task: str, first: int, n: int, size: int) -> l
     ]
 
 
-def judged_start(task: Task, referee: Referee) -> Candidate:
+def template_candidate(task: Task, referee: Referee) -> Candidate:
     """The task's template, which the model is asked to better, as the first candidate."""
     (verdict,) = referee.judge([task.template])
     if verdict.score is None:
         raise UserError(f"{task.name}: its own template program is judged {verdict.status}: {verdict.reason}")
-    return Candidate(START, task.template, task.template, verdict.score, verdict.costs)
+    return Candidate(TEMPLATE_ID, task.template, task.template, verdict.score, verdict.costs)
 
 
 def row(proposal: Proposal, completion: Completion, program: str | None, verdict: Verdict | None) -> dict[str, Any]:

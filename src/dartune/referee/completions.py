@@ -8,7 +8,7 @@ from dartune.programs.verdict import Refused, Verdict
 from dartune.referee.cache import VERDICT
 from dartune.referee.referee import Referee
 
-JUDGED = pa.schema([("program", pa.string()), *VERDICT])
+PROGRAM_SCHEMA = pa.schema([("program", pa.string()), *VERDICT])
 
 
 def judge(referee: Referee, completions: list[str]) -> list[tuple[str | None, Verdict]]:

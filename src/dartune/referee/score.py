@@ -13,7 +13,7 @@ from dartune.files.modules import code_fingerprint, judging
 from dartune.models.checkpoint import is_novel, text_fingerprint
 from dartune.programs.features import traits
 from dartune.programs.verdict import Verdict
-from dartune.referee.completions import JUDGED, judge
+from dartune.referee.completions import PROGRAM_SCHEMA, judge
 from dartune.referee.referee import Referee, code_version
 from dartune.tasks.task import Task
 
@@ -72,12 +72,12 @@ def task_version(task: Task) -> str:
 def beside(
     rows: pa.Table, judged: list[tuple[str | None, Verdict]], function: str, settings: dict[str, Any]
 ) -> pa.Table:
-    """The rows with the columns of JUDGED and TRAITS, and the settings in each."""
+    """The rows with the columns of PROGRAM_SCHEMA and TRAITS, and the settings in each."""
     columns = [
         {"program": program, **vars(verdict), **traits(program, function), "score_signature": score_signature(verdict)}
         for program, verdict in judged
     ]
-    table = pa.Table.from_pylist(columns, schema=pa.schema([*JUDGED, *TRAITS]))
+    table = pa.Table.from_pylist(columns, schema=pa.schema([*PROGRAM_SCHEMA, *TRAITS]))
     for name in table.column_names:
         rows = rows.append_column(name, table[name])
     for name, value in settings.items():

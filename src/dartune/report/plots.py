@@ -25,7 +25,7 @@ PAINT = {
     REJECTED: "var(--rejected)",
 }
 MODELS = {"base": BASE, "tuned": TUNED}
-METHODS = {"sample": INK, "climb": CHOSEN, "eoh": BASE, "funsearch": TUNED}
+METHODS = {"independent": INK, "climb": CHOSEN, "eoh": BASE, "funsearch": TUNED}
 MAX_POINTS = 400  # per line: more cannot be seen, and make a large page
 Qualities = dict[str, np.ndarray]  # by model, (n,)
 Curves = dict[str, list[tuple[float, float]]]  # (step, value) by name

@@ -222,7 +222,7 @@ def planned(
 
     from dartune.models.transformers_backend import N_SLOTS
 
-    is_online, new = method in ONLINE, material.sampling["max_new_tokens"]
+    is_online, new = method in ONLINE, material.decoding["max_new_tokens"]
     prompt = max(row["prompt_tokens"] for row in material.rows)
     n_rows = options["num_generations"] if is_online else options["per_device_train_batch_size"]
     net = network(material.base, material.lora)

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, Positi
 from typing_extensions import TypedDict
 
 from dartune.errors import UserError
-from dartune.models.backend import Sampling, start_seed
+from dartune.models.backend import Decoding, start_seed
 from dartune.models.checkpoint import answer, render
 from dartune.referee.completions import judge, template_score
 from dartune.referee.referee import Referee
@@ -58,10 +58,10 @@ class Probe:
         tokenizer: Any,
         held_out: list[dict[str, Any]],
         watching: ProbeConfig,
-        sampling: Sampling,
+        decoding: Decoding,
         seed: int,
     ) -> None:
-        self.referee, self.tokenizer, self.sampling = referee, tokenizer, sampling
+        self.referee, self.tokenizer, self.decoding = referee, tokenizer, decoding
         self.n_samples, self.split, self.seed = watching["n_samples"], watching["split"], seed
         self.task = referee.task
         self.pairs = [
@@ -85,9 +85,9 @@ class Probe:
     def _samples(self, model: Any) -> dict[str, float]:
         from dartune.models.transformers_backend import TransformersBackend
 
-        backend = TransformersBackend.of(model, self.tokenizer)
+        backend = TransformersBackend.from_loaded(model, self.tokenizer)
         prompts, seed = [self.task.prompt] * self.n_samples, start_seed("watch", self.task.name, self.seed)
-        written = backend.complete(prompts, seed=seed, sampling=self.sampling)
+        written = backend.complete(prompts, seed=seed, decoding=self.decoding)
         verdicts = [verdict for _, verdict in judge(self.referee, [each.text for each in written])]
         scores = [verdict.score for verdict in verdicts if verdict.score is not None]
         behaviours = {verdict.behaviour for verdict in verdicts} - {None}

@@ -15,7 +15,7 @@ from dartune.errors import UserError
 from dartune.files import atomic, batches, parquet
 from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
-from dartune.models.backend import Sampling
+from dartune.models.backend import Decoding
 from dartune.models.checkpoint import LoadIn, note_base, open_tokenizer, save_model
 from dartune.pairs.pairs import in_form
 from dartune.referee.referee import Referee
@@ -243,8 +243,8 @@ def watched(trainer: Any, material: TrainingInputs, referee: Referee | None, wat
     from dartune.training.callbacks import ProbeCallback
 
     held_out = [row for row in material.rows if row["is_held_out"]]
-    tokenizer, sampling = open_tokenizer(material.base), Sampling(**material.sampling)
-    probe = Probe(referee, tokenizer, held_out, watch, sampling, seed) if referee else None
+    tokenizer, decoding = open_tokenizer(material.base), Decoding(**material.decoding)
+    probe = Probe(referee, tokenizer, held_out, watch, decoding, seed) if referee else None
     looker = ProbeCallback(f"train {material.task}", probe, watch, material.work)
     trainer.add_callback(looker)
     return looker

@@ -60,7 +60,7 @@ class TrainingInputs:
 
     rows: pairs, of which the held-out ones are for evaluation. start: a tuned model to go on from, its own reference;
     None: the base model. work: the folder of its checkpoints. patience: looks at the held-out rows without a lower
-    loss. common: arguments of TrainingArguments. sampling: temperature, top_p and tokens of what the model writes
+    loss. common: arguments of TrainingArguments. decoding: temperature, top_p and tokens of what the model writes
     meanwhile. referee: gives the rewards; None where none are.
     """
 
@@ -74,7 +74,7 @@ class TrainingInputs:
     max_length: int
     patience: int | None
     common: dict[str, Any]
-    sampling: dict[str, Any]
+    decoding: dict[str, Any]
     referee: Referee | None
 
 
@@ -272,7 +272,7 @@ def online(
     **own: Any,
 ) -> Any:
     """Settings of the trainers that learn from what the model writes: one prompt, one group of answers, one step."""
-    drawn = {"temperature": material.sampling["temperature"], "top_p": material.sampling["top_p"]}
+    drawn = {"temperature": material.decoding["temperature"], "top_p": material.decoding["top_p"]}
     return arguments(
         config,
         material,
@@ -283,7 +283,7 @@ def online(
         num_iterations=num_iterations,
         save_steps=SAVE_STEPS * num_iterations,  # TRL's checkpoint does not hold the answers that it goes on using
         generation_kwargs={"remove_invalid_values": True},  # a model that diverged is found out by its loss
-        max_completion_length=material.sampling["max_new_tokens"],
+        max_completion_length=material.decoding["max_new_tokens"],
         mask_truncated_completions=False,  # an answer that was cut is a failure to learn from
         beta=beta,
         **drawn,
