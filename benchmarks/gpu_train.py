@@ -1,35 +1,37 @@
-"""LoRA-DPO on a GPU: tokens a second, share of the peak, memory; our settings beside TRL's defaults.
+"""LoRA-DPO on a GPU: tokens a second, share of the peak, memory; ours beside TRL with its defaults and set with care.
 
-    python benchmarks/gpu_train.py --shape 1b --steps 24 --batch 8
+    python benchmarks/gpu_train.py --shape 1b --steps 12 --batch 8 [--ablate]
 
-Needs torch, transformers, trl, peft and datasets, of this project speed.py, packing.py and adapter.py, and no network:
-weights are random in the shape of Llama-3.2-1B or Llama-3.1-8B, texts are random words of a tokenizer made here. Each
-pair has a prompt of its own, a quarter of --length, and two answers of an eighth to the whole of the rest, uniformly.
-Each side is a process of its own and trains the same pairs twice; the second epoch is measured. bf16 on a GPU; float32
-on a CPU, to see that it runs.
+Needs torch, transformers, trl, peft and datasets, this project's package training on the path, and no network: weights
+are random in the shape of Llama-3.2-1B or Llama-3.1-8B, texts are random words of a tokenizer made here. Each pair has
+a prompt of its own, a quarter of --length, and two answers of an eighth to the whole of the rest, uniformly. Each arm
+is a process of its own and trains the same pairs twice; the second epoch is measured. bf16 on a GPU; float32 on a CPU,
+to see that it runs.
 
-ours   reference log-probabilities once (`ref s`), texts packed without padding, activations kept, adapters
-       as adapter.py has them, fused kernels (Liger's where it is installed), batches of like length, a trainer that
-       neither waits for copies nor goes through its modules in each step
-stock  TRL's defaults, as RayZhhh/dpo-aad's train_cuda/train_dpo.py has them: a ready PeftModel, activation
-       checkpointing, the reference in each step (through a frozen copy of the adapter), random order
+defaults  TRL's defaults, as RayZhhh/dpo-aad's train_cuda/train_dpo.py has them: a ready PeftModel, activation
+          checkpointing, the reference in each step (through a frozen copy of the adapter), random order
+careful   TRL as its documentation lets a careful user set it; careful_trl.py says how
+ours      texts packed without padding (packing), layers with adapters as one operation (fused_lora), torch's fused norms
+          (norms), and the rest (steps): no walks through all modules, no hash of the weights, a tile of the head that
+          fits the vocabulary. Liger's kernels, where installed, are in careful and in ours
 
-Neither writes checkpoints: stock would one every 500 steps, ours so that they take an eleventh of the time at most.
-tokens/s counts both sides of each pair, prompts twice, no padding; "5 epochs" is tokens/s for five epochs with ours'
-one pass of the reference. MFU is what the policy's tokens need, over the device's dense bf16 peak:
+--ablate adds ours without each of these four: without packing it drops the padding mask as careful does, without norms
+it takes Liger's or transformers'. None writes checkpoints: the defaults would write one every 500 steps, ours so that
+they take an eleventh of the time at most. tokens/s counts both sides of each pair, prompts twice, no padding;
+"5 epochs" is tokens/s for five epochs with one pass of the reference. MFU is what the policy's tokens need, over the
+device's dense bf16 peak:
 
     forward   2 (N + A) t + 2 H a + 4 L d t^2     N weights of the linear layers, A of the adapters, H of the head,
     backward  2 N t + 4 A t + 2 H a + 8 L d t^2   L layers, d heads times their width, t tokens of a text, a of its
                                                   answer
 
 for each text: no gradients of frozen weights, the head on answers alone, attention as 12 L d t a token in all (without
-the factor 1/2 for what a causal kernel may skip). HFU is what is computed: stock's texts as long as the batch's
-longest, the layers' forward again under checkpointing, the head's logits again in the backward, and stock's reference,
-a forward; not the tokens, under 3 %, that fill ours' rows up.
+the factor 1/2 for what a causal kernel may skip). HFU is what is computed: padded texts as long as the batch's
+longest, the layers' forward again under checkpointing, the head's logits again in the backward, and the reference of
+the defaults, a forward; not the tokens, under 3 %, that fill packed rows up.
 """
 
 import argparse
-import dataclasses
 import json
 import multiprocessing
 import os
@@ -38,14 +40,19 @@ import shutil
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
-from importlib.metadata import version
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # not installed where it runs
 
-from dartune.training.patches import lean_steps, spare_hash, speed_up
+import careful_trl
+
+from dartune.training.fused_lora import lean_adapters
+from dartune.training.packing import pack
+from dartune.training.patches import fit_tile, fuse_norms, spare_hash, told_once
 
 LLAMA = {"vocab_size": 128256, "num_attention_heads": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-5}
 LLAMA |= {"max_position_embeddings": 131072}
@@ -70,6 +77,13 @@ CHAT = (
     "{% if add_generation_prompt %}<|assistant|> {% endif %}"
 )
 N_EPOCHS = 2
+ARMS = ("defaults", "careful", "ours")
+PARTS = ("packing", "fused_lora", "norms", "steps")
+WITHOUT = "ours without "
+WORKERS = ("dataloader_num_workers", "dataloader_persistent_workers")
+LIBRARIES = ("torch", "transformers", "trl", "peft", "liger-kernel", "flash-attn")
+REPORTED = ("activation_checkpointing", "gradient_checkpointing", "precompute_ref_log_probs", "train_sampling_strategy")
+REPORTED += ("use_liger_kernel", "tf32", "bf16", "dataloader_num_workers", "logging_steps", "disable_dropout")
 
 
 def new_tokenizer(n_words: int) -> Any:
@@ -120,28 +134,10 @@ def new_model(shape: dict[str, Any], attention: str, device: str) -> Any:
         return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
 
 
-class Texts:
-    """A collator that notes when it was called and, of each batch, (tokens, tokens of the answer, padded length)."""
-
-    def __init__(self, collate: Any, is_packed: bool) -> None:
-        self.collate, self.is_packed = collate, is_packed
-        self.batches: list[list[tuple[int, int, int]]] = []
-        self.first: float | None = None
-
-    def __call__(self, rows: list[dict[str, Any]]) -> Any:
-        self.first = self.first or time.perf_counter()
-        batch = self.collate(rows)
-        width = batch["input_ids"].shape[1]
-        counts = zip(batch["attention_mask"].sum(1).tolist(), batch["completion_mask"].sum(1).tolist(), strict=True)
-        self.batches.append([(n, n_answer, n if self.is_packed else width) for n, n_answer in counts])
-        return batch
-
-
-def new_arguments(side: str, options: argparse.Namespace, folder: str) -> Any:
-    """DPOConfig; what an older or newer transformers calls otherwise goes by the name that it has."""
+def new_arguments(arm: str, options: argparse.Namespace, folder: str) -> Any:
+    """DPOConfig of an arm."""
     from trl import DPOConfig
 
-    fields = {field.name for field in dataclasses.fields(DPOConfig)}
     on_gpu = options.device == "cuda"
     shared = DPO | {
         "output_dir": folder,
@@ -155,52 +151,91 @@ def new_arguments(side: str, options: argparse.Namespace, folder: str) -> Any:
         "report_to": "none",
         "save_strategy": "no",
     }
-    if side == "stock":
+    if arm == "defaults":
         return DPOConfig(**shared)
-    checkpointing = "activation_checkpointing" if "activation_checkpointing" in fields else "gradient_checkpointing"
-    grouped = (
-        {"train_sampling_strategy": "group_by_length"}
-        if "train_sampling_strategy" in fields
-        else {"group_by_length": True}
-    )
-    own = {
-        "precompute_ref_log_probs": True,
-        "accelerator_config": {"non_blocking": on_gpu},
-        "remove_unused_columns": False,
-        "logging_steps": 5,
-        "logging_nan_inf_filter": False,
-        "tf32": on_gpu or None,
-        checkpointing: options.checkpointing == "on",
-        "disable_dropout": options.dropout == "off",
-    }
-    return DPOConfig(**shared | grouped | own)
+    chosen = careful_trl.settings(on_gpu, keep_activations=options.checkpointing == "off")
+    if arm != "careful":
+        chosen = {name: value for name, value in chosen.items() if name not in ("use_liger_kernel", *WORKERS)}
+        chosen |= {"logging_steps": 5, "disable_dropout": options.dropout == "off"}
+    return DPOConfig(**shared | chosen)
 
 
-def new_trainer(side: str, options: argparse.Namespace, folder: str) -> Any:
+def new_trainer(arm: str, options: argparse.Namespace, folder: str) -> Any:
+    """A trainer that notes each batch of its steps and the seconds of its reference's pass."""
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
     from trl import DPOTrainer
     from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-    shape = SHAPES[options.shape]
-    n_words = min(32000, shape["vocab_size"])
+    class Trainer(DPOTrainer):  # type: ignore[misc]
+        reference_s = 0.0
+
+        def _precompute_ref_logps(self, *args: Any) -> Any:
+            start = time.perf_counter()
+            rows = super()._precompute_ref_logps(*args)
+            self.reference_s += time.perf_counter() - start
+            return rows
+
+        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            ids, answers = inputs["input_ids"], inputs["completion_mask"]
+            self.batches.append(((ids != 0).sum(1), answers.sum(1), ids.shape[1]))  # on the GPU: nobody waits for it
+            return super().training_step(model, inputs, *args, **kwargs)
+
+    Trainer.batches = []  # type: ignore[attr-defined]
+    shape, parts = SHAPES[options.shape], parts_of(arm)
+    n_words, on_gpu = min(32000, shape["vocab_size"]), options.device == "cuda"
     rows = new_rows(options.steps * options.batch * options.accumulation, options.length, n_words, seed=0)
-    if side == "ours":
+    if arm != "defaults":
         rows.sort(key=lambda row: row["length"], reverse=True)
-    model = new_model(shape, options.attention, options.device)
-    lora = LoraConfig(task_type="CAUSAL_LM", **LORA)
-    if side == "ours":
-        spare_hash()
-        speed_up(model)
+    attention = careful_trl.attention(on_gpu, options.attention) if arm == "careful" else options.attention
+    model, lora = new_model(shape, attention, options.device), LoraConfig(task_type="CAUSAL_LM", **LORA)
+    patch(model, parts, on_gpu)
     collate = DataCollatorForPreference(pad_token_id=0, max_length=options.length)
-    return DPOTrainer(
-        model=get_peft_model(model, lora) if side == "stock" else model,
-        args=new_arguments(side, options, folder),
-        data_collator=Texts(collate, side == "ours"),
+    needs_no_mask = attention == "sdpa" and arm != "defaults" and "packing" not in parts
+    return Trainer(
+        model=get_peft_model(model, lora) if arm == "defaults" else model,
+        args=new_arguments(arm, options, folder),
+        data_collator=careful_trl.WithoutMask(collate) if needs_no_mask else collate,
         train_dataset=Dataset.from_list(rows),
         processing_class=new_tokenizer(n_words),
-        peft_config=None if side == "stock" else lora,
+        peft_config=None if arm == "defaults" else lora,
     )
+
+
+def parts_of(arm: str) -> tuple[str, ...]:
+    """Those of PARTS that an arm trains with."""
+    return tuple(part for part in PARTS if arm == "ours" or arm.startswith(WITHOUT) and arm != WITHOUT + part)
+
+
+def patch(model: Any, parts: tuple[str, ...], on_gpu: bool) -> None:
+    """What ours does to a model and to TRL before the trainer is made."""
+    from importlib.util import find_spec
+
+    if "steps" in parts:
+        spare_hash()
+        fit_tile(model)
+    if "packing" in parts:
+        pack(model)
+    if parts and on_gpu and find_spec("liger_kernel"):
+        from transformers.integrations.liger import apply_liger_kernel
+
+        apply_liger_kernel(model, {"fused_linear_cross_entropy": False, "rms_norm": "norms" not in parts})
+    if "norms" in parts and on_gpu:
+        fuse_norms(model)
+
+
+@contextmanager
+def patched_steps(trainer: Any, arm: str, options: argparse.Namespace) -> Iterator[None]:
+    """A block in which the trainer trains as its arm says."""
+    parts = parts_of(arm)
+    with ExitStack() as stack:
+        if arm == "careful" or arm == WITHOUT + "fused_lora":
+            stack.enter_context(careful_trl.uncast(trainer.model, options.device == "cuda"))
+        if "fused_lora" in parts:
+            stack.enter_context(lean_adapters(trainer.model))
+        if "steps" in parts:
+            stack.enter_context(told_once(trainer))
+        yield
 
 
 def sizes(model: Any, shape: dict[str, Any]) -> dict[str, int]:
@@ -224,18 +259,18 @@ def backward(size: dict[str, int], n_tokens: int, n_answer: int) -> float:
     return weights + 8.0 * size["L"] * size["d"] * n_tokens**2
 
 
-def flops(size: dict[str, int], texts: list[tuple[int, int, int]], side: str, recomputes: bool) -> tuple[float, float]:
-    """(needed by the policy, computed), as the docstring has them."""
+def flops(size: dict[str, int], texts: list[tuple[int, int, int]], arm: str, recomputes: bool) -> tuple[float, float]:
+    """(needed by the policy, computed), as the docstring has them. texts: (tokens, of the answer, computed) of each."""
     needed = sum(forward(size, t, a) + backward(size, t, a) for t, a, _ in texts)
     computed = 0.0
     for _, a, width in texts:
         again = 2.0 * size["H"] * a + (forward(size, width, 0) if recomputes else 0.0)
-        reference = forward(size, width, a) if side == "stock" else 0.0
+        reference = forward(size, width, a) if arm == "defaults" else 0.0
         computed += forward(size, width, a) + backward(size, width, a) + again + reference
     return needed, computed
 
 
-def measure(side: str, options: argparse.Namespace, folder: str) -> dict[str, Any]:
+def measure(arm: str, options: argparse.Namespace, folder: str) -> dict[str, Any]:
     import torch
     from transformers import TrainerCallback
 
@@ -247,20 +282,21 @@ def measure(side: str, options: argparse.Namespace, folder: str) -> dict[str, An
             ends.append(time.perf_counter())
 
     start = time.perf_counter()
-    trainer = new_trainer(side, options, folder)
+    trainer = new_trainer(arm, options, folder)
     wait(options.device)
-    built, texts = time.perf_counter(), trainer.data_collator
-    reference = built - texts.first if texts.first else 0.0
-    texts.batches.clear()
+    built, reference = time.perf_counter(), trainer.reference_s
     trainer.add_callback(Clock())
-    with lean_steps(trainer) if side == "ours" else nullcontext():
+    with patched_steps(trainer, arm, options):
         loss = trainer.train().training_loss
-    seconds = ends[-1] - ends[-2]
-    half = texts.batches[len(texts.batches) // N_EPOCHS :]
-    epoch = [text for batch in half for text in batch]
+    seconds, is_packed = ends[-1] - ends[-2], "packing" in parts_of(arm)
+    epoch = [
+        (n, n_answer, n if is_packed else width)
+        for ns, answers, width in trainer.batches[len(trainer.batches) // N_EPOCHS :]
+        for n, n_answer in zip(ns.tolist(), answers.tolist(), strict=True)
+    ]
     n_tokens, n_padded = sum(text[0] for text in epoch), sum(text[2] for text in epoch)
     recomputes = any(getattr(trainer.args, f"{name}_checkpointing", False) for name in ("activation", "gradient"))
-    needed, computed = flops(sizes(trainer.model, SHAPES[options.shape]), epoch, side, recomputes)
+    needed, computed = flops(sizes(trainer.model, SHAPES[options.shape]), epoch, arm, recomputes)
     return {
         "seconds": seconds,
         "tokens/s": n_tokens / seconds,
@@ -272,10 +308,25 @@ def measure(side: str, options: argparse.Namespace, folder: str) -> dict[str, An
         "padding": 1 - n_tokens / n_padded,
         "GiB": peak_gib(options.device),
         "loss": loss,
-        "checkpointing": recomputes,
-        "versions": {name: version(name) for name in ("torch", "transformers", "trl", "peft")},
+        "in force": in_force(trainer),
+        "versions": {name: versions_or_none(name) for name in LIBRARIES},
         "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
     }
+
+
+def in_force(trainer: Any) -> dict[str, Any]:
+    """What the trainer really has of the settings that differ between the arms."""
+    named = {name: getattr(trainer.args, name, None) for name in REPORTED}
+    config = trainer.model.config
+    named |= {"attention": config._attn_implementation, "collator": type(trainer.data_collator).__name__}
+    return named | {"non_blocking": trainer.args.accelerator_config.non_blocking, "optim": str(trainer.args.optim)}
+
+
+def versions_or_none(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def wait(device: str) -> None:
@@ -296,46 +347,48 @@ def peak_gib(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def child(side: str, options: argparse.Namespace, queue: Any) -> None:
+def child(arm: str, options: argparse.Namespace, queue: Any) -> None:
     import torch
 
     folder = tempfile.mkdtemp()
     try:
-        queue.put(measure(side, options, folder))
+        queue.put(measure(arm, options, folder))
     except torch.OutOfMemoryError as error:
         queue.put({"error": str(error).splitlines()[0]})
     finally:
         shutil.rmtree(folder)
 
 
-def run(side: str, options: argparse.Namespace) -> dict[str, Any]:
-    """The measurements of one side in a process of its own, or its error."""
+def run(arm: str, options: argparse.Namespace) -> dict[str, Any]:
+    """The measurements of one arm in a process of its own, or its error."""
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
-    process = context.Process(target=child, args=(side, options, queue))
+    process = context.Process(target=child, args=(arm, options, queue))
     process.start()
     while process.is_alive() and queue.empty():
         time.sleep(0.2)
-    found = {"error": f"ended with status {process.exitcode}"} if queue.empty() else queue.get()
+    result = {"error": f"ended with status {process.exitcode}"} if queue.empty() else queue.get()
     process.join()
-    return found
+    return result
 
 
-def table(found: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
+def table(results: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
     title = f"{options.shape}, {options.attention}, {options.batch} x {options.accumulation} pairs a step"
     print(f"\n| {title} | tokens/s | 5 epochs | MFU | HFU | GiB | padding | ref s |\n" + "|---" * 8 + "|")
-    for side, each in found.items():
-        if "error" in each:
-            print(f"| {side} | {each['error']} |" + " |" * 6)
+    for arm, result in results.items():
+        if "error" in result:
+            print(f"| {arm} | {result['error']} |" + " |" * 6)
             continue
-        speeds = [f"{each[name]:,.0f}" for name in ("tokens/s", "5 epochs")]
-        shares = [f"{each[name]:.1%}" if each[name] is not None else "" for name in ("MFU", "HFU")]
-        cells = [*speeds, *shares, f"{each['GiB']:.1f}"]
-        print(f"| {side} | {' | '.join(cells)} | {each['padding']:.1%} | {each['ref s']:.1f} |")
-    if all(side in found and "error" not in found[side] for side in ("ours", "stock")):
-        names = ("tokens/s", "5 epochs", "GiB")
-        *speeds, memory = (f"{found['ours'][name] / found['stock'][name]:.2f}" for name in names)
-        print(f"| ours / stock | {' | '.join(speeds)} | | | {memory} | | |")
+        speeds = [f"{result[name]:,.0f}" for name in ("tokens/s", "5 epochs")]
+        shares = [f"{result[name]:.1%}" if result[name] is not None else "" for name in ("MFU", "HFU")]
+        cells = [*speeds, *shares, f"{result['GiB']:.1f}"]
+        print(f"| {arm} | {' | '.join(cells)} | {result['padding']:.1%} | {result['ref s']:.1f} |")
+    for arm, result in results.items():
+        if arm != "ours" and all("error" not in each for each in (result, results.get("ours", {"error": ""}))):
+            *speeds, memory = (
+                f"{results['ours'][name] / result[name]:.2f}" for name in ("tokens/s", "5 epochs", "GiB")
+            )
+            print(f"| ours / {arm} | {' | '.join(speeds)} | | | {memory} | | |")
 
 
 def parse() -> argparse.Namespace:
@@ -345,9 +398,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=8, help="pairs of a forward pass")
     parser.add_argument("--accumulation", type=int, default=1, help="forward passes of a step")
     parser.add_argument("--length", type=int, default=2048, help="tokens of the longest text")
-    parser.add_argument("--settings", choices=("ours", "stock", "both"), default="both")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--ablate", action="store_true", help="also ours without each of its parts")
     parser.add_argument("--attention", default="sdpa", help="or eager, flash_attention_2, ...")
-    parser.add_argument("--checkpointing", choices=("on", "off"), default="off", help="of activations; ours alone")
+    parser.add_argument("--checkpointing", choices=("on", "off"), default="off", help="of activations; not of defaults")
     parser.add_argument("--dropout", choices=("on", "off"), default="off", help="of adapters; ours alone: TRL's is off")
     parser.add_argument("--peak", type=float, help="FLOP/s; default: by the device's name")
     return parser.parse_args()
@@ -361,11 +415,11 @@ def main() -> None:
     options.device = "cuda" if torch.cuda.is_available() else "cpu"
     name = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
     options.peak = options.peak or next((peak for key, peak in PEAKS.items() if key in name), None)
-    found = {}
-    for side in ("stock", "ours") if options.settings == "both" else (options.settings,):
-        found[side] = run(side, options)
-        print(json.dumps({"side": side, **vars(options), **found[side]}), flush=True)
-    table(found, options)
+    results = {}
+    for arm in [*options.arms, *(WITHOUT + part for part in PARTS if options.ablate)]:
+        results[arm] = run(arm, options)
+        print(json.dumps({"arm": arm, **vars(options), **results[arm]}), flush=True)
+    table(results, options)
 
 
 if __name__ == "__main__":
