@@ -67,7 +67,7 @@ chaos: .venv/run.stamp              ## random SIGKILLs and a full disk: are the 
 bench-noop: .venv/run.stamp         ## what a run costs if everything is up to date
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/noop.py
 
-bench-train: .venv/run.stamp        ## tokens a second and memory of our DPO beside TRL's defaults
+bench-train: .venv/run.stamp        ## tokens a second and memory of our DPO beside TRL's, with its defaults and set with care
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py
 
 references: .venv/test.stamp        ## near-optimal costs of every routing instance, by PyVRP (about 10 minutes)

@@ -11,9 +11,9 @@ to see that it runs.
 defaults  TRL's defaults, as RayZhhh/dpo-aad's train_cuda/train_dpo.py has them: a ready PeftModel, activation
           checkpointing, the reference in each step (through a frozen copy of the adapter), random order
 careful   TRL as its documentation lets a careful user set it; careful_trl.py says how
-ours      texts packed without padding (packing), layers with adapters as one operation (fused_lora), torch's fused norms
-          (norms), and the rest (steps): no walks through all modules, no hash of the weights, a tile of the head that
-          fits the vocabulary. Liger's kernels, where installed, are in careful and in ours
+ours      texts packed without padding (packing), layers with adapters as one operation (fused_lora), torch's fused
+          norms (norms), and the rest (steps): no walks through all modules, no hash of the weights, a tile of the head
+          that fits the vocabulary. Liger's kernels, where installed, are in careful and in ours
 
 --ablate adds ours without each of these four: without packing it drops the padding mask as careful does, without norms
 it takes Liger's or transformers'. None writes checkpoints: the defaults would write one every 500 steps, ours so that
@@ -204,7 +204,7 @@ def new_trainer(arm: str, options: argparse.Namespace, folder: str) -> Any:
 
 def parts_of(arm: str) -> tuple[str, ...]:
     """Those of PARTS that an arm trains with."""
-    return tuple(part for part in PARTS if arm == "ours" or arm.startswith(WITHOUT) and arm != WITHOUT + part)
+    return tuple(part for part in PARTS if arm == "ours" or (arm.startswith(WITHOUT) and arm != WITHOUT + part))
 
 
 def patch(model: Any, parts: tuple[str, ...], on_gpu: bool) -> None:

@@ -1,18 +1,23 @@
-"""Tokens a second, memory and loss of our DPO settings beside TRL's defaults: same model, pairs, loss and schedule.
+"""Tokens a second, memory and loss of our DPO beside TRL's defaults and TRL set with care: same model, pairs, loss.
 
-`make bench-train`. On the CPU with one thread, each side in a process of its own, in turns. Theirs is what a plain
-script writes (RayZhhh/dpo-aad, train_cuda/train_dpo.py): TRL's defaults, so activation checkpointing, the reference's
-log-probabilities anew in each step, pairs in random order, those of a step at once; with LoRA a ready PeftModel. Tokens
-are those of both sides of each pair, prompts twice, padding left out.
+`make bench-train`. On the CPU with one thread, each arm in a process of its own, in turns.
 
-whole       from before the model is opened to the end of train(), so with our reference's log-probabilities, our
-            checkpoints every ten steps, progress and curves; without imports, which are the same
+defaults  what a plain script writes (RayZhhh/dpo-aad, train_cuda/train_dpo.py): TRL's defaults, so activation
+          checkpointing, the reference's log-probabilities anew in each step, pairs in random order, those of a step at
+          once; with LoRA a ready PeftModel
+careful   TRL as its documentation lets a careful user set it (careful_trl.py), with our number of pairs at once
+ours      the trainer of stage train
+
+Tokens are those of both sides of each pair, prompts twice, padding left out.
+
+whole       from before the model is opened to the end of train(), so with the reference's log-probabilities where they
+            are computed once, our checkpoints every ten steps, progress and curves; without imports, which are the same
 steady      the epochs after the first
 CPU         as whole, but seconds of the process on a processor, which a busy machine disturbs less
 MiB         the most that the process held, above what it held before the model was opened
 loss        mean of all training steps, and of the held-out pairs at the end
-same order  one epoch of both in one random order, a step's pairs at once, ours without grouping by length: what is left
-            is rounding
+same order  one epoch of defaults and ours in one random order, a step's pairs at once, ours without grouping by length:
+            what is left is rounding
 """
 
 import argparse
@@ -25,8 +30,11 @@ import sys
 import tempfile
 import time
 from contextlib import nullcontext, redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import careful_trl
 
 TASK, BASE, PAIRS = "tsp_construct", Path("models/base"), Path("data/pairs/tsp_construct.parquet")
 LORA = {"r": 64, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"}
@@ -81,32 +89,45 @@ def ours(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any]
     return new_trainer(material, "dpo", at_once(options) if case.get("same_order") else options, work / "plots")
 
 
-def stock(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any]) -> Any:
+def stock(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any], is_careful: bool) -> Any:
+    """TRL's trainer, with its defaults or set with care."""
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
     from trl import DPOConfig, DPOTrainer
+    from trl.trainer.dpo_trainer import DataCollatorForPreference
 
     from dartune.models.checkpoint import open_model, open_tokenizer
 
     options, common, max_length = settings(seed, case["epochs"])
-    same = {name: at_once(options)[name] for name in SHARED} | common | {"max_length": max_length}
-    arguments = DPOConfig(output_dir=str(work), use_cpu=True, bf16=False, disable_tqdm=True, **same)
-    model, lora = open_model(BASE), case["lora"]
+    options = options if is_careful and not case.get("same_order") else at_once(options)
+    same = {name: options[name] for name in SHARED} | common | {"max_length": max_length}
+    chosen = careful_trl.settings(on_gpu=False) if is_careful else {}
+    arguments = DPOConfig(output_dir=str(work), use_cpu=True, bf16=False, disable_tqdm=True, **same | chosen)
+    model, tokenizer = open_model(BASE), open_tokenizer(BASE)
+    lora = LoraConfig(task_type="CAUSAL_LM", **case["lora"]) if case["lora"] else None
+    if is_careful:
+        rows = sorted(rows, key=length, reverse=True)
     columns = ("prompt", "chosen", "rejected")
-    parts = [[{c: row[c] for c in columns} for row in rows if row["is_held_out"] == part] for part in (False, True)]
+    parts = [
+        [{name: row[name] for name in columns} | {"length": length(row)} for row in rows if row["is_held_out"] == part]
+        for part in (False, True)
+    ]
+    collate = DataCollatorForPreference(tokenizer.pad_token_id, max_length)
     return DPOTrainer(
-        model=get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora)) if lora else model,
+        model=get_peft_model(model, lora) if lora and not is_careful else model,
         args=arguments,
-        processing_class=open_tokenizer(BASE),
+        data_collator=careful_trl.WithoutMask(collate) if is_careful else collate,
+        processing_class=tokenizer,
         train_dataset=Dataset.from_list(parts[0]),
         eval_dataset=Dataset.from_list(parts[1]),
+        peft_config=lora if is_careful else None,
     )
 
 
-SIDES = {"theirs": stock, "ours": ours}
+ARMS = {"defaults": partial(stock, is_careful=False), "careful": partial(stock, is_careful=True), "ours": ours}
 
 
-def child(side: str, case: dict[str, Any], seed: int, queue: Any) -> None:
+def child(arm: str, case: dict[str, Any], seed: int, pairs: Path, queue: Any) -> None:
     """Puts what one training took and came to."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import datasets  # noqa: F401
@@ -117,13 +138,13 @@ def child(side: str, case: dict[str, Any], seed: int, queue: Any) -> None:
     import dartune.training.train  # noqa: F401
 
     torch.set_num_threads(1)
-    rows = pq.read_table(PAIRS).to_pylist()
+    rows = pq.read_table(pairs).to_pylist()
     if case.get("same_order"):
         rows.sort(key=length, reverse=True)
     work = Path(tempfile.mkdtemp(dir=".work"))
     try:
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-            queue.put(measure(side, case, rows, work, seed))
+            queue.put(measure(arm, case, rows, work, seed))
     finally:
         shutil.rmtree(work)
 
@@ -132,7 +153,12 @@ def length(row: dict[str, Any]) -> int:
     return int(row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]))
 
 
-def measure(side: str, case: dict[str, Any], rows: list[dict[str, Any]], work: Path, seed: int) -> dict[str, float]:
+def tokens(row: dict[str, Any]) -> int:
+    """Of both sides, the prompt twice."""
+    return int(2 * row["prompt_tokens"] + row["chosen_tokens"] + row["rejected_tokens"])
+
+
+def measure(arm: str, case: dict[str, Any], rows: list[dict[str, Any]], work: Path, seed: int) -> dict[str, float]:
     from transformers import TrainerCallback, set_seed
 
     from dartune.training.patches import lean_steps
@@ -144,17 +170,18 @@ def measure(side: str, case: dict[str, Any], rows: list[dict[str, Any]], work: P
             ends.append(time.perf_counter())
 
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    trained = [row for row in rows if not row["is_held_out"]]
     before, start, cpu = memory("VmRSS"), time.perf_counter(), time.process_time()
     set_seed(seed)
-    trainer = SIDES[side](rows, work, seed, case)
+    trainer = ARMS[arm](rows, work, seed, case)
     if case.get("same_order"):
         trainer.args.train_sampling_strategy = "random"
         vars(trainer).pop("_get_train_sampler", None)  # ours
     trainer.add_callback(Clock())
-    with lean_steps(trainer) if side == "ours" else nullcontext():
+    with lean_steps(trainer) if arm == "ours" else nullcontext():
         loss = trainer.train().training_loss
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    peak, n_tokens = memory("VmHWM") - before, trainer._total_train_tokens
+    peak, n_tokens = memory("VmHWM") - before, case["epochs"] * sum(map(tokens, trained))
     share = 1 - 1 / case["epochs"]  # of the tokens, after the first epoch
     steady = n_tokens * share / (ends[-1] - ends[0]) if share else 0.0
     held_out = trainer.evaluate()["eval_loss"]
@@ -173,76 +200,82 @@ def memory(name: str) -> float:
     return int(lines[name].split()[0]) / 1024
 
 
-def run(side: str, case: dict[str, Any], seed: int) -> dict[str, float]:
+def run(arm: str, case: dict[str, Any], seed: int, pairs: Path) -> dict[str, float]:
     """The measurements of one training in a process of its own."""
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
-    process = context.Process(target=child, args=(side, case, seed, queue))
+    process = context.Process(target=child, args=(arm, case, seed, pairs, queue))
     process.start()
     while process.is_alive() and queue.empty():
         time.sleep(0.1)
     if queue.empty():
-        raise SystemExit(f"{side} ended with status {process.exitcode}")
-    found = queue.get()
+        raise SystemExit(f"{arm} ended with status {process.exitcode}")
+    result: dict[str, float] = queue.get()
     process.join()
-    return found
+    return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--pairs", type=Path, default=PAIRS)
     arguments = parser.parse_args()
     Path(".work").mkdir(exist_ok=True)
-    found: dict[tuple[str, str], list[dict[str, float]]] = {}
+    results: dict[tuple[str, str], list[dict[str, float]]] = {}
     for seed in range(arguments.rounds):
         for name in arguments.cases:
-            for side in sorted(SIDES, reverse=bool(seed % 2)):  # in turns, and in turns who is first
-                found.setdefault((name, side), []).append(run(side, CASES[name], seed))
-                print(json.dumps({"case": name, "side": side, "seed": seed} | found[name, side][-1]), file=sys.stderr)
-    table(arguments.cases, found)
-    ratios(arguments.cases, found)
-    losses(arguments.cases, found)
-    rounding()
+            for arm in sorted(ARMS, reverse=bool(seed % 2)):  # in turns, and in turns who is first
+                results.setdefault((name, arm), []).append(run(arm, CASES[name], seed, arguments.pairs))
+                print(json.dumps({"case": name, "arm": arm, "seed": seed} | results[name, arm][-1]), file=sys.stderr)
+    table(arguments.cases, results)
+    ratios(arguments.cases, results)
+    losses(arguments.cases, results)
+    rounding(arguments.pairs)
 
 
-def table(cases: list[str], found: dict[tuple[str, str], list[dict[str, float]]]) -> None:
+def table(cases: list[str], results: dict[tuple[str, str], list[dict[str, float]]]) -> None:
     print("| | | tokens/s, whole | steady | a CPU second | MiB | loss | held-out loss |\n" + "|---" * 8 + "|")
     for name in cases:
-        for side in SIDES:
-            cells = [shown(found[name, side], key, 0) for key in ("whole", "steady", "cpu", "mib")]
-            cells += [shown(found[name, side], key, 4) for key in ("loss", "held_out")]
-            print(f"| {name} | {side} | {' | '.join(cells)} |")
+        for arm in ARMS:
+            cells = [shown(results[name, arm], key, 0) for key in ("whole", "steady", "cpu", "mib")]
+            cells += [shown(results[name, arm], key, 4) for key in ("loss", "held_out")]
+            print(f"| {name} | {arm} | {' | '.join(cells)} |")
 
 
 def shown(runs: list[dict[str, float]], key: str, digits: int) -> str:
     """Median and range."""
-    values = [each[key] for each in runs]
+    values = [run[key] for run in runs]
     low, high = min(values), max(values)
     return f"{statistics.median(values):,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
 
 
-def ratios(cases: list[str], found: dict[tuple[str, str], list[dict[str, float]]]) -> None:
-    print("\n| ours / theirs, by round | whole | steady | a CPU second | MiB |\n" + "|---" * 5 + "|")
+def ratios(cases: list[str], results: dict[tuple[str, str], list[dict[str, float]]]) -> None:
+    print("\n| by round | | whole | steady | a CPU second | MiB |\n" + "|---" * 6 + "|")
     for name in cases:
-        pairs = list(zip(found[name, "ours"], found[name, "theirs"], strict=True))
-        by_round = [{key: mine[key] / other[key] for key in mine} for mine, other in pairs]
-        cells = [shown(by_round, key, 2) for key in ("whole", "steady", "cpu", "mib")]
-        print(f"| {name} | {' | '.join(cells)} |")
+        for arm in ("defaults", "careful"):
+            pairs = zip(results[name, "ours"], results[name, arm], strict=True)
+            by_round = [
+                {key: mine[key] / other[key] for key in ("whole", "steady", "cpu", "mib")} for mine, other in pairs
+            ]
+            cells = [shown(by_round, key, 2) for key in ("whole", "steady", "cpu", "mib")]
+            print(f"| {name} | ours / {arm} | {' | '.join(cells)} |")
 
 
-def losses(cases: list[str], found: dict[tuple[str, str], list[dict[str, float]]]) -> None:
+def losses(cases: list[str], results: dict[tuple[str, str], list[dict[str, float]]]) -> None:
     """Are the losses the same within TOLERANCE?"""
     print()
     for name in cases:
-        for key in ("loss", "held_out"):
-            mine, other = (statistics.median(each[key] for each in found[name, side]) for side in ("ours", "theirs"))
-            off = mine / other - 1
-            print(f"{name}: {key} {off:+.2%}, {'within' if abs(off) <= TOLERANCE else 'NOT WITHIN'} {TOLERANCE:.0%}")
+        for arm in ("defaults", "careful"):
+            for key in ("loss", "held_out"):
+                mine, other = (statistics.median(run[key] for run in results[name, side]) for side in ("ours", arm))
+                off = mine / other - 1
+                within = "within" if abs(off) <= TOLERANCE else "NOT WITHIN"
+                print(f"{name}: {key}, ours beside {arm}: {off:+.2%}, {within} {TOLERANCE:.0%}")
 
 
-def rounding() -> None:
-    mine, other = (run(side, SAME_ORDER, 0) for side in ("ours", "theirs"))
+def rounding(pairs: Path) -> None:
+    mine, other = (run(arm, SAME_ORDER, 0, pairs) for arm in ("ours", "defaults"))
     for key in ("loss", "held_out"):
         off = mine[key] / other[key] - 1
         print(f"same order: {key} {off:+.6%}, {'within' if abs(off) <= ROUNDING else 'NOT WITHIN'} {ROUNDING:.2%}")
