@@ -90,7 +90,7 @@ def with_comments(text: str) -> str:
     for line in text.splitlines():
         opens_docstring = line.strip().startswith('"""') and line.partition("#")[0].strip() != '"""'
         lines += [line.replace('"""', '"""Edited. ', 1) if opens_docstring else line]
-        if line.startswith("def ") and line.endswith(":"):
+        if line.startswith("def ") and line.endswith(":") and "TEMPLATE = " not in text:  # which is a string with code
             lines[-1] += "  # why"
     return "\n".join([*lines, "", "# last"]) + "\n"
 
