@@ -1,4 +1,4 @@
-"""base: the base model, trained or pointed to. Usage: base.py OUTPUT METRICS COST"""
+"""base: the base model, trained or pointed to. Usage: base.py OUTPUT METRICS RESOURCES"""
 
 import sys
 from pathlib import Path
@@ -10,8 +10,8 @@ from dartune.files.resources import measured
 
 
 @one_line
-def main(output: str, metrics: str, cost: str) -> None:
-    with measured(Path(cost)):
+def main(output: str, metrics: str, resources: str) -> None:
+    with measured(Path(resources)):
         write_base(Path(output), Path(metrics), **params.section("base", write_base))
 
 

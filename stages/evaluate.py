@@ -1,4 +1,4 @@
-"""evaluate: base and tuned model on held-out instances. Usage: evaluate.py TASK BASE TUNED OUTPUT METRICS COST"""
+"""evaluate: base and tuned model on held-out instances. Usage: evaluate.py TASK BASE TUNED OUTPUT METRICS RESOURCES"""
 
 import sys
 from pathlib import Path
@@ -10,8 +10,8 @@ from dartune.files.resources import measured
 
 
 @one_line
-def main(task: str, base: str, tuned: str, output: str, metrics: str, cost: str) -> None:
-    with measured(Path(cost)):
+def main(task: str, base: str, tuned: str, output: str, metrics: str, resources: str) -> None:
+    with measured(Path(resources)):
         write_evaluation(
             task,
             Path(base),

@@ -1,4 +1,4 @@
-"""pairs: the drawn pairs in TRL's form. Usage: pairs.py TASK SAMPLE SCORED BASE OUTPUT COST"""
+"""pairs: the drawn pairs in TRL's form. Usage: pairs.py TASK SAMPLE SCORED BASE OUTPUT RESOURCES"""
 
 import sys
 from pathlib import Path
@@ -10,8 +10,8 @@ from dartune.pairs.pairs import write_pairs
 
 
 @one_line
-def main(task: str, sample: str, scored: str, base: str, output: str, cost: str) -> None:
-    with measured(Path(cost)):
+def main(task: str, sample: str, scored: str, base: str, output: str, resources: str) -> None:
+    with measured(Path(resources)):
         section = params.section("pairs", write_pairs)
         write_pairs(task, Path(sample), Path(scored), Path(base), Path(output), **section)
 

@@ -1,4 +1,4 @@
-"""pool: what a model writes, independently or in a search. Usage: pool.py TASK SOURCE RULES OUTPUT METRICS COST"""
+"""pool: what a model writes, independently or in a search. Usage: pool.py TASK SOURCE RULES OUTPUT METRICS RESOURCES"""
 
 import sys
 from pathlib import Path
@@ -11,9 +11,9 @@ from dartune.pool.search_loop import options
 
 
 @one_line
-def main(task: str, source: str, rules: str, output: str, metrics: str, cost: str) -> None:
+def main(task: str, source: str, rules: str, output: str, metrics: str, resources: str) -> None:
     section = params.section("pool", write_pool) | {"source": source}
-    with measured(Path(cost)):
+    with measured(Path(resources)):
         write_pool(task, Path(rules), options(section["method"]), Path(output), Path(metrics), **section)
 
 

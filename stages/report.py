@@ -1,4 +1,4 @@
-"""report: tables and one page of HTML. Usage: report.py METRICS EVALUATION SEARCH PLOTS OUTPUT SUMMARY COSTS"""
+"""report: tables and one page of HTML. Usage: report.py METRICS EVALUATION SEARCH PLOTS OUTPUT SUMMARY RESOURCES"""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ from dartune.report.report import write_report
 
 
 @one_line
-def main(metrics: str, evaluation: str, search: str, plots: str, output: str, summary: str, costs: str) -> None:
+def main(metrics: str, evaluation: str, search: str, plots: str, output: str, summary: str, resources: str) -> None:
     write_report(
         params.read()["tasks"],
         Path(metrics),
@@ -18,7 +18,7 @@ def main(metrics: str, evaluation: str, search: str, plots: str, output: str, su
         Path(plots),
         Path(output),
         Path(summary),
-        Path(costs),
+        Path(resources),
         **params.section("report", write_report),
     )
 

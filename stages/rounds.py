@@ -1,6 +1,6 @@
 """rounds: the tuned model after more rounds, or as it is.
 
-Usage: rounds.py TASK BASE TUNED SCORED POOL_RULES TRAIN_RULES OUTPUT FINAL METRICS COST
+Usage: rounds.py TASK BASE TUNED SCORED POOL_RULES TRAIN_RULES OUTPUT FINAL METRICS RESOURCES
 """
 
 import sys
@@ -32,11 +32,11 @@ def main(
     output: str,
     final: str,
     metrics: str,
-    cost: str,
+    resources: str,
 ) -> None:
     sections = {name: params.section(name, function) for name, function in FIRST.items()}
     options = search_loop.options(sections["pool"]["method"]), trainers.options(sections["train"]["method"])
-    with measured(Path(cost)):
+    with measured(Path(resources)):
         write_rounds(
             task,
             Path(base),

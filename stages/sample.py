@@ -1,4 +1,4 @@
-"""sample: the pairs that a strategy draws from the pool. Usage: sample.py TASK SCORED OUTPUT METRICS SHEET COST"""
+"""sample: the pairs that a strategy draws from the pool. Usage: sample.py TASK SCORED OUTPUT METRICS SHEET RESOURCES"""
 
 import sys
 from pathlib import Path
@@ -10,8 +10,8 @@ from dartune.pairs.sample import write_sample
 
 
 @one_line
-def main(task: str, scored: str, output: str, metrics: str, sheet: str, cost: str) -> None:
-    with measured(Path(cost)):
+def main(task: str, scored: str, output: str, metrics: str, sheet: str, resources: str) -> None:
+    with measured(Path(resources)):
         section = params.section("sample", write_sample)
         write_sample(task, Path(scored), Path(output), Path(metrics), Path(sheet), **section)
 

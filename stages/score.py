@@ -1,4 +1,4 @@
-"""score: the referee's verdict on every program of the pool. Usage: score.py TASK POOL BASE OUTPUT METRICS COST"""
+"""score: the referee's verdict on every program of the pool. Usage: score.py TASK POOL BASE OUTPUT METRICS RESOURCES"""
 
 import sys
 from pathlib import Path
@@ -10,8 +10,8 @@ from dartune.referee.score import write_scored
 
 
 @one_line
-def main(task: str, pool: str, base: str, output: str, metrics: str, cost: str) -> None:
-    with measured(Path(cost)):
+def main(task: str, pool: str, base: str, output: str, metrics: str, resources: str) -> None:
+    with measured(Path(resources)):
         write_scored(task, Path(pool), Path(base), Path(output), Path(metrics), **params.section("score", write_scored))
 
 

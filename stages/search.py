@@ -1,4 +1,4 @@
-"""search: base and tuned model inside searches. Usage: search.py TASK BASE TUNED OUTPUT METRICS COST"""
+"""search: base and tuned model inside searches. Usage: search.py TASK BASE TUNED OUTPUT METRICS RESOURCES"""
 
 import sys
 from pathlib import Path
@@ -11,10 +11,10 @@ from dartune.pool.search_loop import options
 
 
 @one_line
-def main(task: str, base: str, tuned: str, output: str, metrics: str, cost: str) -> None:
+def main(task: str, base: str, tuned: str, output: str, metrics: str, resources: str) -> None:
     section = params.section("search", write_search)
     chosen = {name: options(name) for name in section["methods"]}
-    with measured(Path(cost)) as more:
+    with measured(Path(resources)) as more:
         more["at_equal_seconds"] = write_search(
             task, Path(base), Path(tuned), chosen, Path(output), Path(metrics), **section
         )

@@ -1,4 +1,4 @@
-"""train: the model tuned on the pairs. Usage: train.py TASK PAIRS BASE RULES OUTPUT METRICS PLOTS COST"""
+"""train: the model tuned on the pairs. Usage: train.py TASK PAIRS BASE RULES OUTPUT METRICS PLOTS RESOURCES"""
 
 import json
 import sys
@@ -12,9 +12,9 @@ from dartune.training.trainers import options
 
 
 @one_line
-def main(task: str, pairs: str, base: str, rules: str, output: str, metrics: str, plots: str, cost: str) -> None:
+def main(task: str, pairs: str, base: str, rules: str, output: str, metrics: str, plots: str, resources: str) -> None:
     section = params.section("train", write_tuned)
-    with measured(Path(cost)):
+    with measured(Path(resources)):
         write_tuned(
             task,
             Path(pairs),

@@ -304,7 +304,7 @@ SEARCH = [
 
 
 @pytest.fixture
-def search(tmp_path: Path) -> Path:
+def table(tmp_path: Path) -> Path:
     parquet.write(pa.Table.from_pylist(SEARCH), tmp_path / "search.parquet")
     return tmp_path / "search.parquet"
 
@@ -315,30 +315,30 @@ def test_a_curve_has_one_line_a_seed_in_the_order_written() -> None:
 
 
 def test_searches_are_read_with_their_curves_and_without_what_was_not_measured_here(
-    search: Path, tmp_path: Path
+    table: Path, tmp_path: Path
 ) -> None:
     figures: dict[str, Any] = {"eoh": {"n_seeds": 2}}
-    found = read_searches("t", figures, search, tmp_path / "none.json")
+    found = read_searches("t", figures, table, tmp_path / "none.json")
     assert (found.figures, found.equal) == (figures, {})
     assert {model: each.tolist() for model, each in found.curves["eoh"].items()} == {
         "base": [[3.0, 3.1], [0.0, 0.1]],
         "tuned": [[3.0, 3.1], [0.0, 0.1]],
     }
     assert list(found.curves) == ["eoh"]
-    (tmp_path / "cost.json").write_text(json.dumps({"seconds": 1.0, "at_equal_seconds": {"eoh": {"seconds": 2.0}}}))
-    assert read_searches("t", figures, search, tmp_path / "cost.json").equal == {"eoh": {"seconds": 2.0}}
+    (tmp_path / "resources.json").write_text(json.dumps({"seconds": 1.0, "at_equal_seconds": {"eoh": {"seconds": 2.0}}}))
+    assert read_searches("t", figures, table, tmp_path / "resources.json").equal == {"eoh": {"seconds": 2.0}}
 
 
-def test_a_table_of_searches_that_is_missing_cut_or_older_is_named(search: Path, tmp_path: Path) -> None:
+def test_a_table_of_searches_that_is_missing_cut_or_older_is_named(table: Path, tmp_path: Path) -> None:
     none = tmp_path / "none.json"
     with pytest.raises(UserError, match=r"^report: \S+gone.parquet is missing; stage search makes it$"):
         read_searches("t", {}, tmp_path / "gone.parquet", none)
     parquet.write(pa.Table.from_pylist(SEARCH).drop_columns(["best_quality"]), tmp_path / "old.parquet")
     with pytest.raises(UserError, match=r"old.parquet has no column 'best_quality'; run stage search again$"):
         read_searches("t", {}, tmp_path / "old.parquet", none)
-    search.write_bytes(search.read_bytes()[:-20])
+    table.write_bytes(table.read_bytes()[:-20])
     with pytest.raises(UserError, match="not a whole Parquet file"):
-        read_searches("t", {}, search, none)
+        read_searches("t", {}, table, none)
 
 
 def test_a_comparison_for_the_report_has_both_figures_of_each_method() -> None:
@@ -365,10 +365,10 @@ def put(file: Path, content: Any) -> None:
 def test_costs_are_those_of_the_stages_that_ran_in_their_order(tmp_path: Path) -> None:
     taken = {"seconds": 1.5, "cpu_seconds": 2.5, "peak_mib": 100}
     for stage in ("score", "train", "pool"):
-        put(tmp_path / f"cost/{stage}/t.json", taken)
+        put(tmp_path / f"resources/{stage}/t.json", taken)
     put(tmp_path / "pool/t.json", {"n_programs": 60, "n_prompt_tokens": 7, "n_tokens": 8, "money": 0.5})
     put(tmp_path / "score/t.json", {"n_programs": 60, "validity": 0.9})
-    put(tmp_path / "cost/sample/other.json", taken)
+    put(tmp_path / "resources/sample/other.json", taken)
     nothing = dict.fromkeys(("evaluations", "n_prompt_tokens", "n_tokens", "money"))
     assert costs("t", tmp_path) == [
         {"stage": "pool", **nothing, **taken, "n_prompt_tokens": 7, "n_tokens": 8, "money": 0.5},

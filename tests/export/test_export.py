@@ -22,6 +22,7 @@ from dartune.errors import UserError
 from dartune.export import lineage
 from dartune.export.export import export, write_merged
 from dartune.export.provenance import md5
+from dartune.files.modules import write_modules
 from dartune.models.backend import Decoding
 from dartune.models.checkpoint import open_tokenizer
 from dartune.tasks.task import Task
@@ -154,6 +155,7 @@ def new_project(folder: Path) -> None:
     params = yaml.load((ROOT / "params.yaml").read_text()) | {"tasks": [TASK]}
     with (folder / "params.yaml").open("w") as stream:
         yaml.dump(params, stream)
+    write_modules(folder / "stages", folder / "data/modules", learnt=params["base"]["tasks"], remembered=[TASK])
     for path in made_by_stages(folder):
         path = path if path.suffix else path / "any.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +164,8 @@ def new_project(folder: Path) -> None:
         (folder / name).write_text(json.dumps(figures))
     (folder / f"metrics/sample/{TASK}.md").write_text(SHEET)
     (folder / "metrics/trainers.json").write_text("{}")  # of the report
-    (folder / f"data/referee/{TASK}/sample.json").write_text("{}")
+    for name in ("sample", "version"):
+        (folder / f"data/referee/{TASK}/{name}.json").write_text("{}")
     shutil.rmtree(folder / "models/base")
 
 
