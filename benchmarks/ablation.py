@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import dvc.api
 from experiments import existing, run
 
-from dartune.evaluation.statistics import t_text
+from dartune.evaluation.statistics import interval_text, t_interval
 
 STRATEGIES = ("dar", "dar_behaviour", "uniform", "top_k", "evotune", "shuffled")
 # The first strategy of each seed comes first: it makes the seed's pool, which the others find in the run cache.
@@ -58,7 +58,7 @@ def difference(found: dict, task: str, strategy: str, other: str, seeds: list[in
     """Of the means, seed by seed: the same pool and the same samples of the base model."""
     both = [seed for seed in seeds if (task, other, seed) in found and strategy != other]
     pairs = [(found[task, strategy, seed]["mean"], found[task, other, seed]["mean"]) for seed in both]
-    return t_text([ours - theirs for ours, theirs in pairs]) if pairs else ""
+    return interval_text(t_interval([ours - theirs for ours, theirs in pairs])) if pairs else ""
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from dartune import params
-from dartune.evaluation.search import Runs, by_seed, in_equal_time, outcomes, summary
-from dartune.evaluation.statistics import t_text
+from dartune.evaluation.search import Runs, by_seed, in_equal_time, judged_runs, summary
+from dartune.evaluation.statistics import interval_text, t_interval
 from dartune.files import batches
 from dartune.models.backend import Decoding
 from dartune.models.transformers_backend import TransformersBackend
@@ -47,7 +47,7 @@ def main() -> None:
     for task in arguments.tasks:
         found = searched(Task(task), arguments.n_evaluations, arguments.seeds)
         with Referee(Task(task), HELD_OUT, **LIMITS) as referee:
-            runs = outcomes(found, referee, GUIDE, HELD_OUT)
+            runs = judged_runs(found, referee, GUIDE, HELD_OUT)
         for line in lines(task, found, runs, arguments.seeds):
             print(line, flush=True)
         curves[task] = {
@@ -88,7 +88,7 @@ def lines(task: str, found: Runs, runs: Runs, seeds: list[int]) -> Iterator[str]
         valid, top_1, top_10 = (statistics.mean(f[name] for f in each) for name in ("validity", "top_1", "top_10"))
         against = partial(difference, each, figures_of[INDEPENDENT])
         rate = statistics.mean(1 / statistics.mean(row["seconds"] for row in found[method, "base", s]) for s in seeds)
-        timed = t_text([at_equal_seconds(found, runs, method, seed) for seed in seeds])
+        timed = interval_text(t_interval([at_equal_seconds(found, runs, method, seed) for seed in seeds]))
         yield (
             f"| {task} | {method} | {valid:.3f} | {top_1:.3f} | {against('top_1')} | {timed} |"
             f" {top_10:.3f} | {against('top_10')} | {rate:.0f} |"
@@ -96,7 +96,7 @@ def lines(task: str, found: Runs, runs: Runs, seeds: list[int]) -> Iterator[str]
 
 
 def difference(ours: list[dict[str, float]], theirs: list[dict[str, float]], name: str) -> str:
-    return t_text([mine[name] - other[name] for mine, other in zip(ours, theirs, strict=True)])
+    return interval_text(t_interval([mine[name] - other[name] for mine, other in zip(ours, theirs, strict=True)]))
 
 
 def at_equal_seconds(found: Runs, runs: Runs, method: str, seed: int) -> float:

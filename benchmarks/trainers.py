@@ -26,12 +26,12 @@ import pyarrow.parquet as pq
 from experiments import existing, run
 
 from dartune import params
-from dartune.evaluation.evaluate import judged, written
+from dartune.evaluation.evaluate import complete, evaluate
+from dartune.evaluation.statistics import interval_text
 from dartune.files import atomic
 from dartune.models.backend import Decoding
 from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB
-from dartune.report.ablation import FIGURES, summary
-from dartune.report.report import interval_text
+from dartune.report.ablation import METRICS, summary
 from dartune.tasks.task import Task
 
 ARMS: dict[str, dict[str, object]] = {
@@ -64,9 +64,9 @@ def frozen(task: str, seed: int) -> tuple[np.ndarray, float]:
     if not file.exists():
         began, this = processor_seconds(), Task(task)
         decoding = Decoding(temperature=1.0, top_p=0.95, max_new_tokens=256)
-        rows = written(task, "frozen", Path("models/base"), None, N_FROZEN, 500, 1000 + seed, decoding)
+        rows = complete(task, "frozen", Path("models/base"), None, N_FROZEN, 500, 1000 + seed, decoding)
         limits = {"max_slowdown": MAX_SLOWDOWN, "memory_mib": MEMORY_MIB, "cluster": None}
-        qualities = judged(this, SPLIT, {"base": rows}, limits)["quality"].to_pylist()
+        qualities = evaluate(this, SPLIT, {"base": rows}, limits)["quality"].to_pylist()
         seconds = (processor_seconds() - began) / N_FROZEN
         atomic.write_json(file, {"seconds": seconds, "qualities": qualities})
     found = json.loads(file.read_text())
@@ -115,8 +115,8 @@ def measured(arm: str, task: str, seed: int, name: str) -> dict[str, float]:
     (n_pool, n, seconds), tuned = spent(arm, task, name), fresh(task, name)
     none = np.zeros(0)
     return {
-        **{figure: figures["tuned"][figure] for figure in FIGURES},
-        **{f"{figure}_base": figures["base"][figure] for figure in FIGURES},
+        **{figure: figures["tuned"][figure] for figure in METRICS},
+        **{f"{figure}_base": figures["base"][figure] for figure in METRICS},
         "found": expected_best(base, n_pool, tuned),
         "found_by_evaluations": expected_best(base, n + len(tuned), none),
         "found_by_seconds": expected_best(base, round(seconds / seconds_each) + len(tuned), none),
@@ -127,14 +127,14 @@ def measured(arm: str, task: str, seed: int, name: str) -> dict[str, float]:
 
 def lines(summaries: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Two tables: the tuned models themselves, and the best program found against the frozen base model's."""
-    yield "| task | arm | seeds | " + " | ".join(FIGURES) + " | mean - base | top 10 - base |"
-    yield "|" + "---|" * (len(FIGURES) + 5)
+    yield "| task | arm | seeds | " + " | ".join(METRICS) + " | mean - base | top 10 - base |"
+    yield "|" + "---|" * (len(METRICS) + 5)
     for task, arms in summaries.items():
         base = next(iter(arms.values()))
-        yield "| " + " | ".join([task, "base", "", *(f"{base[f'{figure}_base']:.3f}" for figure in FIGURES)]) + " | | |"
+        yield "| " + " | ".join([task, "base", "", *(f"{base[f'{figure}_base']:.3f}" for figure in METRICS)]) + " | | |"
         for arm, row in arms.items():
             cells = [
-                *(f"{row[figure]:.3f}" for figure in FIGURES),
+                *(f"{row[figure]:.3f}" for figure in METRICS),
                 *map(interval_text, (row["mean_gain"], row["top_10_gain"])),
             ]
             yield "| " + " | ".join([task, arm, str(row["n_seeds"]), *cells]) + " |"
@@ -168,7 +168,7 @@ def main() -> None:
         for task in TASKS if name in done else []:
             runs.setdefault(task, {}).setdefault(arm, {})[str(seed)] = measured(arm, task, seed, name)
             atomic.write_json(OUTPUT, runs)
-    summaries = {task: {arm: summary([*its.values()]) for arm, its in arms.items()} for task, arms in runs.items()}
+    summaries = {task: {arm: summary([*seeds.values()]) for arm, seeds in arms.items()} for task, arms in runs.items()}
     print(*lines(summaries), sep="\n")
 
 

@@ -23,7 +23,7 @@ from graph import metric_changes
 
 REPORT = Path("report/index.html")
 SUMMARY = Path("report/summary.txt")
-FIGURES = Path("report/figures")
+PLOTS = Path("report/plots")
 DONE = re.compile(r"\S.*?: (?:step )?(\d+) of (\d+)\b")  # "score tsp_construct: 400 of 1200, 74/s, 8 s left"
 EVERY_S = 2.0
 LONGEST = 200  # characters of a run's name
@@ -88,7 +88,7 @@ def results() -> None:
             url = os.environ.get("DARTUNE_REPORT_URL", REPORT.resolve().as_uri())
             create_markdown_artifact(f"[{url}]({url})", key="report")
             create_markdown_artifact(f"```\n{SUMMARY.read_text()}\n```", key="results")  # ends with the warnings
-        for file in sorted(FIGURES.glob("*.svg")):
+        for file in sorted(PLOTS.glob("*.svg")):
             with harmless():
                 picture = b64encode(file.read_bytes()).decode()
                 create_image_artifact(f"data:image/svg+xml;base64,{picture}", key=key(file.stem), description=file.stem)

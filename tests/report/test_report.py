@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from matplotlib.figure import Figure
 
 from dartune.errors import UserError
-from dartune.evaluation.evaluate import ROW, compare
-from dartune.evaluation.search import ROW as SEARCHED
+from dartune.evaluation.evaluate import EVALUATION_SCHEMA, compare
+from dartune.evaluation.search import SEARCH_SCHEMA
 from dartune.files import atomic, parquet
-from dartune.report.plots import TRAINING, WATCH, filled, training_panels, watch_panels
-from dartune.report.report import LOGGED, METHODS, read_result, warnings_of, watch_series, write_report
+from dartune.report.plots import PROBE, TRAINING, filled, probe_panels, training_panels
+from dartune.report.report import write_report
+from dartune.report.results import read_result
+from dartune.report.training import LOGGED, METHODS, probe_series
+from dartune.report.warnings import warnings_of
 from dartune.training.trainers import TRAINERS
 
 LIMITS = {"n_best": 2, "max_validity_drop": 0.05, "max_distinct_drop": 0.2, "max_template_rise": 0.1}
@@ -140,11 +144,11 @@ def write_training(folder: Path, train: dict[str, Any]) -> None:
 
 def write_inputs(folder: Path, base: list[dict[str, Any]], tuned: list[dict[str, Any]]) -> None:
     """What the stages leave of the task "tour"; the figures are those of the stage evaluate itself."""
-    table = pa.Table.from_pylist(base + tuned, schema=ROW)
+    table = pa.Table.from_pylist(base + tuned, schema=EVALUATION_SCHEMA)
     parquet.write(table, folder / "evaluation/tour.parquet")
-    figures = {split: compare(table, split, TEMPLATE, seed=0) for split in SPLITS}
+    evaluated = {split: compare(table.filter(pc.field("split") == split), TEMPLATE, seed=0) for split in SPLITS}
     metrics = {
-        "evaluate": figures,
+        "evaluate": evaluated,
         "score": {
             "n_programs": 10,
             "validity": 0.9,
@@ -175,7 +179,7 @@ def write_inputs(folder: Path, base: list[dict[str, Any]], tuned: list[dict[str,
         for seed in (0, 1)
         for i in (1, 2)
     ]
-    parquet.write(pa.Table.from_pylist(searched, schema=SEARCHED), folder / "search/tour.parquet")
+    parquet.write(pa.Table.from_pylist(searched, schema=SEARCH_SCHEMA), folder / "search/tour.parquet")
     for stage, content in metrics.items():
         atomic.write_json(folder / f"metrics/{stage}/tour.json", content)
     write_training(folder, trained())
@@ -263,10 +267,10 @@ def test_comparisons_of_trainers_that_are_missing_are_named(tmp_path: Path) -> N
 def test_drawings_are_also_files_that_need_no_page(improved: Path, of_improved: tuple[Any, ...]) -> None:
     import xml.etree.ElementTree as xml
 
-    files = sorted(file.name for file in (improved / "report/figures").iterdir())
-    assert files == ["tour-convergence.svg", "tour-distributions.svg", "tour-training.svg"]
+    files = sorted(file.name for file in (improved / "report/plots").iterdir())
+    assert files == ["tour-distributions.svg", "tour-searches.svg", "tour-training.svg"]
     for file in files:
-        text = (improved / "report/figures" / file).read_text()
+        text = (improved / "report/plots" / file).read_text()
         assert "var(" not in text and "currentColor" not in text
         assert xml.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
 
@@ -423,7 +427,7 @@ LOOKS = (look(0), look(25, mean=0.7), look(50, "validity fell: 1 to 0.5", mean=0
 
 
 def test_the_watch_is_drawn_from_step_0_and_its_kept_step_is_ringed() -> None:
-    samples, quality, pairs, elsewhere = panels_of(watch_panels, WATCH, watch_series([*LOOKS]), 25)
+    samples, quality, pairs, elsewhere = panels_of(probe_panels, PROBE, probe_series([*LOOKS]), 25)
     assert [line.get_xydata().tolist() for line in quality.lines] == [[[0, 0.5], [25, 0.7], [50, 0.6]], [[25, 0.7]]]
     for axis, n_lines in ((samples, 2), (pairs, 2), (elsewhere, 1)):
         *lines, ring = axis.lines
@@ -432,21 +436,21 @@ def test_the_watch_is_drawn_from_step_0_and_its_kept_step_is_ringed() -> None:
 
 
 def test_nothing_is_ringed_where_the_last_model_was_kept() -> None:
-    for axis in panels_of(watch_panels, WATCH, watch_series([*LOOKS]), None):
+    for axis in panels_of(probe_panels, PROBE, probe_series([*LOOKS]), None):
         assert len(axis.lines[-1].get_xdata()) == 0
 
 
 def test_a_panel_of_what_the_watch_did_not_measure_is_left_out() -> None:
     without_pairs = [{key: value for key, value in each.items() if key != "chosen"} for each in LOOKS]
-    assert len(filled(WATCH, watch_series(without_pairs))) == 4  # rejected is left
+    assert len(filled(PROBE, probe_series(without_pairs))) == 4  # rejected is left
     only = [{key: each[key] for key in ("step", "validity", "mean", "warnings")} for each in LOOKS]
-    assert [panel.title for panel in filled(WATCH, watch_series(only))] == ["samples", "mean quality"]
+    assert [panel.title for panel in filled(PROBE, probe_series(only))] == ["samples", "mean quality"]
 
 
 def test_a_small_change_looks_small() -> None:
     # 0.2000 to 0.2005 nats a token: the axis spans 0.1 all the same
     curves = {"validity": [(0, 1.0), (5, 1.0)], "loss_elsewhere": [(0, 0.2), (5, 0.2005)]}
-    low, high = panels_of(watch_panels, WATCH, curves, None)[1].get_ylim()
+    low, high = panels_of(probe_panels, PROBE, curves, None)[1].get_ylim()
     assert high - low == pytest.approx(0.1) and low < 0.2 < high
 
 
@@ -494,7 +498,7 @@ def test_a_training_too_short_to_log_a_step_and_not_watched_gets_a_report(tmp_pa
     shutil.rmtree(tmp_path / "plots")
     atomic.write_json(tmp_path / "metrics/train/tour.json", trained() | {"last": {}})
     html, *_ = report(tmp_path)
-    assert "too short to log a step" in html and "Nothing was watched on the way" in html
+    assert "too short to log a step" in html and "The model was not probed during training" in html
 
 
 def test_metrics_of_an_older_training_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Evaluation: base and tuned model write programs to the same prompt; the referee judges them on held-out instances."""
+"""Stage evaluate: both models write programs to the same prompt, and the referee judges them on held-out instances."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from dartune.evaluation.statistics import difference, figures
+from dartune.evaluation import statistics
+from dartune.evaluation.statistics import MODELS
 from dartune.files import atomic, batches, parquet
 from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
@@ -19,8 +20,8 @@ from dartune.referee.completions import PROGRAM_SCHEMA, judge, template_score
 from dartune.referee.referee import Referee, code_version
 from dartune.tasks.task import Task
 
-BATCH = 200
-WRITTEN = pa.schema(
+BATCH = 200  # programs judged between two saves
+COMPLETION_SCHEMA = pa.schema(
     [
         ("completion", pa.string()),
         ("n_prompt_tokens", pa.int64()),
@@ -28,12 +29,12 @@ WRITTEN = pa.schema(
         ("finish", pa.string()),
     ]
 )
-ROW = pa.schema(
+EVALUATION_SCHEMA = pa.schema(
     [
         ("model", pa.string()),
         ("sample", pa.int64()),
         ("split", pa.string()),
-        *WRITTEN,
+        *COMPLETION_SCHEMA,
         *PROGRAM_SCHEMA,
         ("quality", pa.float64()),
         ("gap", pa.float64()),
@@ -60,28 +61,28 @@ def write_evaluation(
     memory_mib: PositiveInt,
     cluster: str | None,
 ) -> None:
-    """Write one row per model, sample and split: program, status, reason, score, quality, gap, costs, behaviour.
+    """Write one row per model, sample and split as EVALUATION_SCHEMA, and the metrics of each split as JSON.
 
-    n_samples: completions per model. held_out: the split to judge on, "validation" while settings are chosen, "test"
-    for results. with_shifted: judge on the size-shifted splits too. max_slowdown,
-    memory_mib, cluster: see Referee.
+    n_samples: completions per model. batch_size: completions generated at a time. held_out: the split to judge on,
+    "validation" while settings are chosen, "test" for results. with_shifted: judge on the size-shifted splits too.
+    max_slowdown, memory_mib, cluster: see Referee. Raises UserError where the task's own template is not valid.
     """
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     this = Task(task)
     completions = {
-        name: written(task, name, base, folder, n_samples, batch_size, seed, decoding)
-        for name, folder in (("base", None), ("tuned", tuned))
+        name: complete(task, name, base, folder, n_samples, batch_size, seed, decoding)
+        for name, folder in zip(MODELS, (None, tuned), strict=True)
     }
     splits = [held_out, *(this.shifted if with_shifted else ())]
     limits = {"max_slowdown": max_slowdown, "memory_mib": memory_mib, "cluster": cluster}
-    table = pa.concat_tables([judged(this, split, completions, limits) for split in splits])
-    templates = {split: template(this, split, limits) for split in splits}
-    parquet.write(table, output)
-    atomic.write_json(metrics, {split: compare(table, split, templates[split], seed) for split in splits})
+    tables = {split: evaluate(this, split, completions, limits) for split in splits}
+    templates = {split: score_of_template(this, split, limits) for split in splits}
+    parquet.write(pa.concat_tables(tables.values()), output)
+    atomic.write_json(metrics, {split: compare(tables[split], templates[split], seed) for split in splits})
     shutil.rmtree(batches.WORK / "evaluate" / task)
 
 
-def written(
+def complete(
     task: str,
     name: str,
     base: Path,
@@ -91,18 +92,20 @@ def written(
     seed: int,
     decoding: Decoding,
 ) -> pa.Table:
-    """n_samples completions of one of the two models: WRITTEN."""
+    """Return n_samples completions of one model as COMPLETION_SCHEMA, those of a killed run among them.
+
+    name: "base", or "tuned" with the folder of its weights; the seed depends on it.
+    """
     prompt = Task(task).prompt
-    weights = [tuned] if tuned else []
-    settings = {
-        "prompt": prompt,
-        "model": revision(base),
-        "seed": seed,
-        "batch_size": batch_size,
-        "decoding": decoding,
-        "columns": WRITTEN.names,
-    }
-    key = fingerprint(weights, code=code_fingerprint(__name__), **settings)
+    key = fingerprint(
+        [tuned] if tuned else [],
+        code=code_fingerprint(__name__),
+        prompt=prompt,
+        model=revision(base),
+        seed=seed,
+        batch_size=batch_size,
+        decoding=decoding,
+    )
     output = batches.WORK / "evaluate" / task / f"{name}-{key}-{n_samples}.parquet"
     if output.exists():
         return parquet.read(output)
@@ -113,13 +116,17 @@ def written(
     def batch(rows: range) -> pa.Table:
         first = start_seed("evaluate", name, task, seed, rows.start)
         answers = backend.complete([prompt] * len(rows), seed=first, decoding=decoding)
-        return pa.Table.from_pylist([{"completion": answer.text, **vars(answer)} for answer in answers], schema=WRITTEN)
+        completions = [{"completion": answer.text, **vars(answer)} for answer in answers]
+        return pa.Table.from_pylist(completions, schema=COMPLETION_SCHEMA)
 
     return batches.run(f"evaluate {task} {name}", key, n_samples, batch_size, batch, output)
 
 
-def judged(task: Task, split: str, completions: dict[str, pa.Table], limits: dict[str, Any]) -> pa.Table:
-    """The verdicts on all completions of both models on one split, with quality and gap; failures have quality 0."""
+def evaluate(task: Task, split: str, completions: dict[str, pa.Table], limits: dict[str, Any]) -> pa.Table:
+    """Return the verdicts on all completions on one split as EVALUATION_SCHEMA; failures have quality 0.
+
+    completions: by model, as COMPLETION_SCHEMA. limits: keyword arguments of Referee.
+    """
     rows = [
         {"model": name, "sample": number, "split": split, **row}
         for name, table in completions.items()
@@ -142,46 +149,47 @@ def judged(task: Task, split: str, completions: dict[str, pa.Table], limits: dic
             part = rows[numbers.start : numbers.stop]
             return pa.Table.from_pylist(
                 [row | verdict_columns(task, split, *verdict) for row, verdict in zip(part, verdicts, strict=True)],
-                schema=ROW,
+                schema=EVALUATION_SCHEMA,
             )
 
         return batches.run(f"evaluate {task.name} {split}", key, len(rows), BATCH, batch, output, tally="status")
 
 
 def verdict_columns(task: Task, split: str, program: str | None, verdict: Verdict) -> dict[str, Any]:
+    """Return the columns of a judged program, quality and gap among them."""
     quality, gap = 0.0, None
     if verdict.score is not None:
         quality, gap = task.quality(verdict.score, split), task.gap(verdict.score, split)
     return {**vars(verdict), "program": program, "quality": quality, "gap": gap}
 
 
-def template(task: Task, split: str, limits: dict[str, Any]) -> float:
-    """The score of the program that the model was asked to better."""
+def score_of_template(task: Task, split: str, limits: dict[str, Any]) -> float:
+    """Return the score of the program that the model is asked to improve on."""
     with Referee(task, split, **limits) as referee:
         return template_score(referee)
 
 
-def compare(table: pa.Table, split: str, template_score: float, seed: int) -> dict[str, Any]:
-    """The figures of both models on a split, over all samples, and the intervals of their difference."""
-    rows = [row for row in table.to_pylist() if row["split"] == split]
-    models = {name: [row for row in rows if row["model"] == name] for name in ("base", "tuned")}
-    qualities = {name: np.array([row["quality"] for row in group]) for name, group in models.items()}
-    summaries = {name: summary(group, qualities[name], template_score) for name, group in models.items()}
-    return {**summaries, "difference": difference(qualities["base"], qualities["tuned"], seed)}
+def compare(table: pa.Table, template_score: float, seed: int) -> dict[str, Any]:
+    """Return {"base", "tuned", "difference"}: the metrics of both models on one split, and intervals between them."""
+    rows = table.to_pylist()
+    models = {name: [row for row in rows if row["model"] == name] for name in MODELS}
+    qualities = {name: np.array([row["quality"] for row in models[name]]) for name in MODELS}
+    summaries = {name: summary(models[name], qualities[name], template_score) for name in MODELS}
+    return {**summaries, "difference": statistics.difference(qualities["base"], qualities["tuned"], seed)}
 
 
 def summary(rows: list[dict[str, Any]], qualities: np.ndarray, template_score: float) -> dict[str, float | int | None]:
-    """One model's figures on one split. Shares and distinctness are of all samples; gaps in %, of the valid ones.
+    """Return the metrics of one model on one split. Shares are of all samples; gaps are in %, of valid programs only.
 
-    equal_to_template: same score. better_than_template: strictly better score.
+    qualities: (n,) of the same rows. equal_to_template: share with the template's score. better_than_template: share
+    with a strictly better one.
     """
     n, gaps = len(rows), sorted(100 * row["gap"] for row in rows if row["gap"] is not None)
     scores = np.array([row["score"] for row in rows if row["score"] is not None])
     is_equal = np.isclose(scores, template_score, rtol=1e-9)
-    values = {name: round(float(figure(qualities)), 6) for name, figure in figures(n).items()}
     return {
         "n_samples": n,
-        **values,
+        **{name: round(float(metric(qualities)), 6) for name, metric in statistics.metrics(n).items()},
         "equal_to_template": round(float(is_equal.sum()) / n, 6),
         "better_than_template": round(float(((scores > template_score) & ~is_equal).sum()) / n, 6),
         "distinct_behaviours": round(len({row["behaviour"] for row in rows} - {None}) / n, 6),

@@ -1,6 +1,7 @@
-"""A contest: base and tuned model inside the same searches, at equal numbers of evaluations and at equal seconds.
+"""Stage search: base and tuned model inside the same searches, at equal numbers of evaluations and at equal seconds.
 
-A search is guided by instances that the training never saw, and what it found is judged on others that guided nothing.
+A search is guided by instances that the training never saw; what it found is judged on held-out ones that guided
+nothing.
 """
 
 import shutil
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from dartune.evaluation.statistics import t_interval
+from dartune.evaluation.statistics import MODELS, t_interval
 from dartune.files import atomic, batches, parquet
 from dartune.models.backend import Decoding
 from dartune.pool.search_loop import run_searches
@@ -21,8 +22,7 @@ from dartune.tasks.task import Task
 Run = tuple[str, str, int]  # method, model, seed
 Runs = dict[Run, list[dict[str, Any]]]  # the rows of each, in the order written
 N_TOP = 10
-MODELS = ("base", "tuned")
-ROW = pa.schema(
+SEARCH_SCHEMA = pa.schema(
     [
         ("method", pa.string()),
         ("model", pa.string()),
@@ -35,10 +35,10 @@ ROW = pa.schema(
         ("reason", pa.string()),
         ("n_prompt_tokens", pa.int64()),
         ("n_tokens", pa.int64()),
-        ("guide_quality", pa.float64()),  # on the instances that guide
-        ("best_quality", pa.float64()),  # on the held-out ones, of the program that was the best by guide so far
-        ("rank", pa.int64()),  # by guide, 1 to N_TOP, of different costs; null for the rest
-        ("quality", pa.float64()),  # on the held-out ones, of those with a rank
+        ("guide_quality", pa.float64()),  # on the guiding instances
+        ("best_quality", pa.float64()),  # on the held-out ones, of the program that guided best so far
+        ("rank", pa.int64()),  # by the guiding instances, 1 to N_TOP, of different costs; null for the rest
+        ("quality", pa.float64()),  # on the held-out instances, of programs with a rank
     ]
 )
 
@@ -62,17 +62,18 @@ def write_search(
     max_slowdown: PositiveFloat,
     memory_mib: PositiveInt,
 ) -> dict[str, Any]:
-    """Write ROW for each evaluation of each search, and the figures of top 1 and top 10; return those at equal seconds.
+    """Write SEARCH_SCHEMA, one row an evaluation, and the metrics of each method; return those at equal seconds.
 
-    options: by method. methods: files of search/. n_evaluations, seeds: of each search. guide, held_out: splits; the
-    best by guide are judged on held_out. max_slowdown, memory_mib: see Referee.
+    options: by method. methods: files of pool/methods/. n_evaluations: completions of each search, one search a seed.
+    guide, held_out: splits; the best programs on `guide` are judged on `held_out`. max_slowdown, memory_mib: see
+    Referee.
     """
     from dartune.models.transformers_backend import TransformersBackend
 
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     limits: dict[str, Any] = {"max_slowdown": max_slowdown, "memory_mib": memory_mib}
     this = Task(task)
-    found: Runs = {}
+    written: Runs = {}
     with Referee(this, guide, **limits) as referee:
         for model, folder in zip(MODELS, (None, tuned), strict=True):
             backend = TransformersBackend(base, folder)
@@ -88,64 +89,67 @@ def write_search(
                     size=None,
                     seeds=seeds,
                     decoding=decoding,
-                    work=batches.WORK / "search" / task / "found",
+                    work=batches.WORK / "search" / task / "finished",
                 )
-                found |= {(method, model, seed): own for seed, own in by_seed(table, seeds).items()}
+                written |= {(method, model, seed): rows for seed, rows in by_seed(table, seeds).items()}
     with Referee(this, held_out, **limits) as referee:
-        runs = outcomes(found, referee, guide, held_out)
-    parquet.write(pa.Table.from_pylist([row for run in runs.values() for row in run], schema=ROW), output)
+        runs = judged_runs(written, referee, guide, held_out)
+    parquet.write(pa.Table.from_pylist([row for rows in runs.values() for row in rows], schema=SEARCH_SCHEMA), output)
     atomic.write_json(metrics, {method: compare(runs, method, seeds) for method in methods})
-    equal = {method: at_equal_seconds(found, runs, method, seeds) for method in methods}
     shutil.rmtree(batches.WORK / "search" / task)
-    return equal
+    return {method: at_equal_seconds(written, runs, method, seeds) for method in methods}
 
 
 def by_seed(table: pa.Table, seeds: list[int]) -> dict[int, list[dict[str, Any]]]:
+    """Return the rows of each seed's search, in the order written."""
     rows = table.to_pylist()
     return {seed: [row for row in rows if row["seed"] == seed] for seed in seeds}
 
 
-def outcomes(found: Runs, referee: Referee, guide: str, held_out: str) -> Runs:
-    """The rows of each search with qualities on both splits: what was best by guide is judged on the held-out one."""
-    ranks = {run: ranked(rows) for run, rows in found.items()}
-    leaders = {run: leading(rows) for run, rows in found.items()}
-    wanted = {run: {*ranks[run], *(i for i in leaders[run] if i is not None)} for run in found}
-    programs = sorted({found[run][i]["program"] for run, numbers in wanted.items() for i in numbers})
+def judged_runs(written: Runs, referee: Referee, guide: str, held_out: str) -> Runs:
+    """Return the rows of each search with qualities on both splits.
+
+    written: rows of `run_searches`, judged on the guiding instances. referee: judges on the held-out ones those programs
+    that were the best so far or are ranked.
+    """
+    ranks = {run: ranking(rows) for run, rows in written.items()}
+    best = {run: best_so_far(rows) for run, rows in written.items()}
+    wanted = {run: {*ranks[run], *(i for i in best[run] if i is not None)} for run in written}
+    programs = sorted({written[run][i]["program"] for run, numbers in wanted.items() for i in numbers})
     verdicts = dict(zip(programs, referee.judge(programs), strict=True))
 
     def held_out_quality(program: str) -> float:
         score = verdicts[program].score
         return 0.0 if score is None else referee.task.quality(score, held_out)
 
-    def row(run: Run, i: int, written: dict[str, Any]) -> dict[str, Any]:
-        leader, rank = leaders[run][i], ranks[run].get(i)
-        guided = 0.0 if written["score"] is None else referee.task.quality(written["score"], guide)
+    def judged(run: Run, i: int, row: dict[str, Any]) -> dict[str, Any]:
+        best_i, rank = best[run][i], ranks[run].get(i)
         return {
-            **written,
+            **row,
             **dict(zip(("method", "model", "seed"), run, strict=True)),
             "evaluation": i + 1,
-            "guide_quality": guided,
-            "best_quality": 0.0 if leader is None else held_out_quality(found[run][leader]["program"]),
+            "guide_quality": 0.0 if row["score"] is None else referee.task.quality(row["score"], guide),
+            "best_quality": 0.0 if best_i is None else held_out_quality(written[run][best_i]["program"]),
             "rank": rank,
-            "quality": held_out_quality(written["program"]) if rank else None,
+            "quality": held_out_quality(row["program"]) if rank else None,
         }
 
-    return {run: [row(run, i, written) for i, written in enumerate(rows)] for run, rows in found.items()}
+    return {run: [judged(run, i, row) for i, row in enumerate(rows)] for run, rows in written.items()}
 
 
-def leading(rows: list[dict[str, Any]]) -> list[int | None]:
-    """After each evaluation, the number of the best by guide so far: of equals the first; None before a valid one."""
-    leader: int | None = None
-    leaders = []
+def best_so_far(rows: list[dict[str, Any]]) -> list[int | None]:
+    """Return the number of the best row after each evaluation: of equals the first, None before a valid one."""
+    best: int | None = None
+    numbers = []
     for i, row in enumerate(rows):
-        if row["score"] is not None and (leader is None or row["score"] > rows[leader]["score"]):
-            leader = i
-        leaders.append(leader)
-    return leaders
+        if row["score"] is not None and (best is None or row["score"] > rows[best]["score"]):
+            best = i
+        numbers.append(best)
+    return numbers
 
 
-def ranked(rows: list[dict[str, Any]]) -> dict[int, int]:
-    """The ranks, from 1, of the N_TOP best by guide, by number; of programs of the same costs the first counts."""
+def ranking(rows: list[dict[str, Any]]) -> dict[int, int]:
+    """Return {row number: rank} of the N_TOP best, from rank 1. Of programs with the same costs the first counts."""
     first: dict[tuple[float, ...], int] = {}
     for i, row in enumerate(rows):
         if row["score"] is not None:
@@ -154,36 +158,35 @@ def ranked(rows: list[dict[str, Any]]) -> dict[int, int]:
     return {i: rank for rank, i in enumerate(order[:N_TOP], 1)}
 
 
-def tops(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Of one search: the held-out quality of its best by guide, and the mean of its N_TOP best or of all, if fewer."""
+def top_qualities(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the held-out quality of one search's best program, and the mean of its N_TOP best (or all, if fewer)."""
     qualities = {row["rank"]: row["quality"] for row in rows if row["rank"]}
     return {"top_1": qualities.get(1, 0.0), "top_10": float(np.mean(list(qualities.values()) or [0.0]))}
 
 
 def compare(runs: Runs, method: str, seeds: list[int]) -> dict[str, Any]:
-    """Means over seeds of both models' figures, and the differences, seed by seed, with their 95 % t intervals."""
-    figures = {model: [summary(runs[method, model, seed]) for seed in seeds] for model in MODELS}
+    """Return the means over seeds of both models' metrics, and seed-by-seed differences with their 95 % t intervals."""
+    summaries = {model: [summary(runs[method, model, seed]) for seed in seeds] for model in MODELS}
     means = {
-        model: {name: round(float(np.mean([each[name] for each in found])), 6) for name in found[0]}
-        for model, found in figures.items()
+        model: {name: round(float(np.mean([of_seed[name] for of_seed in values])), 6) for name in values[0]}
+        for model, values in summaries.items()
     }
-    differences = {
-        name: t_interval([t[name] - b[name] for b, t in zip(*figures.values(), strict=True)])
-        for name in ("top_1", "top_10")
-    }
+    pairs = list(zip(*summaries.values(), strict=True))
     return {
         "n_evaluations": len(runs[method, "base", seeds[0]]),
         "n_seeds": len(seeds),
         **means,
-        "difference": differences,
+        "difference": {
+            name: t_interval([tuned[name] - base[name] for base, tuned in pairs]) for name in ("top_1", "top_10")
+        },
     }
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """One search's figures: tops, the share of valid programs and of new ones, and tokens."""
+    """Return one search's metrics: its top qualities, the shares of valid and of distinct programs, and tokens."""
     programs = [row["program"] for row in rows]
     return {
-        **tops(rows),
+        **top_qualities(rows),
         "validity": sum(row["status"] == "ok" for row in rows) / len(rows),
         "distinct_programs": len(set(programs) - {None}) / len(rows),
         "n_prompt_tokens": sum(row["n_prompt_tokens"] for row in rows),
@@ -191,26 +194,26 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def at_equal_seconds(found: Runs, runs: Runs, method: str, seeds: list[int]) -> dict[str, Any]:
-    """Both models' best after as many seconds of writing and judging as the faster of the two took, seed by seed.
+def at_equal_seconds(written: Runs, runs: Runs, method: str, seeds: list[int]) -> dict[str, Any]:
+    """Return both models' best after as many seconds of writing and judging as the faster one took in all.
 
     {"seconds", "base", "tuned": {"evaluations", "top_1"}, "difference"}: means over seeds. Seconds differ from run to
-    run, and so does this.
+    run, so these numbers do too. written: rows with their "seconds". runs: the same rows, judged.
     """
-    each = [in_equal_time(found, runs, (method, "base", seed), (method, "tuned", seed)) for seed in seeds]
-    reached = {model: [both[i] for _, both in each] for i, model in enumerate(MODELS)}
+    races = [in_equal_time(written, runs, (method, "base", seed), (method, "tuned", seed)) for seed in seeds]
+    reached = {model: [values[i] for _, values in races] for i, model in enumerate(MODELS)}
     means = {
         model: dict(zip(("evaluations", "top_1"), map(float, np.mean(values, axis=0).round(6)), strict=True))
         for model, values in reached.items()
     }
     differences = [tuned - base for (_, base), (_, tuned) in zip(*reached.values(), strict=True)]
-    seconds = round(float(np.mean([limit for limit, _ in each])), 1)
+    seconds = round(float(np.mean([limit for limit, _ in races])), 1)
     return {"seconds": seconds, **means, "difference": t_interval(differences)}
 
 
-def in_equal_time(found: Runs, runs: Runs, *pair: Run) -> tuple[float, list[tuple[int, float]]]:
-    """The seconds of the faster of two searches, and what each had by then: evaluations, and quality of its best."""
-    clocks = [np.cumsum([row["seconds"] for row in found[run]]) for run in pair]
+def in_equal_time(written: Runs, runs: Runs, *pair: Run) -> tuple[float, list[tuple[int, float]]]:
+    """Return the seconds of the faster of two searches, and what each reached by then: (evaluations, best quality)."""
+    clocks = [np.cumsum([row["seconds"] for row in written[run]]) for run in pair]
     limit = float(min(clock[-1] for clock in clocks))
     counts = [int(np.searchsorted(clock, limit * (1 + 1e-9), side="right")) for clock in clocks]
     best = [runs[run][n - 1]["best_quality"] if n else 0.0 for run, n in zip(pair, counts, strict=True)]

@@ -1,7 +1,7 @@
 """Export: a tuned model as a folder for the Hugging Face Hub, which plain transformers and PEFT open.
 
 An adapter stays one, or is merged into the base model's weights; weights stay as they are. With them come the
-tokenizer, the task's prompt, the sampling that the model was measured with, and a model card.
+tokenizer, the task's prompt, the sampling settings that the model was measured with, and a model card.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dartune.errors import UserError
-from dartune.export.modelcard import PROMPT, base_model, markdown
+from dartune.export.modelcard import PROMPT, base_model, model_card
 from dartune.export.provenance import Run
 from dartune.files import atomic
 from dartune.models.checkpoint import BASE, is_adapter, location, open_model, open_tokenizer
@@ -20,7 +20,11 @@ ADAPTER = "adapter_config.json"
 
 
 def export(task: str, folder: Path, merge: bool) -> str:
-    """Write the folder and say what it holds. One that holds anything already is refused."""
+    """Write the folder, and return what it holds as one line.
+
+    merge: an adapter into the base model's weights. Raises UserError where the folder holds anything already, and where
+    the files of the run are missing or do not belong together.
+    """
     prompt = Task(task).prompt
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"export: {folder} exists; name a folder that does not, or an empty one")
@@ -28,9 +32,9 @@ def export(task: str, folder: Path, merge: bool) -> str:
         run = Run(task)
         has_adapter = is_adapter(run.tuned)
         merged = stored_dtype(run.base) if merge and has_adapter else None
-        is_kept = has_adapter and not merged
-        sampling = as_measured(run)
-        card = markdown(run, is_adapter=is_kept, merged=merged)
+        stays_adapter = has_adapter and not merged
+        generation = measured_generation_config(run)
+        card = model_card(run, is_adapter=stays_adapter, merged=merged)
     except UserError as mistake:
         raise UserError(f"export: {mistake}") from mistake
 
@@ -38,29 +42,30 @@ def export(task: str, folder: Path, merge: bool) -> str:
         copy(run.tuned, partial, is_merged=merged is not None)
         if merged:
             write_merged(run.base, run.tuned, merged, partial)
-        if is_kept:
+        if stays_adapter:
             name_base(partial / ADAPTER, base_model(run))
-        sampling.save_pretrained(partial)
+        generation.save_pretrained(partial)
         (partial / PROMPT).write_text(prompt)
         (partial / "README.md").write_text(card)
 
     atomic.publish(write, folder.resolve())
-    kind = "an adapter" if is_kept else f"weights, merged, {merged}" if merged else "weights"
+    kind = "an adapter" if stays_adapter else f"weights, merged, {merged}" if merged else "weights"
     return f"{folder}: {kind}, with tokenizer, {PROMPT} and model card (README.md)"
 
 
 def copy(tuned: Path, folder: Path, *, is_merged: bool) -> None:
-    """The files themselves, also where DVC keeps links to its cache, without those that merging replaces."""
+    """Copy the model's files, following DVC's links to its cache, without those that merging replaces."""
     left_out = shutil.ignore_patterns("README.md", BASE, *(["adapter_*"] if is_merged else []))
     shutil.copytree(tuned, folder, copy_function=shutil.copyfile, ignore=left_out)
 
 
 def stored_dtype(base: Path) -> str:
-    """The dtype of the base model's weights on the disk, such as "bfloat16"."""
+    """Return the dtype in which the base model's weights are stored, such as "bfloat16"."""
     return str(config_of(base).dtype or "float32").removeprefix("torch.")
 
 
 def config_of(model: Path) -> Any:
+    """Return the model's configuration. Raises UserError where it cannot be opened."""
     from transformers import AutoConfig
 
     try:
@@ -70,33 +75,34 @@ def config_of(model: Path) -> Any:
 
 
 def write_merged(base: Path, tuned: Path, dtype: str, folder: Path) -> None:
-    """Weights as stage evaluate opened them, rounded once to the dtype that the base model has on the disk."""
+    """Write the weights as stage evaluate opened them, rounded once to `dtype`, that of the stored base model."""
     import torch
 
     open_model(base, tuned).to(getattr(torch, dtype)).save_pretrained(folder)
 
 
 def name_base(file: Path, base: dict[str, Any]) -> None:
-    """Have the adapter name the base model as others find it: by its name and revision on the Hub."""
+    """Make the adapter name its base model as others find it: by its name and revision on the Hub."""
     config = json.loads(file.read_text())
     config |= {"base_model_name_or_path": base["name"], "revision": base["revision"]}
     file.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def as_measured(run: Run) -> Any:
-    """The generation_config.json: ends of a turn, and how the model was sampled when it was measured.
+def measured_generation_config(run: Run) -> Any:
+    """Return the GenerationConfig with the end-of-turn tokens and the sampling settings of stage evaluate.
 
-    What it does not say comes from elsewhere: transformers would cut to the 50 likeliest tokens, and below an adapter
-    the base model brings a penalty of its own along.
+    All settings are explicit: by default transformers samples from the 50 likeliest tokens only, and an adapter
+    inherits the base model's repetition penalty.
     """
     from transformers import GenerationConfig
 
     measured = run.record("evaluate").settings["evaluate"]
     tokenizer, known = open_tokenizer(run.tuned), generation_config(run)
+    eos, pad = known.eos_token_id, known.pad_token_id
     return GenerationConfig(
         bos_token_id=known.bos_token_id,
-        eos_token_id=first(known.eos_token_id, tokenizer.eos_token_id),
-        pad_token_id=first(known.pad_token_id, tokenizer.pad_token_id),
+        eos_token_id=tokenizer.eos_token_id if eos is None else eos,
+        pad_token_id=tokenizer.pad_token_id if pad is None else pad,
         do_sample=True,
         temperature=measured["temperature"],
         top_p=measured["top_p"],
@@ -106,7 +112,7 @@ def as_measured(run: Run) -> Any:
 
 
 def generation_config(run: Run) -> Any:
-    """That of the tuned weights, or of the base model below an adapter; some models have none."""
+    """Return the GenerationConfig of the tuned weights, or of the adapter's base model; derived where it has none."""
     from transformers import GenerationConfig
 
     model = run.base if is_adapter(run.tuned) else run.tuned
@@ -115,7 +121,3 @@ def generation_config(run: Run) -> Any:
         return GenerationConfig.from_pretrained(where.pop("pretrained_model_name_or_path"), **where)
     except OSError:
         return GenerationConfig.from_model_config(config)
-
-
-def first(value: Any, otherwise: Any) -> Any:
-    return otherwise if value is None else value

@@ -28,8 +28,8 @@ inner join read_parquet($scored) as programs on programs.id = roles.id
 where roles.pair = $pair
 order by role
 """
-OF_THE_PAIR = ("pair", "task", "strategy", "margin", "is_held_out", "commit")
-LABELS = {  # of the readable form; the rest of a program's fields is in the other one
+PAIR_KEYS = ("pair", "task", "strategy", "margin", "is_held_out", "commit")
+LABELS = {  # what the readable form shows of a program; the JSON has all
     "status": "verdict",
     "reason": "reason",
     "score": "score",
@@ -58,10 +58,11 @@ LABELS = {  # of the readable form; the rest of a program's fields is in the oth
 
 
 def trace(pair: str) -> dict[str, Any]:
-    """{"pair", "task", "strategy", "margin", "is_held_out", "commit", "chosen": {...}, "rejected": {...}}.
+    """Return a pair with both programs: PAIR_KEYS, "chosen" and "rejected".
 
-    Each program has its completion, prompt, verdict, traits, the settings of model and referee. commit: the one that
-    committed these pairs in dvc.lock; null while they are not committed.
+    Each program has its completion, prompt, verdict, traits, and the settings of model and referee. commit: the first
+    whose dvc.lock has these pairs; None while they are not committed. Raises UserError where there is no such pair, or
+    the stages that make it did not run.
     """
     task = pair.rpartition("-")[0]
     if task not in names():
@@ -75,18 +76,16 @@ def trace(pair: str) -> dict[str, Any]:
             query = "select min(pair), max(pair) from read_parquet($1)"
             first, last = connection.execute(query, [pairs]).fetchall()[0]
             raise UserError(f"trace: there is no pair {pair!r}; {pairs} has {first} to {last}")
-    roles = {row["role"]: {k: v for k, v in row.items() if k not in (*OF_THE_PAIR, "role")} for row in rows}
-    return {key: rows[0][key] for key in OF_THE_PAIR} | roles
+    roles = {row["role"]: {k: v for k, v in row.items() if k not in (*PAIR_KEYS, "role")} for row in rows}
+    return {key: rows[0][key] for key in PAIR_KEYS} | roles
 
 
 def output(stage: str, task: str) -> tuple[str, str]:
-    """Path and hash of the table that a stage made, from dvc.lock."""
-    from ruamel.yaml import YAML
-
+    """Return the path and hash of a stage's table. Raises UserError where it never ran or the table is missing."""
     try:
-        stages = YAML(typ="safe").load(LOCK.read_text())["stages"]
-    except FileNotFoundError as error:
-        raise UserError(f"trace: {LOCK} is missing; run from the root of the project, after `make run`") from error
+        stages = read_lock()
+    except UserError as mistake:
+        raise UserError(f"trace: {mistake}") from mistake
     if f"{stage}@{task}" not in stages:
         raise UserError(f"trace: {LOCK} knows no stage {stage}@{task}; run it first: dvc repro {stage}@{task}")
     first = stages[f"{stage}@{task}"]["outs"][0]
@@ -95,28 +94,38 @@ def output(stage: str, task: str) -> tuple[str, str]:
     return first["path"], first["md5"]
 
 
+def read_lock() -> dict[str, Any]:
+    """Return the entries of dvc.lock by address, such as train@tsp_construct. Raises UserError where it is missing."""
+    from ruamel.yaml import YAML
+
+    try:
+        return dict(YAML(typ="safe").load(LOCK.read_text())["stages"])
+    except FileNotFoundError as error:
+        raise UserError(f"{LOCK} is missing; run from the root of the project, after `make run`") from error
+
+
 def commit_of(md5: str) -> str | None:
-    """The earliest commit whose dvc.lock has this hash."""
+    """Return the earliest commit whose dvc.lock has this hash."""
     command = ["git", "log", "--format=%H", f"-S{md5}", "--", str(LOCK)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
-    return found[-1] if found else None
+    commits = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    return commits[-1] if commits else None
 
 
-def readable(found: dict[str, Any]) -> str:
-    """The trace for a person: what belongs to the pair, then each program with its prompt last."""
-    lines = [f"{key}: {'-' if found[key] is None else found[key]}" for key in OF_THE_PAIR]
-    for role in ("chosen", "rejected"):
-        program = found[role]
+def readable(traced: dict[str, Any]) -> str:
+    """Return the trace as text: what belongs to the pair, then both programs, with their prompt last."""
+    chosen, rejected = traced["chosen"], traced["rejected"]
+    lines = [f"{key}: {'-' if traced[key] is None else traced[key]}" for key in PAIR_KEYS]
+    for role, program in (("chosen", chosen), ("rejected", rejected)):
         lines += ["", f"{role}: {program['id']}"]
         fields = {label: program[key] for key, label in LABELS.items() if program[key] not in (None, "")}
-        lines += [f"  {label}: {shown(value)}" for label, value in fields.items()]
+        lines += [f"  {label}: {field_text(value)}" for label, value in fields.items()]
         lines += ["", *(f"    {line}" for line in program["completion"].splitlines())]
-    same = found["chosen"]["prompt"] == found["rejected"]["prompt"]
-    for role in ("chosen",) if same else ("chosen", "rejected"):
-        lines += ["", "prompt:" if same else f"prompt of {role}:"]
-        lines += [f"    {line}" for line in found[role]["prompt"].splitlines()]
+    prompts = {"prompt of chosen": chosen["prompt"], "prompt of rejected": rejected["prompt"]}
+    for title, prompt in ({"prompt": chosen["prompt"]} if len(set(prompts.values())) == 1 else prompts).items():
+        lines += ["", f"{title}:", *(f"    {line}" for line in prompt.splitlines())]
     return plain("\n".join(lines))  # a model wrote most of it
 
 
-def shown(value: Any) -> str:
+def field_text(value: Any) -> str:
+    """Return a field's value on one line."""
     return json.dumps(value) if isinstance(value, list) else str(value)

@@ -1,7 +1,7 @@
-"""Provenance: what dvc.lock says of the run behind a task's tuned model. No file is read that is not what a stage made.
+"""Provenance: what dvc.lock says about the run behind a task's tuned model.
 
-dvc.lock remembers each stage by itself, so after half a run it can name a model and the figures of another one. Here
-such records are refused, and so are files that are not those of the record.
+dvc.lock remembers each stage by itself, so after half a run it can name a new model and old metrics. Such records are
+refused here, and so are files that differ from what the stage made.
 """
 
 import hashlib
@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dartune.errors import UserError
-from dartune.export.lineage import LOCK, commit_of
-
-BLOCK = 1 << 20  # bytes
+from dartune.export.lineage import LOCK, commit_of, read_lock
 
 
 @dataclass(frozen=True)
@@ -28,30 +26,40 @@ class Record:
     settings: dict[str, Any]
 
     def out(self, start: str, end: str = "") -> str:
-        """The path of the one output that starts and ends like this."""
-        found = [path for path in self.outs if path.startswith(start) and path.endswith(end)]
-        if len(found) != 1:
-            raise UserError(f"{LOCK}: {self.address} made {len(found)} {start}*{end}, not one; run: {self.repro}")
-        return found[0]
+        """Return the path of the one output that starts and ends like this. Raises UserError where it is not one."""
+        paths = [path for path in self.outs if path.startswith(start) and path.endswith(end)]
+        if len(paths) != 1:
+            raise UserError(f"{LOCK}: {self.address} made {len(paths)} {start}*{end}, not one; run: {self.repro}")
+        return paths[0]
 
     @property
     def stage(self) -> str:
+        """The stage's name without the task."""
         return self.address.split("@")[0]
 
     @property
     def repro(self) -> str:
+        """The command that runs the stage again."""
         return f"dvc repro {self.address}"
 
 
 class Run:
-    """The stages behind a task's tuned model, as they ran last."""
+    """The stages behind a task's tuned model, as they ran last.
+
+    Raises UserError where a stage ran on anything but what the stage before it made.
+    """
 
     def __init__(self, task: str) -> None:
         self.task = task
         self._records = records(task)
         self._refuse_mixtures()
 
+    def has(self, stage: str) -> bool:
+        """Return whether the stage ran."""
+        return stage in self._records
+
     def record(self, stage: str) -> Record:
+        """Return the stage's entry. Raises UserError where it never ran."""
         if stage not in self._records:
             address = "base" if stage == "base" else f"{stage}@{self.task}"
             raise UserError(f"{LOCK} knows no stage {address}; run it first: dvc repro {address}")
@@ -68,80 +76,69 @@ class Run:
         (path,) = (dep for dep in self.record("evaluate").deps if dep.startswith("models/") and dep != str(self.base))
         return self.file(path)
 
-    def has(self, stage: str) -> bool:
-        return stage in self._records
-
     def maker(self, path: str) -> Record:
-        """The stage that made a file, or a folder around it."""
-        return self._made(path)[0]
+        """Return the stage that made a file, or a folder around it. Raises UserError for what no stage made."""
+        return self._source(path)[0]
 
     def file(self, path: str) -> Path:
-        """A file or folder of the run, or a UserError where it is missing or another."""
-        made, out = self._made(path)
+        """Return a file or folder of the run. Raises UserError where it is missing or was changed."""
+        maker, out = self._source(path)
         if not Path(path).exists():
-            raise UserError(f"{path} is missing; stage {made.stage} makes it: dvc checkout, or {made.repro}")
-        if md5(Path(out)) != made.outs[out]:
-            raise UserError(f"{out} is not what stage {made.stage} made, by {LOCK}: dvc checkout, or {made.repro}")
+            raise UserError(f"{path} is missing; stage {maker.stage} makes it: dvc checkout, or {maker.repro}")
+        if md5(Path(out)) != maker.outs[out]:
+            raise UserError(f"{out} is not what stage {maker.stage} made, by {LOCK}: dvc checkout, or {maker.repro}")
         return Path(path)
 
     def hash_of(self, path: str) -> str:
-        """As dvc.lock has it, which knows the folder alone of what is in a folder."""
-        made, out = self._made(path)
-        return made.outs[out] if path == out else md5(self.file(path))
+        """Return the hash in dvc.lock. It hashes folders as a whole; a file inside one is hashed here."""
+        maker, out = self._source(path)
+        return maker.outs[out] if path == out else md5(self.file(path))
 
-    def figures(self, path: str, *keys: str) -> dict[str, Any]:
-        """The content of a metrics file that has these keys."""
-        content, made = json.loads(self.file(path).read_text()), self.maker(path)
+    def metrics(self, path: str, *keys: str) -> dict[str, Any]:
+        """Return the content of a metrics file. Raises UserError where it lacks one of the keys."""
+        content, maker = json.loads(self.file(path).read_text()), self.maker(path)
         for key in keys:
             if key not in content:
-                raise UserError(f"{path} has no {key!r}; run stage {made.stage} again: {made.repro}")
+                raise UserError(f"{path} has no {key!r}; run stage {maker.stage} again: {maker.repro}")
         return dict(content)
 
-    def _made(self, path: str) -> tuple[Record, str]:
-        """The stage and its output that is the file, or the folder around it."""
-        if found := self._find(path):
-            return found
+    def _source(self, path: str) -> tuple[Record, str]:
+        if source := self._find(path):
+            return source
         raise UserError(f"{LOCK} does not say what made {path}; run: dvc repro evaluate@{self.task}")
 
     def _find(self, path: str) -> tuple[Record, str] | None:
-        """The same; None for what no stage makes."""
-        found = ((record, out) for record in self._records.values() for out in record.outs if is_within(path, out))
-        return next(found, None)
+        """Return the stage and its output that is the file, or a folder around it; None for what no stage makes."""
+        outs = ((record, out) for record in self._records.values() for out in record.outs)
+        return next((place for place in outs if path == place[1] or path.startswith(f"{place[1]}/")), None)
 
     def _refuse_mixtures(self) -> None:
-        """A UserError where a stage ran on something else than what the stage before it made."""
         waiting, seen = [self.record("evaluate"), self.record("search")], set()
         while waiting:
             record = waiting.pop()
             seen.add(record.address)
-            for path, found in record.deps.items():
-                made, out = self._find(path) or (None, "")
-                if made and out == path and made.outs[out] != found:
+            for path, used in record.deps.items():
+                maker, out = self._find(path) or (None, "")
+                if maker and out == path and maker.outs[out] != used:
                     raise UserError(
                         f"{LOCK}: {record.address} ran on another {path} than there is; run: {record.repro}"
                     )
-                if made and made.address not in seen:
-                    waiting.append(made)
-
-
-def is_within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(f"{folder}/")
+                if maker and maker.address not in seen:
+                    waiting.append(maker)
 
 
 def records(task: str) -> dict[str, Record]:
-    """The entries of base and of all that ran for this task, by the stage's name."""
-    from ruamel.yaml import YAML
-
-    try:
-        entries = YAML(typ="safe").load(LOCK.read_text())["stages"]
-    except FileNotFoundError as error:
-        raise UserError(f"{LOCK} is missing; run from the root of the project, after `make run`") from error
-    own = {address: entry for address, entry in entries.items() if address == "base" or address.endswith(f"@{task}")}
-    return {address.split("@")[0]: recorded(address, entry) for address, entry in own.items()}
+    """Return the entries of base and of all that ran for this task, by the stage's name."""
+    return {
+        address.split("@")[0]: record(address, entry)
+        for address, entry in read_lock().items()
+        if address == "base" or address.endswith(f"@{task}")
+    }
 
 
-def recorded(address: str, entry: dict[str, Any]) -> Record:
-    deps, outs = ({each["path"]: each["md5"] for each in entry.get(kind, [])} for kind in ("deps", "outs"))
+def record(address: str, entry: dict[str, Any]) -> Record:
+    """Return an entry of dvc.lock as a Record; sections that stand in two files are merged."""
+    deps, outs = ({item["path"]: item["md5"] for item in entry.get(kind, [])} for kind in ("deps", "outs"))
     settings: dict[str, Any] = {}
     for sections in entry.get("params", {}).values():
         for name, values in sections.items():
@@ -150,24 +147,17 @@ def recorded(address: str, entry: dict[str, Any]) -> Record:
 
 
 def md5(path: Path) -> str:
-    """The hash that dvc.lock has of a file or folder."""
+    """Return the hash that dvc.lock has of a file or folder."""
     if path.is_file():
-        return md5_of_file(path)
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "md5").hexdigest()
     files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
-    listing = [{"md5": md5_of_file(file), "relpath": name} for name, file in files]
+    listing = [{"md5": md5(file), "relpath": name} for name, file in files]
     return hashlib.md5(json.dumps(listing).encode()).hexdigest() + ".dir"
 
 
-def md5_of_file(file: Path) -> str:
-    digest = hashlib.md5()
-    with file.open("rb") as stream:
-        while block := stream.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def commits(run: Run) -> dict[str, Any]:
-    """{"commit", "head", "is_dirty"}: the first commit with this model in dvc.lock, and the work tree's own state.
+    """Return {"commit", "head", "is_dirty"}: the first commit with this model in dvc.lock, and the work tree's state.
 
     All None where there is no git.
     """
@@ -179,6 +169,7 @@ def commits(run: Run) -> dict[str, Any]:
 
 
 def git(*arguments: str) -> str | None:
+    """Return what git prints, None where it fails or is not installed."""
     try:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -1,6 +1,6 @@
-"""Drawings of the report: SVG to stand inside a page of HTML. The same numbers give the same bytes.
+"""Drawings of the report, as SVG inside a page of HTML. The same numbers give the same bytes.
 
-Colours leave as CSS variables of the page, so that a drawing follows its light or dark colours.
+Colours are CSS variables of the page, so that a drawing follows its light or dark colours.
 """
 
 import re
@@ -24,15 +24,15 @@ PAINT = {
     CHOSEN: "var(--chosen)",
     REJECTED: "var(--rejected)",
 }
-MODELS = {"base": BASE, "tuned": TUNED}
-METHODS = {"independent": INK, "climb": CHOSEN, "eoh": BASE, "funsearch": TUNED}
+MODEL_COLOURS = {"base": BASE, "tuned": TUNED}
+METHOD_COLOURS = {"independent": INK, "climb": CHOSEN, "eoh": BASE, "funsearch": TUNED}
 MAX_POINTS = 400  # per line: more cannot be seen, and make a large page
 Qualities = dict[str, np.ndarray]  # by model, (n,)
 Curves = dict[str, list[tuple[float, float]]]  # (step, value) by name
 
 
 @dataclass(frozen=True)
-class WorkerPool:
+class Panel:
     """Lines over the steps. lines: label, colour and style by the curve's name. least: the y axis spans no less."""
 
     title: str
@@ -42,20 +42,20 @@ class WorkerPool:
 
 
 TRAINING = (
-    WorkerPool("loss", "nats", {"loss": ("loss", INK, "-")}),
-    WorkerPool("accuracy", "share of pairs", {"rewards/accuracies": ("accuracy", INK, "-")}),
-    WorkerPool("margin of the rewards", "nats × beta", {"rewards/margins": ("margin", INK, "-")}),
-    WorkerPool(
+    Panel("loss", "nats", {"loss": ("loss", INK, "-")}),
+    Panel("accuracy", "share of pairs", {"rewards/accuracies": ("accuracy", INK, "-")}),
+    Panel("margin of the rewards", "nats × beta", {"rewards/margins": ("margin", INK, "-")}),
+    Panel(
         "log-probability",
         "nats per program",
         {"logps/chosen": ("chosen", CHOSEN, "-"), "logps/rejected": ("rejected", REJECTED, "-")},
     ),
-    WorkerPool("reward", "quality, failures below 0", {"reward": ("reward", INK, "-")}),
-    WorkerPool("divergence from the start", "nats per token", {"kl": ("divergence", INK, "-")}),
+    Panel("reward", "quality, failures below 0", {"reward": ("reward", INK, "-")}),
+    Panel("divergence from the start", "nats per token", {"kl": ("divergence", INK, "-")}),
 )
 SPREADS = {"reward": "reward_std"}  # standard deviations, by the curve that they are drawn around
-WATCH = (  # the least spans are about the changes that matter: noise shall not look like a fall
-    WorkerPool(
+PROBE = (  # the least spans are about the changes that matter: noise must not look like a fall
+    Panel(
         "samples",
         "share",
         {
@@ -64,70 +64,71 @@ WATCH = (  # the least spans are about the changes that matter: noise shall not 
             "equal_to_template": ("equal to the template", INK, ":"),
         },
     ),
-    WorkerPool("mean quality", "quality", {"mean": ("mean", INK, "-")}, least=0.1),
-    WorkerPool(
+    Panel("mean quality", "quality", {"mean": ("mean", INK, "-")}, least=0.1),
+    Panel(
         "held-out pairs",
         "log-probability, nats",
         {"chosen": ("chosen", CHOSEN, "-"), "rejected": ("rejected", REJECTED, "-")},
         least=2,
     ),
-    WorkerPool("other tasks' programs", "loss, nats per token", {"loss_elsewhere": ("loss", INK, "-")}, least=0.1),
+    Panel("other tasks' programs", "loss, nats per token", {"loss_elsewhere": ("loss", INK, "-")}, least=0.1),
 )
 
 
 def distributions(name: str, splits: dict[str, Qualities]) -> str:
-    """Share of the samples that are at least as good as x, per split. What is missing to 100 % at the left failed."""
+    """Return the share of samples that reach a quality, one panel a split. Valid samples only: the rest failed."""
     return drawing(name, "Distribution of quality", len(splits), lambda axes: share_panels(axes, splits))
 
 
 def best_of_curves(name: str, splits: dict[str, Qualities]) -> str:
-    """Expected best quality of k samples for k = 1 .. n, per split."""
+    """Return the expected best quality of k samples for k = 1 .. n, one panel a split."""
     return drawing(name, "Best of k samples", len(splits), lambda axes: best_panels(axes, splits))
 
 
 def training_curves(name: str, curves: Curves, held_out: dict[str, float]) -> str:
-    """What the method logged over the steps; an open circle is the held-out pairs' value, a band a deviation."""
+    """Return what the training logged. An open circle is the value of the held-out pairs, a band one deviation."""
     panels = filled(TRAINING, curves)
     return drawing(name, "Training curves", len(panels), lambda axes: training_panels(axes, panels, curves, held_out))
 
 
-def watch_curves(name: str, curves: Curves, kept_step: int | None) -> str:
-    """What the watch measured over the steps; a ring marks the step that training was taken back to."""
-    panels = filled(WATCH, curves)
-    return drawing(name, "ProbeCallback", len(panels), lambda axes: watch_panels(axes, panels, curves, kept_step))
+def probe_curves(name: str, curves: Curves, kept_step: int | None) -> str:
+    """Return what the probes measured during training. A ring marks the step that training was rolled back to."""
+    panels = filled(PROBE, curves)
+    return drawing(name, "Probes", len(panels), lambda axes: probe_panels(axes, panels, curves, kept_step))
 
 
 def search_curves(name: str, curves: dict[str, Qualities]) -> str:
-    """Held-out quality of the best found so far, by method: mean over seeds, in a band from the worst to the best seed.
+    """Return the held-out quality of the best so far: mean over seeds, in a band from the worst seed to the best.
 
     curves: by method and model, (seeds, evaluations).
     """
-    return drawing(name, "Convergence of searches", len(curves), lambda axes: search_panels(axes, curves, MODELS))
+    return drawing(name, "Searches", len(curves), lambda axes: search_panels(axes, curves, MODEL_COLOURS))
 
 
 def method_curves(name: str, curves: dict[str, Qualities]) -> str:
-    """The same for search methods beside each other, by task. curves: by task and method, (seeds, evaluations)."""
-    return drawing(name, "Search methods", len(curves), lambda axes: search_panels(axes, curves, METHODS))
+    """Return the same for search methods, one panel a task. curves: by task and method, (seeds, evaluations)."""
+    return drawing(name, "Search methods", len(curves), lambda axes: search_panels(axes, curves, METHOD_COLOURS))
 
 
 def drawing(name: str, label: str, n_columns: int, draw: Callable[[Any], None]) -> str:
-    """The SVG of a row of panels. name: unique on the page, for ids of one drawing would meet those of another."""
+    """Return the SVG of a row of panels, which `draw` fills. name: unique on the page, since ids derive from it."""
     from matplotlib import style
     from matplotlib.figure import Figure
 
-    with style.context(["default", look(name)]):  # whatever the reader's own matplotlibrc says
+    with style.context(["default", style_settings(name)]):  # whatever the reader's own matplotlibrc says
         width, height = 10.8 if n_columns > 1 else 6.0, 2.7  # inches; as wide as the page
         figure = Figure(figsize=(width, height))
         edges = {"left": 0.65 / width, "right": 1 - 0.1 / width, "bottom": 0.5 / height, "top": 1 - 0.25 / height}
         axes = figure.subplots(1, n_columns, squeeze=False, gridspec_kw=edges | {"wspace": 0.08 * n_columns})
         draw(axes[0])
         stream = StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(stream, format="svg", transparent=True, metadata=no_metadata)
     return inline(stream.getvalue(), label)
 
 
-def look(name: str) -> dict[str, Any]:
+def style_settings(name: str) -> dict[str, Any]:
+    """Return matplotlib's rcParams for a drawing."""
     inks = ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor")
     return {
         **dict.fromkeys(inks, INK),
@@ -149,7 +150,7 @@ def look(name: str) -> dict[str, Any]:
 
 
 def inline(svg: str, label: str) -> str:
-    """The <svg> element without prolog and needless ids, painted with the page's colours."""
+    """Return the <svg> element without prolog and unused ids, in the page's colours. label: for screen readers."""
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg[svg.index("<svg") :])
     for colour, variable in PAINT.items():
         svg = svg.replace(colour, variable)
@@ -157,16 +158,17 @@ def inline(svg: str, label: str) -> str:
 
 
 def standalone(svg: str) -> str:
-    """The same as a file of its own, on white paper, in the colours that the page would give it."""
+    """Return an inline drawing as the content of a file: on white paper, in the page's light colours."""
     for colour, variable in PAINT.items():
         svg = svg.replace(variable, colour)
     return svg.replace("<svg", f'<svg style="background: {PAPER}; font-family: sans-serif"', 1)
 
 
 def share_panels(axes: Any, splits: dict[str, Qualities]) -> None:
+    """Draw `distributions`."""
     for axis, (split, qualities) in zip(axes, splits.items(), strict=True):
         low, high = limits(qualities)
-        for model, colour in MODELS.items():
+        for model, colour in MODEL_COLOURS.items():
             x, y = share_at_least(qualities[model], low)
             label = f"{model}: {100 * (qualities[model] > 0).mean():.1f} % valid"
             axis.step(x, 100 * y, where="pre", color=colour, label=label)
@@ -177,7 +179,7 @@ def share_panels(axes: Any, splits: dict[str, Qualities]) -> None:
 
 
 def limits(qualities: Qualities) -> tuple[float, float]:
-    """The span of both models' valid qualities, with a margin; (0, 1) where nothing is valid."""
+    """Return the span of both models' valid qualities, with a margin; (0, 1) where nothing is valid."""
     valid = np.concatenate([q[q > 0] for q in qualities.values()])
     if not len(valid):
         return 0.0, 1.0
@@ -186,7 +188,7 @@ def limits(qualities: Qualities) -> tuple[float, float]:
 
 
 def share_at_least(qualities: np.ndarray, left: float) -> tuple[np.ndarray, np.ndarray]:
-    """(x, share of all samples with quality >= x) at the valid qualities, from left; the share ends at 0."""
+    """Return (x, share of all samples with quality >= x) at the valid qualities, from `left`; the share ends at 0."""
     valid = np.sort(qualities[qualities > 0])
     x = thin(np.unique(valid))
     share = (len(valid) - np.searchsorted(valid, x, side="left")) / len(qualities)
@@ -195,20 +197,23 @@ def share_at_least(qualities: np.ndarray, left: float) -> tuple[np.ndarray, np.n
 
 
 def thin(values: np.ndarray) -> np.ndarray:
-    """At most MAX_POINTS of the values (or rows), the first and the last among them."""
-    chosen = np.unique(np.linspace(0, len(values) - 1, min(len(values), MAX_POINTS)).round().astype(int))
-    return values[chosen] if len(values) else values
+    """Return at most MAX_POINTS of the values (or rows), the first and the last among them."""
+    places = np.unique(np.linspace(0, len(values) - 1, min(len(values), MAX_POINTS)).round().astype(int))
+    return values[places] if len(values) else values
 
 
 def reference_line(line: Callable[..., Any], high: float) -> None:
+    """Draw the reference's quality, 1, where the axis comes near it."""
     if high >= 0.97:
         line(1, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
 
 
 def best_panels(axes: Any, splits: dict[str, Qualities]) -> None:
+    """Draw `best_of_curves`."""
     for axis, (split, qualities) in zip(axes, splits.items(), strict=True):
-        for model, colour in MODELS.items():
-            ks = numbers_of_samples(len(qualities[model]))
+        for model, colour in MODEL_COLOURS.items():
+            n = len(qualities[model])
+            ks = sorted({int(k) for k in np.geomspace(1, n, 25).round()})
             axis.plot(ks, [float(best_of(k, qualities[model])) for k in ks], color=colour, label=model)
         axis.set(title=split, xlabel="k, samples drawn", xscale="log")
         axis.xaxis.set_major_formatter("{x:.0f}")
@@ -219,6 +224,7 @@ def best_panels(axes: Any, splits: dict[str, Qualities]) -> None:
 
 
 def search_panels(axes: Any, curves: dict[str, Qualities], colours: dict[str, str]) -> None:
+    """Draw `search_curves` or `method_curves`."""
     low = min(float(q[:, -1].min()) for qualities in curves.values() for q in qualities.values())
     high = max(float(q.max()) for qualities in curves.values() for q in qualities.values())
     for axis, (title, qualities) in zip(axes, curves.items(), strict=True):
@@ -234,17 +240,13 @@ def search_panels(axes: Any, curves: dict[str, Qualities], colours: dict[str, st
     axes[0].set_ylabel("quality of the best so far")
 
 
-def numbers_of_samples(n: int) -> list[int]:
-    """1 .. n in about 25 steps of equal ratio."""
-    return sorted({int(k) for k in np.geomspace(1, n, 25).round()})
-
-
-def filled(panels: tuple[WorkerPool, ...], curves: Curves) -> list[WorkerPool]:
-    """The panels that have a line to show."""
+def filled(panels: tuple[Panel, ...], curves: Curves) -> list[Panel]:
+    """Return the panels that have a line to show."""
     return [panel for panel in panels if panel.lines.keys() & curves.keys()]
 
 
-def training_panels(axes: Any, panels: list[WorkerPool], curves: Curves, held_out: dict[str, float]) -> None:
+def training_panels(axes: Any, panels: list[Panel], curves: Curves, held_out: dict[str, float]) -> None:
+    """Draw `training_curves`."""
     for axis, panel in zip(axes, panels, strict=True):
         for key, (_, colour, _) in panel.lines.items():
             if SPREADS.get(key) in curves:
@@ -254,7 +256,8 @@ def training_panels(axes: Any, panels: list[WorkerPool], curves: Curves, held_ou
         step_panel(axis, panel, curves)
 
 
-def watch_panels(axes: Any, panels: list[WorkerPool], curves: Curves, kept_step: int | None) -> None:
+def probe_panels(axes: Any, panels: list[Panel], curves: Curves, kept_step: int | None) -> None:
+    """Draw `probe_curves`."""
     for axis, panel in zip(axes, panels, strict=True):
         step_panel(axis, panel, curves)
         kept = [point for key in panel.lines for point in curves.get(key, []) if point[0] == kept_step]
@@ -262,15 +265,15 @@ def watch_panels(axes: Any, panels: list[WorkerPool], curves: Curves, kept_step:
     axes[0].set_ylim(0, 1.03)  # shares; validity is always measured
 
 
-def step_panel(axis: Any, panel: WorkerPool, curves: Curves) -> None:
-    """Draw the panel's lines; a legend tells several apart."""
-    lines = {key: look for key, look in panel.lines.items() if key in curves}
+def step_panel(axis: Any, panel: Panel, curves: Curves) -> None:
+    """Draw the panel's lines over the steps, with a legend where there are several."""
+    lines = {key: line for key, line in panel.lines.items() if key in curves}
     for key, (label, colour, line) in lines.items():
         points = thin(np.array(curves[key]))
         axis.plot(*points.T, color=colour, linestyle=line, label=label, marker="." if len(points) < 30 else "")
     axis.set(title=panel.title, xlabel="step", ylabel=panel.unit)
     axis.locator_params(axis="x", integer=True)
-    axis.ticklabel_format(axis="y", style="plain", useOffset=False)  # an offset would stand over the title
+    axis.ticklabel_format(axis="y", style="plain", useOffset=False)  # an offset would cover the title
     axis.locator_params(axis="y", nbins=5, steps=[1, 2, 5, 10])
     low, high = axis.get_ylim()
     margin = max(panel.least - (high - low), 0) / 2
@@ -280,7 +283,7 @@ def step_panel(axis: Any, panel: WorkerPool, curves: Curves) -> None:
 
 
 def band(axis: Any, curve: list[tuple[float, float]], spread: list[tuple[float, float]], colour: str) -> None:
-    """One standard deviation to both sides, at the steps that have one."""
+    """Draw one standard deviation to both sides of a curve, at the steps that have one."""
     deviations = dict(spread)
     points = np.array([(step, value, deviations[step]) for step, value in curve if step in deviations])
     steps, values, widths = thin(points).T

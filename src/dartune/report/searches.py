@@ -1,8 +1,4 @@
-"""Convergence: what both models found inside searches, and what every stage took, as the report shows it.
-
-What was measured on a clock differs from run to run. It gets a page of its own, which is no output of a stage: the
-report's own bytes repeat.
-"""
+"""Searches with the base and the tuned model, as stage search measured them."""
 
 import json
 from dataclasses import dataclass
@@ -11,110 +7,56 @@ from typing import Any
 
 import numpy as np
 
-from dartune.errors import UserError
-from dartune.files import parquet
+from dartune.evaluation.statistics import MODELS, significance
+from dartune.report.inputs import read_table
 
-MODELS = ("base", "tuned")
 COLUMNS = ["method", "model", "seed", "evaluation", "best_quality"]
-FIGURES = {"top_1": "best program", "top_10": "mean of the ten best"}
-STAGES = ("pool", "score", "sample", "pairs", "train", "evaluate", "search")
+METRICS = {"top_1": "best program", "top_10": "mean of the ten best"}
 
 
 @dataclass(frozen=True)
 class Searches:
-    """figures: of metrics/search, by method. equal: at equal seconds, by method; {} where this was not measured here.
+    """What stage search measured of one task, each by search method.
 
-    curves: held-out quality of the best by guide so far, by method and model: (seeds, evaluations).
+    metrics: the content of metrics/search. at_equal_seconds: the same at equal seconds, {} where this machine did not
+    run the stage. curves: by model (seeds, evaluations), the held-out quality of the program that guides best so far.
     """
 
-    figures: dict[str, dict[str, Any]]
-    equal: dict[str, dict[str, Any]]
+    metrics: dict[str, dict[str, Any]]
+    at_equal_seconds: dict[str, dict[str, Any]]
     curves: dict[str, dict[str, np.ndarray]]
 
 
-def read_searches(task: str, figures: dict[str, Any], file: Path, cost: Path) -> Searches:
-    if not file.exists():
-        raise UserError(f"report: {file} is missing; stage search makes it")
-    table = parquet.read(file)
-    if missing := [name for name in COLUMNS if name not in table.column_names]:
-        raise UserError(f"report: {file} has no column {missing[0]!r}; run stage search again")
-    equal = json.loads(cost.read_text())["at_equal_seconds"] if cost.exists() else {}
-    rows = table.select(COLUMNS).to_pylist()
+def read_searches(metrics: dict[str, Any], file: Path, resources: Path) -> Searches:
+    """Return the searches of one task. Raises UserError where the table is missing, cut or lacks a column.
+
+    metrics: by method. file: the table of stage search. resources: what the stage took, where it ran on this machine.
+    """
+    rows = read_table(file, COLUMNS, "stage search").to_pylist()
+    at_equal_seconds = json.loads(resources.read_text())["at_equal_seconds"] if resources.exists() else {}
     curves = {
         method: {model: curve([r for r in rows if (r["method"], r["model"]) == (method, model)]) for model in MODELS}
-        for method in figures
+        for method in metrics
     }
-    return Searches(figures, equal, curves)
+    return Searches(metrics, at_equal_seconds, curves)
 
 
 def curve(rows: list[dict[str, Any]]) -> np.ndarray:
-    """(seeds, evaluations) of one method and model, whose rows stand in the order written."""
+    """Return the best qualities (seeds, evaluations) of one method and model. rows: in the order of the table."""
     seeds = dict.fromkeys(row["seed"] for row in rows)
     return np.array([[row["best_quality"] for row in rows if row["seed"] == seed] for seed in seeds])
 
 
-def comparison(searches: Searches) -> list[dict[str, Any]]:
-    """One row a method and figure: base, tuned and their difference."""
-    rows = []
-    for method, measured in searches.figures.items():
-        for key, label in FIGURES.items():
-            values = {model: measured[model][key] for model in MODELS}
-            rows.append({"method": method, "label": label, **values, **measured["difference"][key]})
-    return rows
-
-
-def cost_page(tasks: dict[str, Searches], metrics: Path) -> str:
-    """HTML of what every stage took, and of the searches at equal seconds."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    rows = {task: {"costs": costs(task, metrics), "equal": searches.equal} for task, searches in tasks.items()}
-    return environment.get_template("resources.html.jinja").render(tasks=rows)
-
-
-def costs(task: str, metrics: Path) -> list[dict[str, Any]]:
-    """One row a stage that ran here: what its last run took, and what it asked of models.
-
-    {"stage", "seconds", "cpu_seconds", "peak_mib", "evaluations", "n_prompt_tokens", "n_tokens", "money"}; null where a
-    stage asks no model or judges nothing.
-    """
-    return [found for stage in STAGES if (found := cost(stage, task, metrics))]
-
-
-def cost(stage: str, task: str, metrics: Path) -> dict[str, Any] | None:
-    taken = metrics / "resources" / stage / f"{task}.json"
-    if not taken.exists():
-        return None
-    asked = dict.fromkeys(("evaluations", "n_prompt_tokens", "n_tokens", "money"))
-    measured = metrics / stage / f"{task}.json"
-    found = json.loads(measured.read_text()) if measured.exists() else {}
-    return {
-        "stage": stage,
-        **asked,
-        **json.loads(taken.read_text()),
-        **(asked_of_models(stage, found) if found else {}),
-    }
-
-
-def asked_of_models(stage: str, found: dict[str, Any]) -> dict[str, Any]:
-    """VerdictCache and tokens out of a stage's metrics."""
-    if stage == "pool":
-        return {key: found[key] for key in ("n_prompt_tokens", "n_tokens", "money")}
-    if stage == "score":
-        return {"evaluations": found["n_programs"]}
-    if stage == "evaluate":
-        split = next(iter(found.values()))
-        return {
-            "evaluations": sum(each[model]["n_samples"] for each in found.values() for model in MODELS),
-            **{name: sum(split[model][name] for model in MODELS) for name in ("n_prompt_tokens", "n_tokens")},
+def search_rows(metrics: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each method and metric: base, tuned, their difference and its significance."""
+    return [
+        {
+            "method": method,
+            "label": label,
+            **{model: measured[model][key] for model in MODELS},
+            **measured["difference"][key],
+            "significance": significance(measured["difference"][key]),
         }
-    if stage == "search":
-        return {
-            "evaluations": sum(2 * each["n_seeds"] * each["n_evaluations"] for each in found.values()),
-            **{
-                name: round(sum(each["n_seeds"] * each[model][name] for each in found.values() for model in MODELS))
-                for name in ("n_prompt_tokens", "n_tokens")
-            },
-        }
-    return {}
+        for method, measured in metrics.items()
+        for key, label in METRICS.items()
+    ]

@@ -1,0 +1,58 @@
+"""What every stage took: seconds, memory and tokens.
+
+Seconds differ from run to run, so they have a page of their own that is no output of a stage, and the report's own
+bytes repeat.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dartune.evaluation.statistics import MODELS
+from dartune.files.templates import render
+from dartune.report.searches import Searches
+
+STAGES = ("pool", "score", "sample", "pairs", "train", "evaluate", "search")
+USES = ("evaluations", "n_prompt_tokens", "n_tokens", "money")
+
+
+def resources_page(tasks: dict[str, Searches], metrics: Path) -> str:
+    """Return the HTML of what every stage took, and of the searches at equal seconds."""
+    rows = {
+        task: {"stages": stage_rows(task, metrics), "at_equal_seconds": searches.at_equal_seconds}
+        for task, searches in tasks.items()
+    }
+    return render(Path(__file__).parent / "resources.html.jinja", tasks=rows)
+
+
+def stage_rows(task: str, metrics: Path) -> list[dict[str, Any]]:
+    """Return a row for each stage that ran on this machine: what its last run took, and what it asked of models.
+
+    {"stage", "seconds", "cpu_seconds", "peak_mib", "evaluations", "n_prompt_tokens", "n_tokens", "money"}; the last
+    four are None where a stage has no such thing.
+    """
+    rows = []
+    for stage in STAGES:
+        resources, measured = (metrics / folder / f"{task}.json" for folder in (f"resources/{stage}", stage))
+        if resources.exists():
+            uses = stage_uses(stage, json.loads(measured.read_text())) if measured.exists() else {}
+            rows.append({"stage": stage, **dict.fromkeys(USES), **json.loads(resources.read_text()), **uses})
+    return rows
+
+
+def stage_uses(stage: str, measured: dict[str, Any]) -> dict[str, Any]:
+    """Return the evaluations, tokens and money in a stage's metrics, {} for a stage that has none of them."""
+    parts = list(measured.values())  # of evaluate by split, of search by method
+    tokens = ("n_prompt_tokens", "n_tokens")
+    if stage == "pool":
+        return {key: measured[key] for key in (*tokens, "money")}
+    if stage == "score":
+        return {"evaluations": measured["n_programs"]}
+    if stage == "evaluate":  # each completion is written once, and judged on every split
+        n = sum(part[model]["n_samples"] for part in parts for model in MODELS)
+        return {"evaluations": n} | {key: sum(parts[0][model][key] for model in MODELS) for key in tokens}
+    if stage == "search":
+        n = sum(len(MODELS) * part["n_seeds"] * part["n_evaluations"] for part in parts)
+        means = {key: sum(part["n_seeds"] * part[model][key] for part in parts for model in MODELS) for key in tokens}
+        return {"evaluations": n} | {key: round(value) for key, value in means.items()}
+    return {}

@@ -1,0 +1,90 @@
+"""Base against tuned as rows: for the page, for the model card and for the terminal."""
+
+from typing import Any
+
+from dartune.evaluation.statistics import MODELS, interval_text, significance
+from dartune.report.results import Result
+
+METRICS = {  # key: (label, unit, the direction that is better; 0 where there is none)
+    "validity": ("valid", "share", 1),
+    "mean": ("mean quality", "quality", 1),
+    "median": ("median quality", "quality", 1),
+    "top_10": ("mean of the top 10", "quality", 1),
+    "best_of_10": ("expected best of 10", "quality", 1),
+    "best_of_100": ("expected best of 100", "quality", 1),
+    "better_than_template": ("better than the template", "share", 1),
+    "equal_to_template": ("equal to the template", "share", 0),
+    "distinct_behaviours": ("distinct behaviours", "share", 0),
+    "gap_percent_best": ("gap of the best", "gap", -1),
+    "gap_percent_top_10": ("mean gap of the top 10", "gap", -1),
+    "gap_percent_median": ("median gap", "gap", -1),
+    "mean_tokens": ("mean length, tokens", "tokens", 0),
+}
+UNITS = {"share": (100, ".1f", " %"), "quality": (1, ".3f", ""), "gap": (1, ".2f", " %"), "tokens": (1, ".1f", "")}
+LEGEND = "quality: score as a fraction of the reference (1 = as good), failures 0; > template: scores better than it"
+
+
+def in_unit(value: float | None, unit: str, is_difference: bool = False) -> str:
+    """Return a number in its unit, a dash for None. unit: of UNITS. Differences of shares and gaps are in points."""
+    if value is None:
+        return "–"
+    factor, form, suffix = UNITS[unit]
+    if is_difference:
+        return f"{factor * value:+z{form}}".replace("-", "−")
+    return f"{factor * value:z{form}}{suffix}"
+
+
+def metric_rows(measured: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the rows, by metric, of base against tuned on one split. The bars of all intervals share one scale."""
+    differences = measured["difference"]
+    scale = max(abs(bound) for interval in differences.values() for bound in interval.values()) or 1.0
+    rows = {}
+    for key, (label, unit, better) in METRICS.items():
+        if not all(key in measured[model] for model in MODELS):
+            continue  # the best of more programs than were sampled
+        base, tuned = (measured[model][key] for model in MODELS)
+        change = None if None in (base, tuned) else tuned - base
+        row = {"label": label, "unit": unit, "better": better, "base": base, "tuned": tuned, "change": change}
+        if interval := differences.get(key):
+            bar = {name: value / scale for name, value in interval.items()}
+            row |= interval | {"significance": significance(interval), "bar": bar}
+        rows[key] = row
+    return rows
+
+
+def terminal_table(results: dict[str, Result], warnings: dict[str, list[str]]) -> str:
+    """Return base against tuned, with the searches, in at most 110 columns; then the warnings."""
+    head = f"{'':<24}{'valid %':>9}{'mean':>8}{'median':>8}{'top 10':>8}{'> template %':>14}   mean difference"
+    lines = ["base against tuned", head + " [95 % interval]"]
+    for task, result in results.items():
+        n = result.splits[result.held_out]["tuned"]["n_samples"]
+        lines += ["", f"{task} ({n} programs of each model)"]
+        lines += [line for split in result.splits.items() for line in split_lines(*split)]
+    lines += ["", *search_lines(results), "", LEGEND, ""]
+    lines += [f"warning: {task}: {warning}" for task in results for warning in warnings[task]] or ["no warnings"]
+    return "\n".join(lines) + "\n"
+
+
+def split_lines(split: str, measured: dict[str, Any]) -> list[str]:
+    """Return one line a model; behind the second one, the difference of the means."""
+    lines = []
+    for name, model in zip((split, ""), MODELS, strict=True):
+        values = measured[model]
+        valid, better = (f"{100 * values[key]:.1f}" for key in ("validity", "better_than_template"))
+        qualities = "".join(f"{values[key]:>8.3f}" for key in ("mean", "median", "top_10"))
+        lines.append(f"  {name:<17}{model:<5}{valid:>9}{qualities}{better:>14}")
+    difference = measured["difference"]["mean"]
+    lines[1] += f"   {interval_text(difference)} {significance(difference)}"
+    return lines
+
+
+def search_lines(results: dict[str, Result]) -> list[str]:
+    """Return one line a task and search method: the best program with either model."""
+    lines = [f"{'best of a search, held-out':<48}{'base':>8}{'tuned':>8}   mean difference [95 % t interval]"]
+    for task, result in results.items():
+        for method, measured in result.searches.metrics.items():
+            label = f"  {task:<16}{method:<10}{measured['n_evaluations']} x {measured['n_seeds']} seeds"
+            values = "".join(f"{measured[model]['top_1']:>8.3f}" for model in MODELS)
+            difference = measured["difference"]["top_1"]
+            lines.append(f"{label:<48}{values}   {interval_text(difference)} {significance(difference)}")
+    return lines
