@@ -109,8 +109,8 @@ def by_seed(table: pa.Table, seeds: list[int]) -> dict[int, list[dict[str, Any]]
 def judged_runs(written: Runs, referee: Referee, guide: str, held_out: str) -> Runs:
     """Return the rows of each search with qualities on both splits.
 
-    written: rows of `run_searches`, judged on the guiding instances. referee: judges on the held-out ones those programs
-    that were the best so far or are ranked.
+    written: rows of `run_searches`, judged on the guiding instances. referee: judges the programs that were best so far
+    or are ranked on the held-out ones.
     """
     ranks = {run: ranking(rows) for run, rows in written.items()}
     best = {run: best_so_far(rows) for run, rows in written.items()}
