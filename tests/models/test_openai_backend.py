@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from openai import _base_client
 
 from completion_server import (
     MISSING,
@@ -127,7 +128,7 @@ def test_a_real_servers_refusal_is_repeated(real_server: dict[str, Any], tmp_pat
 
 @pytest.fixture(autouse=True)
 def short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BACK_OFF_S", 0.01)
+    monkeypatch.setattr(_base_client, "INITIAL_RETRY_DELAY", 0.01)
 
 
 def complete(server: OpenAIBackend, n: int = 1) -> list[str]:
@@ -176,7 +177,7 @@ def test_a_server_that_never_recovers_is_asked_retries_times_again(tmp_path: Pat
 
 
 def test_each_wait_is_about_twice_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BACK_OFF_S", 0.1)
+    monkeypatch.setattr(_base_client, "INITIAL_RETRY_DELAY", 0.1)
     with faulty(error(500)) as server:
         refused(lambda: complete(open_server(described(tmp_path, url=server.url, retries=3))))
     first, second, third = (later - start for start, later in zip(server.starts, server.starts[1:], strict=False))
