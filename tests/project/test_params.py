@@ -112,7 +112,7 @@ def test_a_mistake_is_named(in_project_copy: Path, key: str, value: object, mess
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_loss_that_knows_no_other_divergence_is_named_before_the_pool_is_written(in_project_copy: Path) -> None:
+def test_a_divergence_that_a_loss_lacks_is_refused_before_the_run(in_project_copy: Path) -> None:
     change(in_project_copy, "trainers.dpo.f_divergence_type", "forward_kl")
     assert check()["trainers"]["dpo"]["loss_type"] == ["sigmoid", "sft"]  # which do
     change(in_project_copy, "trainers.dpo.loss_type", ["sigmoid", "nca_pair"])

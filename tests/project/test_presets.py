@@ -58,9 +58,7 @@ def test_a_preset_gives_every_stage_and_every_trainer_all_its_values(preset: Pat
 
 
 @pytest.mark.parametrize("preset", PRESETS, indirect=True)
-def test_a_preset_builds_all_trainers_with_lora_on_all_linear_layers_but_the_output(
-    preset: Path, referee: Referee
-) -> None:
+def test_presets_put_lora_on_all_linear_layers_but_the_output_layer(preset: Path, referee: Referee) -> None:
     content = params.everything(preset)
     section, name = params.section("train", write_tuned, preset), content["preset"]
     base = point_to_base(write_relative(Path("relative"), name))

@@ -115,7 +115,7 @@ def test_the_gate_stops_a_collapsing_run_and_keeps_the_model_before(folder: Path
     assert not (folder / "rounds/3").exists()
 
 
-def test_more_rounds_keep_those_that_exist_and_other_settings_make_them_anew(folder: Path) -> None:
+def test_more_rounds_keep_earlier_ones_unless_settings_changed(folder: Path) -> None:
     lenient = sections(**LENIENT)
     found = run_rounds(folder, lenient, options(), n=2)
     assert found["kept_round"] == 2

@@ -167,7 +167,7 @@ def test_the_referee_judges_a_program_in_the_image(image: Image, task: str) -> N
     assert (verdict["task"], verdict["status"]) == (task, "ok") and verdict["score"] is not None
 
 
-def test_the_user_writes_to_his_home_the_work_folder_and_the_shared_ones_only(image: Image) -> None:
+def test_the_user_can_write_to_home_work_and_shared_folders_only(image: Image) -> None:
     own = "-path /home/dartune -o -path /dartune -o -path /proc -o -path /sys -o -path /dev"
     found = image.run("sh", "-c", f"find / \\( {own} \\) -prune -o ! -type l -writable -print 2>/dev/null || true")
     assert set(found.split()) <= SHARED

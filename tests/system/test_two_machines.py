@@ -225,7 +225,7 @@ def alone(origin: Path, story: Story) -> Path:
     return folder
 
 
-def test_the_laptop_draws_other_pairs_from_the_same_pool_after_an_edit_of_the_sampling(story: Story) -> None:
+def test_an_edit_of_the_sampling_draws_other_pairs_from_the_same_pool(story: Story) -> None:
     assert story.did["first pairs"].ran == ["referee", "pool", "score", "sample", "pairs"]
     assert story.did["other pairs"].ran == ["sample", "pairs"]
 
@@ -236,7 +236,7 @@ def test_what_is_pushed_is_what_was_asked_for(story: Story) -> None:
     assert story.remotes["model"] - story.remotes["pairs"] == outputs(story.laptop, "train", story.laptop)
 
 
-def test_the_box_runs_the_training_alone_and_fetches_its_pairs_and_rules_and_no_pool(story: Story) -> None:
+def test_the_box_only_trains_and_fetches_pairs_and_rules_but_no_pool(story: Story) -> None:
     (rules,) = (each for each in outputs(story.laptop, "referee", story.laptop) if each.endswith(".dir"))
     (pairs,) = outputs(story.laptop, "pairs", story.laptop)
     (pool,) = outputs(story.laptop, "pool", story.laptop)
@@ -248,7 +248,7 @@ def test_the_box_runs_the_training_alone_and_fetches_its_pairs_and_rules_and_no_
     assert not list((story.box / "data/scored").glob("*.parquet"))
 
 
-def test_the_laptop_evaluates_what_the_box_trained_and_fetches_the_model_alone(story: Story) -> None:
+def test_the_laptop_evaluates_what_the_box_trained_fetching_the_model_only(story: Story) -> None:
     evaluation, report = story.did["evaluation"], story.did["report"]
     assert evaluation.ran == ["rounds", "evaluate"]
     assert evaluation.fetched == outputs(story.laptop, "train", story.laptop) <= cache(story.box)
@@ -273,9 +273,7 @@ def test_the_flow_sends_what_is_new(story: Story) -> None:
     assert tables <= story.remotes["all"] - story.remotes["model"]
 
 
-def test_the_flow_fetches_the_folders_that_the_report_reads_where_dvc_alone_would_not(
-    story: Story, store: Store
-) -> None:
+def test_the_flow_fetches_folders_of_the_report_where_dvc_would_not(story: Story, store: Store) -> None:
     # Of a folder that several stages fill, DVC knows no single output to pull, and the .gitignore makes it exist.
     tables = outputs(story.laptop, "evaluate", story.laptop) | outputs(story.laptop, "search", story.laptop)
     there = fly(story.box, store, "--pull")

@@ -57,7 +57,7 @@ def table(repo: Path, base: str, head: str) -> tuple[str, str]:
     return (repo / "comment.md").read_text(), summary.read_text()
 
 
-def test_the_comment_shows_what_the_branch_changes_and_not_what_came_to_main_since(repo: Path) -> None:
+def test_the_comment_shows_the_branch_and_not_what_came_to_main_since(repo: Path) -> None:
     start = git(repo, "rev-parse", "HEAD")
     add_numbers(repo, 1)
     head = commit(repo)
@@ -79,7 +79,7 @@ def test_where_no_metric_changed_the_comment_says_so(repo: Path) -> None:
     assert comment.endswith("No metric changed.\n") and "|" not in comment
 
 
-def test_a_table_too_long_for_a_comment_is_cut_between_lines_and_whole_in_the_summary(repo: Path) -> None:
+def test_a_table_too_long_for_a_comment_is_cut_and_whole_in_the_summary(repo: Path) -> None:
     start = git(repo, "rev-parse", "HEAD")
     add_numbers(repo, 1500)
     comment, summary = table(repo, start, commit(repo))
