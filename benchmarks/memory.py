@@ -52,13 +52,16 @@ def write_model(folder: Path, sizes: tuple[int, ...]) -> Path:
 
 def rows(base: Path, n: int) -> list[dict[str, Any]]:
     """Pairs of which the longer side has LENGTH tokens; TRL cuts what is more."""
-    from dartune.models.checkpoint import answer, open_tokenizer, prompt_ids, render
+    from dartune.models.checkpoint import open_tokenizer, prompt_ids, render, render_completion
     from dartune.tasks.task import Task
 
     tokenizer, task = open_tokenizer(base), Task(TASK)
     n_prompt = len(prompt_ids(tokenizer, task.prompt))
     # They part at once: of what texts have in common little is kept, which the estimate leaves out (packing.py).
-    sides = {"chosen": answer(tokenizer, task.template * 20), "rejected": answer(tokenizer, "\n" + task.template)}
+    sides = {
+        "chosen": render_completion(tokenizer, task.template * 20),
+        "rejected": render_completion(tokenizer, "\n" + task.template),
+    }
     common = {"prompt": render(tokenizer, task.prompt), "prompt_tokens": n_prompt, "is_held_out": False, **sides}
     return [common | {"pair": str(i), "chosen_tokens": LENGTH - n_prompt, "rejected_tokens": 99} for i in range(n)]
 

@@ -93,7 +93,7 @@ def check_methods(options_of: Any, sections: dict[str, dict[str, Any]], file: Pa
 def check_fit(sections: dict[str, dict[str, Any]], file: Path) -> None:
     """What no single value shows."""
     from dartune.base_model.base import EMBEDDED
-    from dartune.models.checkpoint import check_exists
+    from dartune.models.checkpoint import check_model
     from dartune.pairs.strategies import check_strategy
     from dartune.tasks.task import names
     from dartune.training.trainers import TRAINERS, options
@@ -105,7 +105,7 @@ def check_fit(sections: dict[str, dict[str, Any]], file: Path) -> None:
     for name in set(sections["train"]["watch"]["remember"]) - set(names()):
         raise UserError(f"{file}: train.watch.remember: there is no task {name!r}{nearest(name, names())}")
     if sections["base"]["model"] != EMBEDDED:
-        check_exists(sections["base"]["model"], sections["base"]["revision"])
+        check_model(sections["base"]["model"], sections["base"]["revision"])
 
 
 def list_tasks() -> None:

@@ -9,7 +9,7 @@ import pytest
 from dartune.base_model.base import write_base
 from dartune.errors import UserError
 from dartune.models.backend import Decoding
-from dartune.models.checkpoint import location, open_model, open_tokenizer, prompt_ids, revision
+from dartune.models.checkpoint import open_model, open_tokenizer, pretrained_arguments, prompt_ids, revision
 from dartune.models.transformers_backend import TransformersBackend
 from dartune.pool.pool import write_pool
 from dartune.tasks.task import Task
@@ -39,7 +39,7 @@ def base(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_local_folder_becomes_a_pointer_and_not_a_copy(base: Path, llama: Path) -> None:
     assert [path.name for path in base.iterdir()] == ["source.json"]
-    assert location(base)["pretrained_model_name_or_path"] == str(llama)
+    assert pretrained_arguments(base)["pretrained_model_name_or_path"] == str(llama)
     assert json.loads(Path("base.json").read_text())["model"] == str(llama)
 
 

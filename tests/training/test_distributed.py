@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from dartune.errors import UserError
-from dartune.models.checkpoint import open_model, place, save_model
+from dartune.models.checkpoint import device_map, open_model, save_model
 from dartune.training import distributed
 from dartune.training.distributed import Launch, agreed, in_processes, is_main, refuse_unequipped, refuse_unfit
 from dartune.training.trainers import order
@@ -290,4 +290,4 @@ def test_what_a_kind_cannot_do_is_refused(
 
 def test_without_a_gpu_a_model_is_on_the_cpu_in_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert place() == "cpu"
+    assert device_map() == "cpu"

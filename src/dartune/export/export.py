@@ -13,7 +13,7 @@ from dartune.errors import UserError
 from dartune.export.modelcard import PROMPT, base_model, model_card
 from dartune.export.provenance import Run
 from dartune.files import atomic
-from dartune.models.checkpoint import BASE, is_adapter, location, open_model, open_tokenizer
+from dartune.models.checkpoint import BASE, is_adapter, open_model, open_tokenizer, pretrained_arguments
 from dartune.tasks.task import Task
 
 ADAPTER = "adapter_config.json"
@@ -69,7 +69,7 @@ def config_of(model: Path) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(**location(model))
+        return AutoConfig.from_pretrained(**pretrained_arguments(model))
     except (OSError, ValueError) as error:
         raise UserError(f"{model}: the model cannot be opened: {str(error).splitlines()[0]}") from error
 
@@ -116,7 +116,7 @@ def generation_config(run: Run) -> Any:
     from transformers import GenerationConfig
 
     model = run.base if is_adapter(run.tuned) else run.tuned
-    where, config = location(model), config_of(model)
+    where, config = pretrained_arguments(model), config_of(model)
     try:
         return GenerationConfig.from_pretrained(where.pop("pretrained_model_name_or_path"), **where)
     except OSError:

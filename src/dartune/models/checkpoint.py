@@ -1,6 +1,8 @@
-"""Models on disk: the base model's folder, which holds weights or points to them, and tuned models on top of it."""
+"""Models on disk: the base model's folder, which holds weights or points to them, and tuned models on top of it.
 
-import hashlib
+Nothing here imports torch before a model is opened.
+"""
+
 import json
 import os
 import warnings
@@ -13,33 +15,37 @@ import pyarrow.parquet as pq
 
 from dartune.errors import UserError
 from dartune.files.fingerprint import fingerprint
+from dartune.programs.features import text_fingerprint as text_fingerprint  # base_model imports it from here
 
 # Read when huggingface_hub and tqdm are imported, which is later. In a log, each update of a bar is a line.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
-CORPUS = "corpus.parquet"  # fingerprints of the programs that the embedded model was trained on
+CORPUS = "corpus.parquet"  # in the base folder: fingerprints of the programs that the embedded model was trained on
 BASE = "base.json"  # beside a tuned model: {"revision"} of the base model that it was tuned on
-SOURCE = "source.json"  # {"model", "revision", "files"}: where the base model's weights are, and their fingerprint
+SOURCE = "source.json"  # in the base folder: {"model", "revision", "files"}, a pointer to weights and their fingerprint
 LoadIn = Literal["8bit", "4bit"]
 
 
 def quiet() -> None:
-    """Turn off what the libraries say about each other's next release."""
+    """Silence the warnings of transformers about future releases of the libraries that it uses."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 def point_to(folder: Path, model: str, revision: str | None) -> None:
-    """Make the base folder a pointer to a Hugging Face model or a local folder, after looking that it is there."""
-    check_exists(model, revision)
+    """Make the base folder a pointer to a Hugging Face model or a local folder. Raises what check_model raises."""
+    check_model(model, revision)
     folder.mkdir(parents=True, exist_ok=True)
-    files = None if revision else fingerprint([Path(model)])  # other weights under the same path are another model
+    files = None if revision else fingerprint([Path(model)])  # new weights under the same path are another model
     source = {"model": model, "revision": revision, "files": files}
     (folder / SOURCE).write_text(json.dumps(source, indent=2) + "\n")
 
 
-def check_exists(model: str, revision: str | None) -> None:
-    """Refuse a model that cannot be opened, before anything long begins."""
+def check_model(model: str, revision: str | None) -> None:
+    """Raise a UserError about a model that cannot be opened, before anything long begins.
+
+    model: a local folder, or a Hugging Face name with its 40-digit commit as revision.
+    """
     from transformers import AutoConfig
 
     looks_local = Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") != 1
@@ -53,8 +59,8 @@ def check_exists(model: str, revision: str | None) -> None:
         raise UserError(f"base.model: {model!r} cannot be opened: {str(error).splitlines()[0]}") from error
 
 
-def location(folder: Path) -> dict[str, Any]:
-    """Arguments of from_pretrained for the base model of this folder."""
+def pretrained_arguments(folder: Path) -> dict[str, Any]:
+    """Return the arguments of from_pretrained that name the base model of this folder."""
     if not (folder / SOURCE).exists():
         return {"pretrained_model_name_or_path": str(folder)}
     source = json.loads((folder / SOURCE).read_text())
@@ -62,9 +68,10 @@ def location(folder: Path) -> dict[str, Any]:
 
 
 def open_tokenizer(base: Path) -> Any:
+    """Return the base model's tokenizer. It pads on the left, with the end token where it has no padding token."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(**location(base))
+    tokenizer = AutoTokenizer.from_pretrained(**pretrained_arguments(base))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
@@ -72,36 +79,37 @@ def open_tokenizer(base: Path) -> Any:
 
 
 def open_model(base: Path, tuned: Path | None = None, load_in: LoadIn | None = None) -> Any:
-    """The base model, or the tuned one: an adapter on the base, or weights of its own. bf16 on a GPU, else float32.
+    """Return the base model, or the tuned one: the base with an adapter merged in, or a model of its own.
 
-    load_in: bits of the weights to open, None for all.
+    bfloat16 on a GPU, float32 elsewhere. load_in: quantise the weights to 8 or 4 bits. Raises UserError where the tuned
+    model belongs to another base model or does not fit it, or where load_in cannot be done here.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     quiet()
-    on_gpu = torch.cuda.is_available()
-    options = {"dtype": torch.bfloat16 if on_gpu else torch.float32, "device_map": place(), **quantisation(load_in)}
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    options = {"dtype": dtype, "device_map": device_map(), **quantisation(load_in)}
     if tuned is not None:
-        refuse_other_base(base, tuned)
+        check_base(base, tuned)
     if tuned is not None and not is_adapter(tuned):
         return AutoModelForCausalLM.from_pretrained(str(tuned), **options)
-    model = AutoModelForCausalLM.from_pretrained(**location(base), **options)
-    return model if tuned is None else with_adapter(model, tuned).merge_and_unload()
+    model = AutoModelForCausalLM.from_pretrained(**pretrained_arguments(base), **options)
+    return model if tuned is None else open_adapter(model, tuned).merge_and_unload()
 
 
-def place() -> Any:
-    """Where from_pretrained puts the weights: the GPU, of several processes each its own; None: the trainer does it."""
+def device_map() -> Any:
+    """Return the device_map of from_pretrained: each process's own GPU, "cpu", or None where the trainer shards."""
     import torch
 
-    shares = any(os.environ.get(f"ACCELERATE_USE_{name}") == "true" for name in ("FSDP", "DEEPSPEED"))
+    is_sharded = any(os.environ.get(f"ACCELERATE_USE_{name}") == "true" for name in ("FSDP", "DEEPSPEED"))
     if not torch.cuda.is_available():
         return "cpu"
-    return None if shares else {"": int(os.environ.get("LOCAL_RANK", 0))}
+    return None if is_sharded else {"": int(os.environ.get("LOCAL_RANK", 0))}
 
 
 def quantisation(load_in: LoadIn | None) -> dict[str, Any]:
-    """Arguments of from_pretrained for weights in 8 bits (arXiv 2208.07339) or 4 (arXiv 2305.14314)."""
+    """Return the arguments of from_pretrained for weights in 8 bits (arXiv 2208.07339) or 4 bits (arXiv 2305.14314)."""
     if load_in is None:
         return {}
     import torch
@@ -118,11 +126,12 @@ def quantisation(load_in: LoadIn | None) -> dict[str, Any]:
 
 
 def is_adapter(tuned: Path) -> bool:
+    """Return whether a tuned model is an adapter on the base model, and not weights of its own."""
     return (tuned / "adapter_config.json").exists()
 
 
-def with_adapter(model: Any, tuned: Path, *, is_trainable: bool = False) -> Any:
-    """The model with a tuned adapter on it, or a UserError where the two do not fit."""
+def open_adapter(model: Any, tuned: Path, *, is_trainable: bool = False) -> Any:
+    """Return the model with a tuned adapter on it. Raises UserError where the two do not fit."""
     from peft import PeftModel
 
     try:
@@ -132,40 +141,40 @@ def with_adapter(model: Any, tuned: Path, *, is_trainable: bool = False) -> Any:
         raise UserError(f"{tuned}: this adapter does not fit the base model; train it anew ({reason})") from error
 
 
-def refuse_other_base(base: Path, tuned: Path) -> None:
-    """A UserError where a tuned model says that it was tuned on another base model."""
+def check_base(base: Path, tuned: Path) -> None:
+    """Raise a UserError where a tuned model's folder names another base model than this one."""
     file = tuned / BASE
     expected = json.loads(file.read_text())["revision"] if file.exists() else None
     if expected and expected != revision(base):
         raise UserError(f"{tuned} was tuned on base model {expected}, and {base} is {revision(base)}; train it anew")
 
 
-def note_base(base: Path, tuned: Path) -> None:
-    """Write beside a tuned model on which base model it was tuned."""
+def write_base_revision(base: Path, tuned: Path) -> None:
+    """Write into a tuned model's folder which base model it was tuned on."""
     (tuned / BASE).write_text(json.dumps({"revision": revision(base)}) + "\n")
 
 
 def save_model(model: Any, folder: Path, weights: Any = None) -> None:
-    """Weights, or the adapter that is trained; the copy that TRL keeps as the reference is not part of it.
+    """Save the weights, or the trained adapter without the copy that TRL keeps as the reference.
 
-    weights: those to save, by name, where the model has only a share of them.
+    weights: the gathered weights by name, where this process holds only a shard of them.
     """
     only = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
     model.save_pretrained(folder, state_dict=weights, **only)
 
 
 def render(tokenizer: Any, prompt: str) -> list[dict[str, str]] | str:
-    """The prompt as this model takes it: a user message where it has a chat template, else plain text."""
+    """Return the prompt in the model's form: a user message where it has a chat template, else plain text."""
     return [{"role": "user", "content": prompt}] if tokenizer.chat_template else prompt
 
 
-def answer(tokenizer: Any, completion: str) -> list[dict[str, str]] | str:
-    """A completion in the same form, as the model's own turn."""
+def render_completion(tokenizer: Any, completion: str) -> list[dict[str, str]] | str:
+    """Return a completion in the same form, as the model's own turn."""
     return [{"role": "assistant", "content": completion}] if tokenizer.chat_template else completion
 
 
 def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
-    """Token ids of the prompt, up to where the model's answer begins."""
+    """Return the token ids of the prompt, up to where the model's completion begins."""
     if tokenizer.chat_template:
         messages = render(tokenizer, prompt)
         return list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
@@ -173,18 +182,13 @@ def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
 
 
 def revision(base: Path) -> str:
-    """A name for exactly these weights: the commit of a Hugging Face model, else a hash of the files."""
-    source = location(base)
+    """Return a name for exactly these weights: the commit of a Hugging Face model, else a hash of the files."""
+    source = pretrained_arguments(base)
     return source.get("revision") or fingerprint([Path(source["pretrained_model_name_or_path"])])
 
 
-def text_fingerprint(program: str) -> int:
-    """64 bits of a program's text."""
-    return int.from_bytes(hashlib.sha256(program.strip().encode()).digest()[:8], "little")
-
-
 def is_novel(base: Path) -> Callable[[str], bool] | None:
-    """Whether a program is none of those that the embedded model has seen; None for other models."""
+    """Return a test of whether a program was not in the embedded model's training data; None for other models."""
     if not (base / CORPUS).exists():
         return None
     seen = set(pq.read_table(base / CORPUS)["program"].to_pylist())

@@ -8,7 +8,7 @@ import pyarrow as pa
 from pydantic import Field, NonNegativeInt
 
 from dartune.files.parquet import whole, write
-from dartune.models.checkpoint import answer, open_tokenizer, prompt_ids, render
+from dartune.models.checkpoint import open_tokenizer, prompt_ids, render, render_completion
 from dartune.tasks.task import Task
 
 # grain: one row per pair. A held-out pair is one of the share with the lowest hash: the same whatever the row order.
@@ -75,8 +75,8 @@ def in_form(row: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
     n_prompt = len(prompt_ids(tokenizer, row["prompt"]))
     return row | {
         "prompt": render(tokenizer, row["prompt"]),
-        "chosen": answer(tokenizer, row["chosen"]),
-        "rejected": answer(tokenizer, row["rejected"]),
+        "chosen": render_completion(tokenizer, row["chosen"]),
+        "rejected": render_completion(tokenizer, row["rejected"]),
         "prompt_tokens": n_prompt,
         "chosen_tokens": n_tokens(tokenizer, row["prompt"], row["chosen"]) - n_prompt,
         "rejected_tokens": n_tokens(tokenizer, row["prompt"], row["rejected"]) - n_prompt,
@@ -87,5 +87,5 @@ def n_tokens(tokenizer: Any, prompt: str, completion: str) -> int:
     """Of prompt and answer together, as training counts them: through the chat template, or with the end of text."""
     if not tokenizer.chat_template:
         return len(tokenizer(prompt + completion)["input_ids"]) + 1
-    turns = [*render(tokenizer, prompt), *answer(tokenizer, completion)]
+    turns = [*render(tokenizer, prompt), *render_completion(tokenizer, completion)]
     return len(tokenizer.apply_chat_template(turns, return_dict=False))

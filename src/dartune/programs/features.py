@@ -1,10 +1,10 @@
 """Traits of a program's text: fingerprints that are equal for programs alike, its length, and the family it is of."""
 
 import ast
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
-from dartune.models.checkpoint import text_fingerprint
 from dartune.programs.canonical import MAX_LENGTH, parse
 
 KINDS: dict[type[ast.AST], str] = {
@@ -43,6 +43,11 @@ def traits(program: str | None, function: str) -> dict[str, Any]:
         return known | {"shape": text_fingerprint(ast.dump(without_constants(tree)))}
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return known | unknown
+
+
+def text_fingerprint(text: str) -> int:
+    """Return 64 bits of a hash of the text without blanks at its ends."""
+    return int.from_bytes(hashlib.sha256(text.strip().encode()).digest()[:8], "little")
 
 
 def without_annotations(tree: ast.Module) -> ast.Module:

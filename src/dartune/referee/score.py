@@ -10,8 +10,8 @@ from pydantic import PositiveFloat, PositiveInt
 from dartune.files import atomic, batches, parquet
 from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint, judging
-from dartune.models.checkpoint import is_novel, text_fingerprint
-from dartune.programs.features import traits
+from dartune.models.checkpoint import is_novel
+from dartune.programs.features import text_fingerprint, traits
 from dartune.programs.verdict import Verdict
 from dartune.referee.completions import PROGRAM_SCHEMA, judge
 from dartune.referee.referee import Referee, code_version

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dartune.errors import UserError
-from dartune.models.checkpoint import LoadIn, location, quiet
+from dartune.models.checkpoint import LoadIn, pretrained_arguments, quiet
 from dartune.training.distributed import SHARDED, Launch
 from dartune.training.packing import is_packable, n_filling
 from dartune.training.patches import TILE
@@ -86,7 +86,7 @@ def network(base: Path, lora: Lora | None) -> Network:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     quiet()
-    config = AutoConfig.from_pretrained(**location(base))
+    config = AutoConfig.from_pretrained(**pretrained_arguments(base))
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
         head, is_packed = model.get_output_embeddings(), is_packable(model)

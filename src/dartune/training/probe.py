@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from dartune.errors import UserError
 from dartune.models.backend import Decoding, start_seed
-from dartune.models.checkpoint import answer, render
+from dartune.models.checkpoint import render, render_completion
 from dartune.referee.completions import judge, template_score
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
@@ -69,7 +69,7 @@ class Probe:
         ]
         self.lessons = [self._ids(*lesson) for lesson in lessons(tokenizer, watching["remember"], self.task.name)]
         self.template = template_score(referee)
-        self.sane = self._ids(render(tokenizer, self.task.prompt), answer(tokenizer, self.task.template))
+        self.sane = self._ids(render(tokenizer, self.task.prompt), render_completion(tokenizer, self.task.template))
         self.reference: np.ndarray | None = None  # log-probabilities of the pairs under the model before training
 
     def measure(self, model: Any, step: int = 0) -> dict[str, float]:
@@ -133,7 +133,7 @@ def lessons(tokenizer: Any, tasks: list[str], own: str) -> Iterator[tuple[Any, A
         task = Task(name)
         rng = Random(f"{name}/elsewhere")
         for _ in range(N_LESSONS if name != own else 0):
-            yield render(tokenizer, task.prompt), answer(tokenizer, task.grammar.draw(rng))
+            yield render(tokenizer, task.prompt), render_completion(tokenizer, task.grammar.draw(rng))
 
 
 def log_probabilities(model: Any, texts: list[tuple[list[int], int]]) -> list[float]:

@@ -16,7 +16,7 @@ from dartune.files import atomic, batches, parquet
 from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
 from dartune.models.backend import Decoding
-from dartune.models.checkpoint import LoadIn, note_base, open_tokenizer, save_model
+from dartune.models.checkpoint import LoadIn, open_tokenizer, save_model, write_base_revision
 from dartune.pairs.pairs import in_form
 from dartune.referee.referee import Referee
 from dartune.referee.sandbox import LIBC
@@ -267,7 +267,7 @@ def save(trainer: Any, material: TrainingInputs, looker: Any, weights: Any, outp
         else:
             save_model(trainer.model, folder, weights)
         open_tokenizer(material.base).save_pretrained(folder)
-        note_base(material.base, folder)
+        write_base_revision(material.base, folder)
 
     atomic.publish(write, output)
 

@@ -18,12 +18,12 @@ from dartune.errors import UserError, nearest
 from dartune.files.atomic import publish
 from dartune.models.checkpoint import (
     LoadIn,
+    check_base,
     is_adapter,
+    open_adapter,
     open_model,
     open_tokenizer,
-    refuse_other_base,
     render,
-    with_adapter,
 )
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
@@ -374,8 +374,8 @@ def starting_model(material: TrainingInputs) -> tuple[Any, Any]:
         found = "an adapter" if is_adapter(start) else "no adapter"
         raise UserError(f"train: {start} is {found}, and train.lora is {lora}")
     if start is not None and lora:
-        refuse_other_base(material.base, start)
-        return with_adapter(open_model(material.base, load_in=material.load_in), start, is_trainable=True), None
+        check_base(material.base, start)
+        return open_adapter(open_model(material.base, load_in=material.load_in), start, is_trainable=True), None
     model = open_model(material.base, start, material.load_in)
     # All weights are trained in float32, as TRL has it: in bf16 a small step rounds to none.
     return (model, LoraConfig(task_type="CAUSAL_LM", **lora)) if lora else (model.float(), None)
