@@ -1,5 +1,8 @@
 """Fixtures that several test files share."""
 
+import json
+import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,12 +10,31 @@ from typing import Any
 import dvc.logger  # noqa: F401  # here, as its handlers keep the streams of its import: a test's own are closed after it
 import pytest
 
-LONG = ("test_pipeline", "test_operations", "test_referee", "test_training", "test_rounds", "test_secrets", "test_flow")
+SECONDS = Path(__file__).with_name("seconds.json")  # {file: what its tests took}, by `pytest --save-seconds`
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--save-seconds", action="store_true", help=f"write what each file took to {SECONDS.name}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest come first, so that two workers end at about the same time."""
-    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+    """The files that take longest come first, so that two workers end at about the same time; new ones before all."""
+    seconds = json.loads(SECONDS.read_text())
+    items.sort(key=lambda item: -seconds.get(item.nodeid.split("::")[0], math.inf))
+
+
+TOOK: Counter[str] = Counter()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    TOOK[report.nodeid.split("::")[0]] += report.duration  # type: ignore[assignment]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.option.save_seconds and not hasattr(session.config, "workerinput"):
+        seconds = json.loads(SECONDS.read_text()) | {file: round(took, 1) for file, took in TOOK.items()}
+        there = {file: took for file, took in sorted(seconds.items()) if (session.config.rootpath / file).exists()}
+        SECONDS.write_text(json.dumps(there, indent=1) + "\n")
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +45,14 @@ def prefect_server() -> Iterator[str]:
 
     with prefect_test_harness(server_startup_timeout=120):
         yield str(PREFECT_API_URL.value())
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy repository before anything has run. Copy it; do not change it."""
+    from toy_repository import make_toy
+
+    return make_toy(tmp_path_factory.mktemp("toy") / "toy")
 
 
 # ---- Trainings that take seconds; imports stand where they are used, as those of torch take seconds too.

@@ -14,12 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from toy_repository import FLOWS, PARAMS, make_toy, sh
-
-
-@pytest.fixture(scope="session")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_toy(tmp_path_factory.mktemp("toy") / "fresh")
+from toy_repository import FLOWS, PARAMS, sh
 
 
 def load(root: Path) -> Any:
@@ -41,10 +36,10 @@ def run(root: Path, **parameters: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def first(fresh: Path, prefect_server: str) -> tuple[Path, Any]:
+def first(toy: Path, prefect_server: str) -> tuple[Path, Any]:
     """The toy repository after one run of the flow with two workers, and the run's state."""
-    root = fresh.with_name("first")
-    shutil.copytree(fresh, root)
+    root = toy.with_name("first")
+    shutil.copytree(toy, root)
     return root, run(root, workers=2)
 
 
@@ -130,10 +125,10 @@ def test_a_first_run_completes_every_stage(first: tuple[Path, Any]) -> None:
 
 
 def test_two_workers_leave_the_dvc_lock_that_plain_dvc_repro_writes(
-    first: tuple[Path, Any], fresh: Path, tmp_path: Path
+    first: tuple[Path, Any], toy: Path, tmp_path: Path
 ) -> None:
     plain = tmp_path / "plain"
-    shutil.copytree(fresh, plain)
+    shutil.copytree(toy, plain)
     sh("dvc", "repro", cwd=plain)
     assert (first[0] / "dvc.lock").read_bytes() == (plain / "dvc.lock").read_bytes()
 

@@ -1,6 +1,7 @@
 """Runs beside each other in one folder, and what is done with a run's results; over real Git, DVC and Prefect."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +16,13 @@ import psutil
 import pytest
 from test_flow import edit, gone, load, ran, run, stages, wait_for
 
-from toy_repository import PARAMS, make_toy, sh
+from toy_repository import PARAMS, sh
 
 
 @pytest.fixture
-def repo(tmp_path: Path, prefect_server: str) -> Path:
+def repo(toy: Path, tmp_path: Path, prefect_server: str) -> Path:
     """Nothing has run yet."""
-    return make_toy(tmp_path / "repo")
+    return Path(shutil.copytree(toy, tmp_path / "repo"))
 
 
 def git(root: Path, *words: str) -> str:
