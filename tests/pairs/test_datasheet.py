@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dartune.pairs.datasheet import below_noise, entropy, figures, length_bias, mean_distance, warnings_of
+from dartune.pairs.datasheet import below_noise, entropy, length_bias, mean_distance, pair_metrics, warnings_of
 from dartune.pairs.sample import connect, draw
 from dartune.referee import behaviour
 from scored_pools import OPTIONS, pool, published
@@ -26,7 +26,7 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def found(file: Path, shares: dict[str, float], n_pairs: int, **options: Any) -> dict[str, Any]:
     with connect(file, 256) as connection:
-        return figures(connection, draw(connection, shares, OPTIONS | options, n_pairs, 0), n_pairs)
+        return pair_metrics(connection, draw(connection, shares, OPTIONS | options, n_pairs, 0), n_pairs)
 
 
 def ten_programs(folder: Path, **columns: list[Any]) -> Path:
@@ -182,7 +182,7 @@ LIMITS = {"length_bias": 0.15, "behaviours": 100, "below_noise": 0.1}
     ("at_the_limit", "beyond", "words"),
     [
         ({"n_pairs": 5}, {"n_pairs": 4}, "only 4 of 10 pairs: the pool has no more"),
-        ({"n_flipped": 0}, {"n_flipped": 1}, "the labels of 1 pairs are the wrong way round: a control"),
+        ({"n_flipped": 0}, {"n_flipped": 1}, "the labels of 1 pairs are flipped: a control"),
         (
             {"length_bias": 0.15},
             {"length_bias": 0.16},
@@ -227,7 +227,7 @@ def test_the_markdown_and_the_metrics_hold_the_figures_and_the_warnings(tmp_path
     assert "- `best_worst`: 5 pairs, one_per = text" in lines
     assert "## Warnings" in lines and [line[2:] for line in lines if line[2:] in warnings] == warnings
     assert "| 10 | 10 | 10 | 10 | 10 | 10 |" in lines
-    assert "| different programs | 100.0 % | 100.0 % |" in lines
+    assert "| distinct programs | 100.0 % | 100.0 % |" in lines
     assert "| entropy over the tenths, uniform = 1 | 0.699 | 0.699 |" in lines
     assert "| mean length, characters | 30 | 30.6 |" in lines
     assert "| 0-10 % | 1 | 0 |" in lines and "| 90-100 % | 0 | 1 |" in lines

@@ -50,7 +50,11 @@ def test_a_strategy_that_is_no_file_is_refused_with_the_nearest_name() -> None:
         ("dar", OPTIONS["dar"] | {"n_subset": 5}, "options.dar.n_subset is not a parameter; did you mean 'n_subsets'?"),
         ("dar", OPTIONS["dar"] | {"seed": 5}, "options.dar.seed is not a parameter"),
         ("shuffled", {"share": 0.5}, "options.shuffled.share is not a parameter"),
-        ("dar", {"one_per": "text", "n_subsets": 10, "gap": 2}, "options.dar.tau is missing; src/dartune/sql/dar.sql"),
+        (
+            "dar",
+            {"one_per": "text", "n_subsets": 10, "gap": 2},
+            "options.dar.tau is missing; src/dartune/pairs/sql/dar.sql",
+        ),
         ("top_k", {}, "options.top_k.one_per is missing"),
         (
             "dar",

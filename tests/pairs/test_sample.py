@@ -214,7 +214,7 @@ def test_a_pool_without_a_valid_program_is_refused(tmp_path: Path) -> None:
 def test_a_pool_too_small_for_the_subsets_is_refused_with_what_to_do(tmp_path: Path, strategy: str) -> None:
     name = strategy if strategy.startswith("dar") else "dar"
     words = (
-        "sample: 19 different programs of t are ok; at least 20 are needed for M = 10 subsets. "
+        "sample: 19 distinct programs of t are ok; at least 20 are needed for M = 10 subsets. "
         f"Raise pool.n_programs or lower sample.options.{name}.n_subsets"
     )
     with pytest.raises(UserError, match=re.escape(words)):
@@ -225,14 +225,14 @@ def test_programs_are_counted_as_the_strategy_takes_them(tmp_path: Path) -> None
     # 24 texts that act in 12 ways: enough for ten subsets by text, as dar and its authors' code count, not by behaviour
     file = pool(tmp_path, [float(i) for i in range(24)], behaviour=[f"behaviour {i % 12}" for i in range(24)])
     with connect(file, 256) as connection:
-        with pytest.raises(UserError, match="12 different programs"):
+        with pytest.raises(UserError, match="12 distinct programs"):
             check_pool("t", connection, {"dar_behaviour": 1.0}, OPTIONS)
         check_pool("t", connection, {"dar": 1.0}, OPTIONS)
         check_pool("t", connection, {"dar_authors_code": 1.0}, OPTIONS)
 
 
 def test_a_pool_of_one_score_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="drew no pair: too few different scores for it"):
+    with pytest.raises(UserError, match="drew no pair: too few distinct scores"):
         published(tmp_path, pool(tmp_path, [1.0] * 40), "dar", 5)
 
 

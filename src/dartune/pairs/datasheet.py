@@ -1,4 +1,4 @@
-"""The data sheet of a set of pairs: what a strategy made of the pool, in figures, warnings and Markdown."""
+"""The data sheet of a set of pairs: what a strategy drew from the pool, as metrics, warnings and Markdown."""
 
 import math
 from collections import Counter
@@ -9,9 +9,11 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from dartune.files.templates import render
+
 MIN_FILLED = 0.5  # of the pairs asked for
-NOISE = 2.0  # paired t statistic below which a difference over the instances is not told from chance
-N_COMPARED = 500  # programs whose signatures are compared, each with each
+NOISE = 2.0  # paired t statistic below which a difference over the instances may be chance
+N_COMPARED = 500  # programs whose signatures are compared pairwise
 QUANTILES = {"least": 0, "tenth": 0.1, "median": 0.5, "nine_tenths": 0.9, "greatest": 1}
 
 # grain: one row per pair and role, with the program's traits
@@ -25,7 +27,7 @@ from (
 inner join scored using (id)
 order by pair, role
 """
-# How often two valid programs at random have the same score.
+# How often two random valid programs have the same score.
 TIES = """
 select sum(n * (n - 1)) / greatest(sum(n) * (sum(n) - 1), 1)
 from (select count(*)::double as n from scored where status = 'ok' group by score)
@@ -43,13 +45,14 @@ where status = 'ok'
 """
 
 
-def figures(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, n_asked: int) -> dict[str, Any]:
-    """What `dvc metrics diff` compares between two strategies. connection: knows the pool as `scored` (sampling.py).
+def pair_metrics(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, n_asked: int) -> dict[str, Any]:
+    """Return the metrics of the drawn pairs, out of n_asked, by which two strategies are compared.
 
-    gap_score: of the pairs without failures, in the task's unit. gap_rank: in shares of the valid pool. ties: of random
-    pairs of valid programs, and of these. below_noise: share of the pairs whose paired t is below NOISE, null where
-    there is one instance. length_bias: share of the pairs whose chosen program is the longer one (of the same length:
-    half), minus a half; 0 is none.
+    connection: has the pool as `scored` (sample.connect). gap_score: differences in the task's unit, of pairs without
+    failures. gap_rank: their mean difference in rank, as a share of the valid pool. ties: share of equal scores, in
+    random pairs of valid programs and in these. below_noise: share of the pairs whose paired t is below NOISE, None for
+    a single instance. length_bias: share of the pairs whose chosen program is longer (half of those of equal length),
+    minus a half; 0 is none.
     """
     connection.register("pairs", pairs)
     rows = connection.sql(TRAITS).to_arrow_table().to_pylist()
@@ -71,16 +74,16 @@ def figures(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, n_asked: int
         },
         "below_noise": below_noise([row["t"] for row in valid]),
         "length_bias": length_bias(roles["chosen"], roles["rejected"]),
-        "chosen": role_figures(roles["chosen"]),
-        "rejected": role_figures(roles["rejected"]),
+        "chosen": role_metrics(roles["chosen"]),
+        "rejected": role_metrics(roles["rejected"]),
     }
 
 
-def role_figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What kind of programs are on one side of the pairs.
+def role_metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what kind of programs are on one side of the pairs. rows: the traits of each.
 
-    by_tenth: programs in each tenth of the valid pool, the best first. entropy: of that, as a fraction of the uniform
-    one's. distinct_*: share of the programs. distance: mean share of moves that two of them do not have in common.
+    by_tenth: programs in each tenth of the valid pool, the best first. entropy: of by_tenth. distinct_*: shares of the
+    programs. distance: see mean_distance.
     """
     valid = [row for row in rows if row["status"] == "ok"]
     tenths = np.bincount([min(int(10 * row["rank"]), 9) for row in valid], minlength=10)
@@ -101,49 +104,55 @@ def role_figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def entropy(counts: np.ndarray) -> float:
-    """Of the shares, as a fraction of the entropy of equal shares: 1 is uniform, 0 all in one."""
+    """Return the entropy of the counts as a fraction of the highest possible: 1 is uniform, 0 all in one."""
     shares = counts[counts > 0] / max(counts.sum(), 1)
     return rounded(abs(float((shares * np.log(shares)).sum())) / math.log(len(counts)))
 
 
 def mean_distance(signatures: list[list[int]]) -> float | None:
-    """Share of moves that two programs do not have in common, 1 - J, estimated from their signatures (behaviour.py).
+    """Return the share of moves that two programs do not have in common, estimated from signatures (behaviour.py).
 
-    The mean over all twos of the first N_COMPARED; null for fewer than two programs.
+    The mean over all twos of the first N_COMPARED programs; None for fewer than two.
     """
     if len(signatures) < 2:
         return None
     bits = np.unpackbits(np.array(signatures[:N_COMPARED], np.uint64).view(np.uint8), axis=-1)
     signs = 1.0 - 2.0 * bits
-    agreeing = np.clip(signs @ signs.T / signs.shape[1], 0, 1)  # an estimate of the share of common moves
+    common = np.clip(signs @ signs.T / signs.shape[1], 0, 1)  # estimated share of common moves (Jaccard)
     n = len(bits)
-    return rounded(1 - (agreeing.sum() - n) / (n * (n - 1)))
+    return rounded(1 - (common.sum() - n) / (n * (n - 1)))
 
 
 def below_noise(statistics: list[float | None]) -> float | None:
+    """Return the share of the paired t statistics that are below NOISE, None where there are none."""
     tested = [t for t in statistics if t is not None]
     return rounded(np.mean(np.array(tested) < NOISE)) if tested else None
 
 
 def length_bias(chosen: list[dict[str, Any]], rejected: list[dict[str, Any]]) -> float:
+    """Return the share of pairs whose chosen program is longer, minus a half. Failures without text do not count."""
     lengths = [(a["n_characters"], b["n_characters"]) for a, b in zip(chosen, rejected, strict=True)]
-    signs = [np.sign(a - b) for a, b in lengths if b is not None]  # a failure without a program has none
+    signs = [np.sign(a - b) for a, b in lengths if b is not None]
     return rounded(np.mean(signs or [0]) / 2)
 
 
 def rounded(value: float | np.floating[Any]) -> float:
+    """Return the value as metrics files have it."""
     return round(float(value), 6)
 
 
-def warnings_of(found: dict[str, Any], limits: dict[str, float]) -> list[str]:
-    """What is doubtful about these pairs, with the limit that says so (params.yaml, section sample)."""
-    chosen, bias, noise = found["chosen"], found["length_bias"], found["below_noise"]
+def warnings_of(measured: dict[str, Any], limits: dict[str, float]) -> list[str]:
+    """Return what is doubtful about these pairs, with the limit (params.yaml, section sample) that says so.
+
+    measured: of pair_metrics. limits: "length_bias" and "below_noise" as shares, "behaviours" as a least number.
+    """
+    chosen, bias, noise = measured["chosen"], measured["length_bias"], measured["below_noise"]
     longer = "longer" if bias > 0 else "shorter"
     doubts = {
-        f"only {found['n_pairs']} of {found['n_asked']} pairs: the pool has no more": (
-            found["n_pairs"] < MIN_FILLED * found["n_asked"]
+        f"only {measured['n_pairs']} of {measured['n_asked']} pairs: the pool has no more": (
+            measured["n_pairs"] < MIN_FILLED * measured["n_asked"]
         ),
-        f"the labels of {found['n_flipped']} pairs are the wrong way round: a control": found["n_flipped"] > 0,
+        f"the labels of {measured['n_flipped']} pairs are flipped: a control": measured["n_flipped"] > 0,
         f"length bias: the chosen program is the {longer} one in {100 * (0.5 + abs(bias)):.0f} % of the pairs "
         f"(limit {100 * (0.5 + limits['length_bias']):.0f} %)": abs(bias) > limits["length_bias"],
         f"chosen programs act in {chosen['n_behaviours']} ways (limit {limits['behaviours']})": (
@@ -152,16 +161,19 @@ def warnings_of(found: dict[str, Any], limits: dict[str, float]) -> list[str]:
         f"{100 * (noise or 0):.0f} % of the gaps are below noise, paired t < {NOISE:g} "
         f"(limit {100 * limits['below_noise']:.0f} %)": (noise or 0) > limits["below_noise"],
     }
-    return [words for words, is_so in doubts.items() if is_so]
+    return [text for text, is_so in doubts.items() if is_so]
 
 
-def markdown(
-    task: str, options: dict[str, dict[str, Any]], seed: int, found: dict[str, Any], warnings: list[str]
+def data_sheet(
+    task: str, options: dict[str, dict[str, Any]], seed: int, measured: dict[str, Any], warnings: list[str]
 ) -> str:
-    """The data sheet. options: of each strategy that took part."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, autoescape=False)
-    template = environment.get_template("datasheet.md.jinja")
-    return template.render(task=task, options=options, seed=seed, found=found, warnings=warnings, noise=NOISE)
+    """Return the data sheet as Markdown. options: of each strategy involved. measured: of pair_metrics."""
+    return render(
+        Path(__file__).parent / "datasheet.md.jinja",
+        task=task,
+        options=options,
+        seed=seed,
+        measured=measured,
+        warnings=warnings,
+        noise=NOISE,
+    )

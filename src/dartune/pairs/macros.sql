@@ -1,16 +1,16 @@
--- What the strategies share. `scored` is the pool with a number per row (file_row_number, called row here), `used` the
--- rows that an earlier part of a mixture took. Chance comes from hash(... || seed) only.
+-- What the strategies share. `scored` is the pool, whose column file_row_number is called row below; `used` has the
+-- rows that an earlier part of a mixture took. All chance comes from hash(... || seed).
 
--- Uniform in [0, 1), by the words that it hangs on.
+-- Uniform in [0, 1), determined by the words.
 create macro chance(words) as hash(words) / 18446744073709551616.0;
 
--- 1 is the best of n_subsets. All programs of one score lie in the subset of their best rank, so that a border never
--- splits a score, and programs of different subsets differ in score; a subset can be empty then.
+-- The number of a program's subset, from 1, the best, to n_subsets. Programs with the same score share the subset of
+-- the best of them, so programs of different subsets differ in score, and a subset can be empty.
 create macro subset_of(score, n_subsets) as
     ((rank() over (order by score desc) - 1) * n_subsets // count(*) over () + 1)::int;
 
--- The pool's valid programs, one per fingerprint, the first in the pool. lot: their order in a draw by chance. band: the
--- first 16 bits of the signature, equal for most programs that act nearly alike.
+-- The pool's valid programs, the first of each fingerprint. lot: their order in a random draw. band: the first 16 bits
+-- of the signature, equal for most programs that act nearly alike.
 create macro candidates(one_per, seed) as table (
     select
         min(file_row_number) as row,
@@ -28,13 +28,14 @@ create macro candidates(one_per, seed) as table (
         when 'score_signature' then score_signature
         else error('one_per: expected text, tree, shape, behaviour or score_signature')::ubigint
     end
-    having count(used.row) = 0  -- nor is a copy of a program that was used a candidate
+    having count(used.row) = 0  -- a copy of a used program is no candidate either
 );
 
--- DAR's draws without replacement (arXiv 2507.10614, section 3.2): which subset gives the chosen and which the rejected
--- program of each pair, and as the how-manieth out of that subset (1 ..).
+-- DAR's draws without replacement (arXiv 2507.10614, section 3.2): the subsets of the chosen and the rejected program
+-- of each pair, and each program's place in the order in which its subset is drawn from (1 ..).
 -- pool: name of a table with the column subset. gap: the rejected program's subset is at least that many below.
--- The order of draws matters, since a subset runs out: the recursion goes pair by pair over the numbers left.
+-- Subsets run out, so the order of draws matters: the recursion goes pair by pair and carries how many programs each
+-- subset has left.
 create macro dar_draws(pool, n_pairs, n_subsets, gap, tau, seed) as table (
     with recursive
     sizes as (
@@ -60,7 +61,7 @@ create macro dar_draws(pool, n_pairs, n_subsets, gap, tau, seed) as table (
                 pair,
                 left_over,
                 chosen_subset,
-                -- uniform over the programs left in the subsets below, so a subset weighs what is left in it
+                -- uniform over the programs left in the subsets below, so each is weighted by what it has left
                 list_position(
                     list_transform(
                         left_over,
@@ -85,8 +86,8 @@ create macro dar_draws(pool, n_pairs, n_subsets, gap, tau, seed) as table (
                     select
                         pair,
                         left_over,
-                        -- Pr(i) ~ exp(-i / tau), normalised over the subsets that can still give a pair; counted from
-                        -- the first of them, so that a small tau neither overflows nor leaves nothing
+                        -- Pr(i) ~ exp(-i / tau), normalised over the subsets that can still give a pair. i counts from
+                        -- the first of these, so that a small tau does not underflow to 0 everywhere
                         list_transform(
                             is_open,
                             lambda can, i: case when can then exp((list_position(is_open, true) - i) / tau) else 0.0 end
@@ -129,7 +130,8 @@ create macro dar_draws(pool, n_pairs, n_subsets, gap, tau, seed) as table (
     group by pair
 );
 
--- Paired t statistic of two lists of costs on the same instances; none for one instance, infinite where all differ alike.
+-- Paired t statistic of two lists of costs on the same instances: null for one instance, infinite where all differences
+-- are equal.
 create macro paired_t(costs, other_costs) as (
     select case when count(*) > 1 then abs(avg(d)) / (stddev_samp(d) / sqrt(count(*))) end
     from (select unnest(list_transform(costs, lambda cost, i: cost - other_costs[i])) as d)

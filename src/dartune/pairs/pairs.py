@@ -1,4 +1,4 @@
-"""Preference pairs in TRL's form: prompt, chosen and rejected as this model's chat template takes them."""
+"""Stage pairs: preference pairs in TRL's format, as the model's chat template has them."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,9 +11,9 @@ from dartune.files.parquet import whole, write
 from dartune.models.checkpoint import open_tokenizer, prompt_ids, render, render_completion
 from dartune.tasks.task import Task
 
-# grain: one row per pair. A held-out pair is one of the share with the lowest hash: the same whatever the row order.
-# Programs that were written to different prompts, as a search does, are answers to the task's own one.
-# A flipped pair, of the control `shuffled`, has its programs the wrong way round, and a margin below 0.
+# grain: one row per pair. Held out are the pairs with the lowest hashes, so that row order does not matter. A search
+# writes its programs to different prompts: such pairs get the task's own prompt. A flipped pair, of the control
+# `shuffled`, has its programs the wrong way round, and a margin below 0.
 JOIN = """
 with labelled as (
     select
@@ -59,19 +59,20 @@ def write_pairs(
 ) -> None:
     """Write the pairs with both programs' ids, scores, subsets, the margin in score and the lengths in tokens.
 
-    pair: the name that `dartune trace` takes. margin: null where the rejected program is a failure. held_out: share of
-    pairs kept from training, for the accuracy of the reward on pairs that it has not seen.
+    Column pair is the name that `dartune trace` takes; margin is null where the rejected program is a failure.
+    held_out: share of the pairs that train nothing, for the reward's accuracy on unseen pairs. seed: decides which.
+    Raises UserError where a table is missing or cut.
     """
     settings = {"sample": whole(sample), "scored": whole(scored), "held_out": held_out, "seed": seed}
     settings["prompt"] = Task(task).prompt
     with duckdb.connect() as connection:
         rows = connection.sql(JOIN, params=settings).to_arrow_table().to_pylist()
     tokenizer = open_tokenizer(base)
-    write(pa.Table.from_pylist([in_form(row, tokenizer) for row in rows]), output)
+    write(pa.Table.from_pylist([formatted(row, tokenizer) for row in rows]), output)
 
 
-def in_form(row: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
-    """The row with prompt, chosen and rejected as the model reads and writes them, and their lengths."""
+def formatted(row: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
+    """Return the row with prompt, chosen and rejected as the model reads and writes them, and their lengths."""
     n_prompt = len(prompt_ids(tokenizer, row["prompt"]))
     return row | {
         "prompt": render(tokenizer, row["prompt"]),
@@ -84,7 +85,7 @@ def in_form(row: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
 
 
 def n_tokens(tokenizer: Any, prompt: str, completion: str) -> int:
-    """Of prompt and answer together, as training counts them: through the chat template, or with the end of text."""
+    """Return the tokens of prompt and completion, as training counts them: with chat template or end-of-text token."""
     if not tokenizer.chat_template:
         return len(tokenizer(prompt + completion)["input_ids"]) + 1
     turns = [*render(tokenizer, prompt), *render_completion(tokenizer, completion)]

@@ -1,4 +1,4 @@
-"""Draws of (chosen, rejected) programs from the scored pool: a strategy is one SQL file under sql/."""
+"""Stage sample: a strategy, one SQL file of sql/, draws (chosen, rejected) programs from the scored pool."""
 
 import sys
 from itertools import pairwise
@@ -13,12 +13,12 @@ from dartune.errors import UserError
 from dartune.files.atomic import write_json
 from dartune.files.batches import WORK
 from dartune.files.parquet import whole, write
-from dartune.pairs.datasheet import figures, markdown, warnings_of
-from dartune.pairs.strategies import check_strategy, header, starts, statement, taking_part
+from dartune.pairs.datasheet import data_sheet, pair_metrics, warnings_of
+from dartune.pairs.strategies import check_strategy, header, involved, starts, statement
 
 MACROS = Path(__file__).parent / "macros.sql"
 
-# The drawn rows with what every strategy's pairs tell of themselves. rank: share of the valid programs that are better.
+# What every strategy's pairs have: ids, scores and ranks. A rank is the share of the valid programs that are better.
 FINISHED = """
 with programs as materialized (
     select file_row_number as row, id, score, costs
@@ -80,35 +80,35 @@ def write_sample(
     max_below_noise: Annotated[float, Field(ge=0, le=1)],
     options: dict[str, dict[str, Any]],
 ) -> None:
-    """Write the drawn pairs, their figures, and the data sheet.
+    """Write the drawn pairs, their metrics as JSON, and the data sheet as Markdown.
 
-    Columns: pair (1 ..), strategy, chosen, rejected (ids), their subsets (1 is the best; null where the rule has none),
-    scores and ranks (share of the valid programs that are better; null with the score of a failure), t (paired, over
-    the instances; null for one), is_flipped (the control shuffled trains on the opposite).
+    Columns: pair (1 ..), strategy, chosen, rejected (ids), their subsets (1 is the best; null where the strategy has
+    none), scores and ranks (share of the valid programs that are better; null with the score of a failure), t (paired,
+    over the instances; null for one), is_flipped (the control `shuffled` trains on the opposite).
 
     strategy: name of an SQL file, or {name: share of the pairs}. memory_mib: DuckDB's; what needs more goes to disk.
     max_length_bias, min_behaviours, max_below_noise: beyond these the data sheet warns. options: parameters of each
-    strategy, which its file explains.
+    strategy, which its file explains. Raises UserError where the options, the pool or the drawn pairs are wrong.
     """
     shares = check_strategy(strategy, options)
     with connect(scored, memory_mib) as connection:
         check_pool(task, connection, shares, options)
         pairs = draw(connection, shares, options, n_pairs, seed)
         check_order(pairs)
-        found = figures(connection, pairs, n_pairs)
+        measured = pair_metrics(connection, pairs, n_pairs)
     limits = {"length_bias": max_length_bias, "behaviours": min_behaviours, "below_noise": max_below_noise}
-    warnings = warnings_of(found, limits)
+    warnings = warnings_of(measured, limits)
     write(pairs, output)
-    write_json(metrics, found | {"warnings": warnings})
-    for line in (f"{len(pairs)} of {n_pairs} pairs by {', '.join(shares)}", *(f"warning: {each}" for each in warnings)):
+    write_json(metrics, measured | {"warnings": warnings})
+    for line in (f"{len(pairs)} of {n_pairs} pairs by {', '.join(shares)}", *(f"warning: {text}" for text in warnings)):
         print(f"sample {task}: {line}", file=sys.stderr)
-    used = {name: options.get(name, {}) for name in taking_part(shares)}
-    sheet.write_text(markdown(task, used, seed, found, warnings), encoding="utf-8")
+    used = {name: options.get(name, {}) for name in involved(shares)}
+    sheet.write_text(data_sheet(task, used, seed, measured, warnings), encoding="utf-8")
 
 
 def connect(scored: Path, memory_mib: int) -> duckdb.DuckDBPyConnection:
-    """A connection that knows the pool as `scored`, the macros, and a table `used` of rows that are taken."""
-    spill = WORK / "duckdb" / scored.stem  # of its own: two processes in one folder would write the same files
+    """Return a connection with the pool as `scored`, the macros, and an empty table `used` for rows that are taken."""
+    spill = WORK / "duckdb" / scored.stem  # one folder a task: two processes would overwrite each other's files
     spill.mkdir(parents=True, exist_ok=True)
     connection = duckdb.connect(
         config={
@@ -118,8 +118,8 @@ def connect(scored: Path, memory_mib: int) -> duckdb.DuckDBPyConnection:
         }
     )
     connection.execute(f"set enable_progress_bar = {sys.stdout.isatty()}")
-    # Joins in the order in which they are written: the optimiser has nothing to estimate a recursion or a draw by, and
-    # has been seen to compare all programs with all.
+    # Joins run in the order in which they are written: the optimiser cannot estimate the size of a recursion or a draw,
+    # and has been seen to compare all programs with all.
     connection.execute("set disabled_optimizers = 'join_order'")
     pool = connection.read_parquet(whole(scored), file_row_number=True)
     pool.create_view("scored")
@@ -135,7 +135,7 @@ def draw(
     n_pairs: int,
     seed: int,
 ) -> pa.Table:
-    """The pairs of all parts of the mixture, numbered through. No part takes a program of an earlier one."""
+    """Return the pairs of all parts of the mixture, numbered through. No part takes a program of an earlier one."""
     connection.execute(
         "create or replace temp table drawn (pair integer, strategy varchar, chosen bigint, rejected bigint, "
         "chosen_subset integer, rejected_subset integer, is_flipped boolean default false)"
@@ -154,7 +154,7 @@ def draw(
 def run(
     connection: duckdb.DuckDBPyConnection, name: str, options: dict[str, dict[str, Any]], n_pairs: int, seed: int
 ) -> pa.Table:
-    """What one strategy draws; first what a strategy draws that it starts from, as a table of that name."""
+    """Return what one strategy draws, from the tables of the strategies that it starts from."""
     for start in starts(name):
         connection.register(start, run(connection, start, options, n_pairs, seed))
     parameters = {"n_pairs": n_pairs, "seed": seed, **options.get(name, {})}
@@ -165,7 +165,7 @@ def run(
 
 
 def parts(shares: list[float], n_pairs: int) -> list[int]:
-    """Whole numbers of pairs that add up to n_pairs."""
+    """Return whole numbers of pairs, by the shares, that add up to n_pairs."""
     edges = [round(n_pairs * sum(shares[:i])) for i in range(len(shares) + 1)]
     return [last - first for first, last in pairwise(edges)]
 
@@ -176,7 +176,7 @@ def check_pool(
     shares: dict[str, float],
     options: dict[str, dict[str, Any]],
 ) -> None:
-    """Refuse a pool without a valid program, with a score that is no number, or too small for M subsets."""
+    """Raise UserError on a pool without valid programs, with a score that is not finite, or too small for M subsets."""
     n, n_ok, n_nan = connection.execute(
         "select count(*), count(*) filter (status = 'ok'), count(*) filter (isnan(score) or isinf(score)) from scored"
     ).fetchall()[0]
@@ -184,29 +184,27 @@ def check_pool(
         raise UserError(f"sample: none of {n} programs of {task} is ok; metrics/score/{task}.json counts the reasons")
     if n_nan:
         raise UserError(f"sample: {n_nan} scores of {task} are not finite numbers; run stage score again")
-    for name in taking_part(shares):
+    for name in involved(shares):
         if "n_subsets" in options.get(name, {}):
             check_size(task, connection, name, options[name])
 
 
 def check_size(task: str, connection: duckdb.DuckDBPyConnection, name: str, given: dict[str, Any]) -> None:
-    """Refuse a pool that cannot fill M subsets with two programs each."""
+    """Raise UserError where the pool cannot fill M subsets with two programs each."""
     one_per, n_subsets = given.get("one_per", *header(name, "one_per")), given["n_subsets"]
     query = "select count(*) from candidates($one_per, 0)"
-    n_different = connection.execute(query, {"one_per": one_per}).fetchall()[0][0]
-    if n_different < 2 * n_subsets:
+    n_distinct = connection.execute(query, {"one_per": one_per}).fetchall()[0][0]
+    if n_distinct < 2 * n_subsets:
         raise UserError(
-            f"sample: {n_different} different programs of {task} are ok; at least {2 * n_subsets} are needed for "
+            f"sample: {n_distinct} distinct programs of {task} are ok; at least {2 * n_subsets} are needed for "
             f"M = {n_subsets} subsets. Raise pool.n_programs or lower sample.options.{name}.n_subsets"
         )
 
 
 def check_order(pairs: pa.Table) -> None:
-    """Promise 6: chosen is better than rejected in every pair, whatever the strategy's SQL says."""
+    """Raise UserError where a chosen program is not better than its rejected one, or where there is no pair at all."""
     if not len(pairs):
-        raise UserError(
-            "sample: the strategy drew no pair: too few different scores for it, or its options rule out all"
-        )
+        raise UserError("sample: the strategy drew no pair: too few distinct scores, or its options rule out all")
     for row in pairs.select(["pair", "chosen_score", "rejected_score"]).to_pylist():
         better, worse = row["chosen_score"], row["rejected_score"]
         if better is None or (worse is not None and not better > worse):

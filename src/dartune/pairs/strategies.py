@@ -1,4 +1,4 @@
-"""Strategies by name: a file of sql/ each, whose header says what it starts from and what its options may be."""
+"""Strategies by name: one file of sql/ each. Its header says what it builds on, and what its options may be."""
 
 import re
 from pathlib import Path
@@ -17,52 +17,54 @@ create macro number(x) as whole(x) or (typeof(x) = 'DOUBLE' and isfinite(x));
 """
 
 
-def taking_part(shares: dict[str, float]) -> list[str]:
-    """The strategies of a mixture with those that they start from."""
-    return [each for name in shares for each in (*starts(name), name)]
-
-
 def strategies() -> list[str]:
+    """Return the names of all strategies."""
     return sorted(path.stem for path in SQL.glob("*.sql"))
 
 
 def statement(name: str) -> str:
+    """Return a strategy's SQL with its header."""
     return (SQL / f"{name}.sql").read_text()
 
 
 def header(name: str, key: str) -> list[str]:
-    """What the lines "-- key: ..." of a strategy's file say."""
+    """Return what the lines "-- key: ..." of a strategy's file say."""
     return re.findall(rf"^-- {key}: +(.*)$", statement(name), re.MULTILINE)
 
 
 def starts(name: str) -> list[str]:
-    """The strategies whose pairs this one starts from: its header's in: names them."""
+    """Return the strategies whose pairs this one starts from, which its line "-- in: ..." names."""
     words = {word for line in header(name, "in") for word in re.findall(r"[a-z_]+", line.split("through")[0])}
     return [other for other in strategies() if other in words]
 
 
+def involved(shares: dict[str, float]) -> list[str]:
+    """Return the strategies of a mixture, each behind those that it starts from."""
+    return [other for name in shares for other in (*starts(name), name)]
+
+
 def check_strategy(strategy: str | dict[str, float], options: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """The shares by strategy, or a UserError about the first thing in the mixture or the options that cannot be."""
+    """Return the shares by strategy. Raises UserError on the first name, share or option that is invalid."""
     shares = {strategy: 1.0} if isinstance(strategy, str) else strategy
     for name in [*shares, *options]:
         if name not in strategies():
             raise UserError(f"sample.strategy: there is no strategy {name!r}{nearest(name, strategies())}")
     if abs(sum(shares.values()) - 1) > 1e-9:
         raise UserError(f"sample.strategy: the shares add up to {sum(shares.values()):g}; expected 1")
-    for name in taking_part(shares):
+    for name in involved(shares):
         check_options(name, options.get(name, {}))
     return shares
 
 
 def check_options(name: str, given: dict[str, Any]) -> None:
-    """Refuse options that the strategy's file does not name, lacks, or rules out in its lines "-- check: ..."."""
-    text = "\n".join(line for line in statement(name).splitlines() if not line.startswith("--"))
-    known = set(re.findall(r"\$(\w+)", text)) - {"n_pairs", "seed"}
+    """Raise UserError on an option that the strategy's file does not use, lacks, or rules out by "-- check: ..."."""
+    query = "\n".join(line for line in statement(name).splitlines() if not line.startswith("--"))
+    known = set(re.findall(r"\$(\w+)", query)) - {"n_pairs", "seed"}
     for key in given:
         if key not in known:
             raise UserError(f"sample.options.{name}.{key} is not a parameter{nearest(key, sorted(known))}")
     for key in sorted(known - set(given)):
-        raise UserError(f"sample.options.{name}.{key} is missing; src/dartune/sql/{name}.sql needs it")
+        raise UserError(f"sample.options.{name}.{key} is missing; src/dartune/pairs/sql/{name}.sql needs it")
     with duckdb.connect() as connection:
         connection.execute(KINDS)
         for rule in header(name, "check"):
@@ -72,6 +74,7 @@ def check_options(name: str, given: dict[str, Any]) -> None:
 
 
 def holds(connection: duckdb.DuckDBPyConnection, rule: str, values: dict[str, Any]) -> bool:
+    """Return whether a rule is true of the values; False too where it cannot be evaluated for their types."""
     try:
         return connection.execute(f"select {rule}", values).fetchall()[0][0] is True
     except duckdb.Error:

@@ -17,7 +17,7 @@ from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
 from dartune.models.backend import Decoding
 from dartune.models.checkpoint import LoadIn, open_tokenizer, save_model, write_base_revision
-from dartune.pairs.pairs import in_form
+from dartune.pairs.pairs import formatted
 from dartune.referee.referee import Referee
 from dartune.referee.sandbox import LIBC
 from dartune.tasks.task import Task
@@ -166,7 +166,7 @@ def refuse_others(rows: list[dict[str, Any]], base: Path) -> None:
     tokenizer = open_tokenizer(base)
     for row in rows:
         plain = row | {name: text(row[name]) for name in ("prompt", "chosen", "rejected")}
-        if in_form(plain, tokenizer) != row:
+        if formatted(plain, tokenizer) != row:
             raise UserError(f"train: pair {row['pair']} was made for another model than {base}; run stage pairs again")
 
 

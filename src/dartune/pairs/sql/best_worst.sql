@@ -1,10 +1,10 @@
--- The best against the worst, the second best against the second worst, and so on: the widest gaps there are. With few
+-- The best against the worst, the second best against the second worst, and so on: the widest possible gaps. With few
 -- pairs out of a large pool, the top against the bottom, as in Self-Developing (arXiv 2410.15639).
 -- grain: one row per pair
 -- in:  scored, through candidates() of macros.sql
 -- out: pair, chosen, rejected, chosen_subset, rejected_subset
 -- check: $one_per in ('text', 'tree', 'shape', 'behaviour', 'score_signature')
--- $one_per: of the programs that share it, one takes part. Chance decides only between programs of one score.
+-- $one_per: only one program per value of this fingerprint takes part. Chance decides only between equal scores.
 with places as (
     select
         row,

@@ -6,11 +6,10 @@
 -- check: whole($n_subsets) and $n_subsets >= 3
 -- check: whole($gap) and $gap >= 1 and $gap < $n_subsets
 -- check: number($tau) and $tau > 0
--- $one_per: of the programs that share it, one takes part. $n_subsets: M. $gap: the rejected program's subset is at least
--- that many below the chosen one's (the paper: 2). $tau: spread of the chosen subset.
+-- $one_per: only one program per value of this fingerprint takes part. $n_subsets: M. $gap: the rejected program's
+-- subset is at least that many below the chosen one's (the paper: 2). $tau: spread of the chosen subset.
 --
--- Which program of a subset a draw takes is decided by one random order per subset; that is the same as uniform without
--- replacement.
+-- Each subset has one random order, in which its programs are drawn: the same as uniform without replacement.
 with lots as (
     select row, subset, row_number() over (partition by subset order by lot, row) as place
     from (select row, lot, subset_of(score, $n_subsets) as subset from candidates($one_per, $seed))

@@ -1,14 +1,14 @@
--- DAR as the authors' code draws it (RayZhhh/dpo-aad), with the direction of the task: equal slices of the ranking, which
--- split ties; the last of the chosen subsets left out (M - 3 of them); with replacement.
+-- DAR as the authors' code draws it (RayZhhh/dpo-aad), in the direction of the task: equal slices of the ranking, which
+-- may split ties; one chosen subset fewer than in the paper (M - 3); with replacement.
 -- grain: one row per pair
 -- in:  scored, through candidates() of macros.sql
 -- out: pair, chosen, rejected, chosen_subset, rejected_subset
 -- one_per: text
 -- check: whole($n_subsets) and $n_subsets >= 4
 -- check: number($tau) and $tau > 0
--- $n_subsets: M. $tau: spread of the chosen subset. Programs of the same text take part once.
+-- $n_subsets: M. $tau: spread of the chosen subset. Programs with the same text take part once.
 --
--- Not as published: where the score decides nothing (a tie) the pair is drawn again, and pairs are not copied.
+-- Unlike the published code, a pair with equal scores is drawn again, and pairs are not duplicated.
 with places as (
     select row, score, row_number() over (order by score desc, lot, row) as place, count(*) over () as n
     from candidates('text', $seed)

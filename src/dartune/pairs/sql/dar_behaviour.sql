@@ -1,5 +1,5 @@
--- DAR with the diversity that its name promises: programs that act differently, spread within each subset, and pairs whose
--- difference is more than noise.
+-- DAR with diversity of behaviour: programs that act differently, spread within each subset, and pairs whose difference
+-- is more than noise.
 -- grain: one row per pair
 -- in:  scored, also its signature and costs, and through candidates() and dar_draws() of macros.sql
 -- out: pair, chosen, rejected, chosen_subset, rejected_subset
@@ -11,13 +11,14 @@
 -- check: whole($spread) and $spread >= 1
 -- check: number($min_gap) and $min_gap >= 0
 -- check: number($min_t) and $min_t >= 0
--- $n_subsets, $gap, $tau: as in dar. Programs that act alike on every instance take part once.
--- $cap: so many programs that act nearly alike take part, those whose signatures agree in their first 16 bits (two that
--- share 95 % of their moves do so with probability .67, 50 %: .01).
--- $spread: in each subset, the programs used are the most different ones out of so many times their number: each is the
--- one farthest from those before it (Gonzalez 1985), by the bits in which their signatures differ. 1: as chance has it.
+-- $n_subsets, $gap, $tau: as in dar. Of programs that act alike on every instance, one takes part.
+-- $cap: at most this many programs that act nearly alike take part, that is, whose signatures agree in the first 16
+-- bits (two that share 95 % of their moves do so with probability .67, with 50 %: .01).
+-- $spread: each subset offers this many times the programs that it needs, and the most different ones are used: each is
+-- the farthest from those before it (Gonzalez 1985), by the bits in which signatures differ. 1: no such choice.
 -- $min_gap: least difference of the scores, in interquartile ranges of the scores that take part.
--- $min_t: least paired t statistic of the costs over the instances (1.9: 5 % one-sided for 8); one instance has none.
+-- $min_t: least paired t statistic of the costs over the instances (1.9: 5 % one-sided for 8 instances); not applied
+-- where there is one instance.
 --
 -- A pair that does not pass is drawn again, so where many do not, wider gaps are drawn more often than by dar.
 with recursive
@@ -30,7 +31,7 @@ lots as (
     select *, row_number() over (partition by subset order by lot, row) as lot_place
     from (select row, score, lot, subset_of(score, $n_subsets) as subset from capped)
 ),
-draws as materialized (  -- those after $n_pairs replace pairs that do not pass
+draws as materialized (  -- twice as many as needed, to replace pairs that do not pass
     select *
     from dar_draws('lots', 2 * $n_pairs, $n_subsets, $gap, $tau, $seed)
 ),
@@ -39,7 +40,7 @@ wanted as (
     from (select pair, unnest([chosen_subset, rejected_subset]) as subset from draws)
     group by subset
 ),
-near as materialized (  -- all that can be used, with what they are judged by
+near as materialized (  -- all programs that can be used, with what the conditions need
     select
         lots.row,
         lots.score,
@@ -55,7 +56,7 @@ near as materialized (  -- all that can be used, with what they are judged by
     inner join scored on scored.file_row_number = lots.row
     where lots.lot_place <= greatest($spread * n_uses, n_draws)
 ),
--- place: as the how-manieth a program was taken, 0 while it was not; far: bits to the nearest one taken
+-- place: 1 for the program taken first, 2 for the next, 0 while not taken; far: bits to the nearest program taken
 spread_out (row, subset, lot, high, low, n_uses, far, place, step) using key (row) as (
     select row, subset, lot, high, low, n_uses, 1000, (lot_place = 1)::bigint, 1::bigint
     from near
@@ -85,7 +86,7 @@ spread_out (row, subset, lot, high, low, n_uses, far, place, step) using key (ro
         )
     )
 ),
-programs as (  -- after those that were taken, the others in the order of their lots
+programs as (  -- those taken first, then the others in the order of their lots
     select
         near.row,
         near.score,

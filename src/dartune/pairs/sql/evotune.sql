@@ -5,12 +5,12 @@
 -- check: $one_per in ('text', 'tree', 'shape', 'behaviour', 'score_signature')
 -- check: whole($n_outputs) and $n_outputs >= 2
 -- check: number($percentile) and $percentile >= 0 and $percentile < 1
--- $one_per: of the programs that share it, one takes part. $n_outputs: answers that are compared with each other, of the
--- same prompt (EvoTune asks for 8 a prompt; where one prompt has more, they are dealt into hands of so many by chance).
--- $percentile: chosen programs are not below this quantile of all scores.
+-- $one_per: only one program per value of this fingerprint takes part. $n_outputs: answers to one prompt that are
+-- compared with each other (EvoTune asks for 8 a prompt; a prompt with more has its answers dealt at random into hands
+-- of this size). $percentile: chosen programs are not below this quantile of all scores.
 --
--- The different scores of a hand are split in the middle: the best program above against the best one below, and so on, as
--- far as the smaller side goes. EvoTune's pairs of valid against failed programs are those of valid_invalid.
+-- The distinct scores of a hand are split in the middle: the best program above is paired with the best one below, the
+-- second with the second, until one side runs out. EvoTune's pairs of valid and failed programs are in valid_invalid.
 with answers as (
     select
         scored.prompt,

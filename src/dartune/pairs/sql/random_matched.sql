@@ -1,11 +1,12 @@
--- DAR's chosen and DAR's rejected programs, paired anew at random: is it the pairing, or which programs take part?
+-- DAR's chosen and rejected programs, paired anew at random: does the pairing matter, or only which programs take part?
 -- grain: one row per pair
 -- in:  dar, and scored
 -- out: pair, chosen, rejected, chosen_subset, rejected_subset
 --
--- Every pairing in which each chosen program is better than its rejected one is as likely as any other: from the best
--- rejected program to the worst, each takes one of the chosen programs that are better and still free. Those of an
--- earlier one are among those of a later one, so there is always one, and the number of choices never depends on them.
+-- Every pairing in which each chosen program is better than its rejected one is equally likely: from the best rejected
+-- program to the worst, each takes one of the better chosen programs that are still free. What is open to a rejected
+-- program is open to all worse ones, so there is always a choice, and how many there are does not depend on earlier
+-- ones.
 with recursive
 chosen as (
     select

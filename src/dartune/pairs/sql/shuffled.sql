@@ -1,9 +1,9 @@
--- DAR's pairs with half of the labels the wrong way round: the control that shows what is learnt beside the preference.
+-- DAR's pairs with half of the labels flipped: a control that shows what training teaches apart from the preference.
 -- grain: one row per pair
 -- in:  dar
 -- out: pair, chosen, rejected, chosen_subset, rejected_subset, is_flipped
 --
--- chosen is the better program here too: is_flipped tells stage pairs to train on the opposite.
+-- chosen is the better program here too; is_flipped tells stage pairs to swap the two.
 select
     pair,
     chosen,

@@ -1,12 +1,13 @@
--- Chosen from the top, rejected from all the rest: the paper's ablation (top 1 program, 1 %, 5 %, 10 %).
+-- Chosen from the top, rejected from all the rest: an ablation in DAR's paper (top 1 program, 1 %, 5 %, 10 %).
 -- grain: one row per pair
 -- in:  scored, through candidates() of macros.sql
 -- out: pair, chosen, rejected, chosen_subset, rejected_subset
 -- check: $one_per in ('text', 'tree', 'shape', 'behaviour', 'score_signature')
 -- check: number($top) and $top > 0 and ($top < 1 or $top % 1 = 0)
--- $one_per: of the programs that share it, one takes part. $top: how many programs are the top; below 1, a share of them.
+-- $one_per: only one program per value of this fingerprint takes part. $top: how many programs are the top; below 1,
+-- which share of them.
 --
--- Few programs give all the chosen ones, so each is used again and again, in turn; a rejected one is used once.
+-- The few programs of the top are chosen again and again, in turn; each rejected program is used once.
 with places as (
     select row, score, lot, row_number() over (order by score desc, lot, row) as place, count(*) over () as n
     from candidates($one_per, $seed)

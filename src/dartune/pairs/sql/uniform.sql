@@ -1,11 +1,11 @@
--- Two programs at random, the better one chosen: what any rule must beat.
+-- Two random programs, the better one chosen: the baseline.
 -- grain: one row per pair
 -- in:  scored, through candidates() of macros.sql
 -- out: pair, chosen, rejected, chosen_subset, rejected_subset
 -- check: $one_per in ('text', 'tree', 'shape', 'behaviour', 'score_signature')
--- $one_per: of the programs that share it, one takes part.
+-- $one_per: only one program per value of this fingerprint takes part.
 --
--- The programs in a random order, two by two; two of the same score make no pair.
+-- The programs in a random order, two by two; two with the same score make no pair.
 with places as (
     select row, score, row_number() over (order by lot, row) as place
     from candidates($one_per, $seed)

@@ -1,10 +1,11 @@
--- DAR's pairs, where a share of the rejected programs are failures: what runs is better than what does not.
+-- DAR's pairs with failures in the place of a share of the rejected programs: a program that runs beats one that does
+-- not.
 -- grain: one row per pair
 -- in:  dar, and scored
 -- out: pair, chosen, rejected, chosen_subset, rejected_subset
 -- check: number($share) and $share > 0 and $share <= 1
--- $share: of the pairs, those whose rejected program is a failure; fewer where the pool has not so many. Failures of the
--- same text, and of the same reason without a program, count once.
+-- $share: of the pairs whose rejected program is a failure; fewer where the pool has too few. Failures with the same
+-- text count once, and so do those without a program and with the same reason.
 with failures as (
     select row, row_number() over (order by hash(id || '/failure/' || $seed), row) as place
     from (
