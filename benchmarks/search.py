@@ -21,7 +21,7 @@ from dartune.files import batches
 from dartune.models.backend import Decoding
 from dartune.models.transformers_backend import TransformersBackend
 from dartune.pool.ask_tell import INDEPENDENT, methods
-from dartune.pool.search_loop import options, run_searches
+from dartune.pool.search_loop import SearchSpec, options, run_searches
 from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
 from dartune.report import plots
 from dartune.tasks.task import Task
@@ -65,19 +65,9 @@ def searched(task: Task, n_evaluations: int, seeds: list[int]) -> Runs:
     found: Runs = {}
     with Referee(task, GUIDE, **LIMITS) as referee:
         for method in methods():
-            table = run_searches(
-                f"methods {task.name} {method}",
-                task,
-                method,
-                options(method),
-                backend,
-                referee,
-                n_evaluations=n_evaluations,
-                size=None,
-                seeds=seeds,
-                decoding=DECODING,
-                work=batches.WORK / "methods" / task.name / "found",
-            )
+            spec = SearchSpec(task, method, options(method), n_evaluations, seeds, DECODING, None)
+            work = batches.WORK / "methods" / task.name / "finished"
+            table = run_searches(f"methods {task.name} {method}", spec, backend, referee, work)
             found |= {(method, "base", seed): own for seed, own in by_seed(table, seeds).items()}
     return found
 

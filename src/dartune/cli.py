@@ -82,10 +82,10 @@ def check_split(tasks: list[str], key: str, sections: dict[str, dict[str, Any]],
 
 
 def check_methods(options_of: Any, sections: dict[str, dict[str, Any]], file: Path) -> None:
-    from dartune.pool.search_loop import method, options
+    from dartune.pool.search_loop import options, search_class
 
     for name in options_of or ():
-        method(str(name))
+        search_class(str(name))
     for name in dict.fromkeys([sections["pool"]["method"], *sections["search"]["methods"]]):
         options(name, file)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import PositiveInt
 
-from dartune.files import atomic, batches, parquet
+from dartune.files import atomic, parquet
 from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
 from dartune.models.backend import Decoding
@@ -22,7 +22,8 @@ from dartune.models.checkpoint import open_model, open_tokenizer
 from dartune.pairs.pairs import write_pairs
 from dartune.pairs.sample import write_sample
 from dartune.pool.ask_tell import INDEPENDENT
-from dartune.pool.pool import generate_pool, summary
+from dartune.pool.pool import generate_pool
+from dartune.pool.search_loop import SearchSpec
 from dartune.referee.referee import Referee
 from dartune.referee.score import write_scored
 from dartune.tasks.task import Task
@@ -124,14 +125,12 @@ class Round:
             return
         from dartune.models.transformers_backend import TransformersBackend
 
-        backend, rules = TransformersBackend(self.base, writer), json.loads(self.rules[0].read_text())
         decoding = Decoding(**{name: own[name] for name in ("temperature", "top_p", "max_new_tokens")})
         size = own["batch_size"] if own["method"] == INDEPENDENT else None
-        method, options = own["method"], self.options[0]
-        pool = generate_pool(self.task, backend, rules, method, options, own["n_programs"], size, own["seed"], decoding)
-        atomic.write_json(self.folder / "pool.json", summary(pool, backend))
-        parquet.write(pool, file)
-        shutil.rmtree(batches.WORK / "pools" / self.task)
+        task, options = Task(self.task), self.options[0]
+        spec = SearchSpec(task, own["method"], options, own["n_programs"], [own["seed"]], decoding, size)
+        backend, rules = TransformersBackend(self.base, writer), json.loads(self.rules[0].read_text())
+        generate_pool(spec, backend, rules, file, self.folder / "pool.json")
 
     def write_scored(self) -> None:
         if not (self.folder / SCORED).exists():

@@ -16,7 +16,7 @@ from dartune import params
 from dartune.errors import UserError
 from dartune.pool.ask_tell import MAX_THOUGHT, Candidate, Proposal, methods
 from dartune.pool.methods import climb, eoh, funsearch, independent
-from dartune.pool.search_loop import TEMPLATE_ID, method, options
+from dartune.pool.search_loop import TEMPLATE_ID, options, search_class
 from dartune.programs.extract import extract
 from dartune.programs.verdict import Refused
 from dartune.tasks.task import Task
@@ -56,7 +56,7 @@ TEMPLATE = Candidate(TEMPLATE_ID, TASK.template, TASK.template, -9.0, (9.0, 9.0)
 
 
 def opened(name: str, **changed: Any) -> Any:
-    return method(name)(TASK, TEMPLATE, **OPTIONS[name] | changed)
+    return search_class(name)(TASK, TEMPLATE, **OPTIONS[name] | changed)
 
 
 def proposals(search: Any, n: int, seed: int = 0) -> list[Proposal]:
@@ -566,7 +566,7 @@ def test_the_options_of_params_yaml_are_accepted_and_none_is_missing() -> None:
     for name in methods():
         given_options = options(name, ROOT / "params.yaml")
         assert given_options == content[name]
-        assert method(name)(TASK, TEMPLATE, **given_options).size > 0
+        assert search_class(name)(TASK, TEMPLATE, **given_options).size > 0
 
 
 WHOLE = "n_islands: 2, n_prompts: 1, n_samples: 1, n_versions: 1, period: 9, reset_every: 9"
@@ -624,4 +624,9 @@ def test_a_method_that_is_no_file_is_refused_with_the_nearest_name(name: str, wo
 
 
 def test_each_method_is_the_class_of_its_own_file() -> None:
-    assert [method(name) for name in methods()] == [climb.Search, eoh.Search, funsearch.Search, independent.Search]
+    assert [search_class(name) for name in methods()] == [
+        climb.Search,
+        eoh.Search,
+        funsearch.Search,
+        independent.Search,
+    ]

@@ -30,7 +30,7 @@ from dartune.pool import pool
 from dartune.pool.ask_tell import methods
 from dartune.pool.pool import open_backend, write_pool
 from dartune.pool.prompts import renamed
-from dartune.pool.search_loop import TEMPLATE_ID, run_searches
+from dartune.pool.search_loop import TEMPLATE_ID, SearchSpec, run_searches
 from dartune.programs.verdict import STATUSES
 from dartune.referee.referee import Referee, write_referee
 from dartune.tasks.task import Task
@@ -111,9 +111,9 @@ def explored(
     name: str, backend: Any, referee: Referee | None, *, n: int = 36, seed: int = 0, **changed: Any
 ) -> list[dict[str, Any]]:
     """The rows of a search without the seconds that they took. Finished ones are kept in the folder `kept`."""
-    settings = {"size": 6 if name == "independent" else None, "decoding": DECODING, "work": Path("kept")} | changed
-    options = settings.pop("options", OPTIONS[name])
-    table = run_searches("pool t", TASK, name, options, backend, referee, n_evaluations=n, seeds=[seed], **settings)
+    options, decoding = changed.get("options", OPTIONS[name]), changed.get("decoding", DECODING)
+    spec = SearchSpec(TASK, name, options, n, [seed], decoding, 6 if name == "independent" else None)
+    table = run_searches("pool t", spec, backend, referee, Path("kept"), rules=changed.get("rules"))
     return list(table.drop_columns("seconds").to_pylist())
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from dartune.evaluation.statistics import MODELS, t_interval
 from dartune.files import atomic, batches, parquet
 from dartune.models.backend import Decoding
-from dartune.pool.search_loop import run_searches
+from dartune.pool.search_loop import SearchSpec, run_searches
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
 
@@ -72,25 +72,14 @@ def write_search(
 
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     limits: dict[str, Any] = {"max_slowdown": max_slowdown, "memory_mib": memory_mib}
-    this = Task(task)
+    this, work = Task(task), batches.WORK / "search" / task / "finished"
     written: Runs = {}
     with Referee(this, guide, **limits) as referee:
         for model, folder in zip(MODELS, (None, tuned), strict=True):
             backend = TransformersBackend(base, folder)
             for method in methods:
-                table = run_searches(
-                    f"search {task} {method} {model}",
-                    this,
-                    method,
-                    options[method],
-                    backend,
-                    referee,
-                    n_evaluations=n_evaluations,
-                    size=None,
-                    seeds=seeds,
-                    decoding=decoding,
-                    work=batches.WORK / "search" / task / "finished",
-                )
+                spec = SearchSpec(this, method, options[method], n_evaluations, seeds, decoding, None)
+                table = run_searches(f"search {task} {method} {model}", spec, backend, referee, work)
                 written |= {(method, model, seed): rows for seed, rows in by_seed(table, seeds).items()}
     with Referee(this, held_out, **limits) as referee:
         runs = judged_runs(written, referee, guide, held_out)

@@ -1,7 +1,8 @@
-"""The pool: what a model writes to the task's prompt or inside a search, one row per completion; or an imported one."""
+"""Stage `pool`: completions that a model writes, independently or inside a search, or imported ones; one row each."""
 
 import json
 import shutil
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from dartune.errors import UserError
 from dartune.files import atomic, batches, parquet
 from dartune.models.backend import Backend, Decoding
 from dartune.pool.ask_tell import INDEPENDENT
-from dartune.pool.search_loop import COMPLETION_SCHEMA, run_searches
+from dartune.pool.search_loop import COMPLETION_SCHEMA, SearchSpec, run_searches
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task, names
 
@@ -47,66 +48,52 @@ def write_pool(
     top_p: Annotated[float, Field(gt=0, le=1)],
     max_new_tokens: PositiveInt,
 ) -> None:
-    """Write the pool of a task as Parquet, and what it cost as JSON.
+    """Write the pool of a task as Parquet (POOL_SCHEMA), and its tokens and money as JSON.
 
-    Columns: POOL_SCHEMA; method, model, seed, temperature, top_p and max_new_tokens are what decided a completion.
-    rules: how a search's programs are judged on the training instances, or {} for a method that judges none (stage
-    referee). options: of the method. source: a model's folder, a server's .yaml, recorded completions, or a folder that
-    `dartune import-pool` wrote: then its first n_programs rows are the pool, and what follows is of no use. method: a
-    file of search/. n_programs: completions asked for. batch_size: completions per call of the model, when sampling; a
-    search asks for as many as it needs at a time. Each batch has its own seed.
+    rules: file that says how the programs of a search are judged on the training instances, {} for a method that judges
+    none (stage referee). options: of the method. source: a model's folder, a server's .yaml, recorded completions, or a
+    folder that `dartune import-pool` wrote: then its first n_programs rows are the pool, and no other argument counts.
+    method: a file of pool/methods/. n_programs: completions to write. batch_size: completions per call of the model, of
+    method `independent`; others choose it. Raises UserError where the source is none of these.
     """
     if (table := read_imported_pool(task, Path(source))) is not None:
-        parquet.write(table.slice(0, n_programs), output)
-        atomic.write_json(metrics, summary(table.slice(0, n_programs), None))
+        write_table(table.slice(0, n_programs), (0.0, 0.0), output, metrics)
         return
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
-    backend, size = open_backend(Path(source)), batch_size if method == INDEPENDENT else None
-    table = generate_pool(
-        task, backend, json.loads(rules.read_text()), method, options, n_programs, size, seed, decoding
-    )
-    parquet.write(table, output)
-    atomic.write_json(metrics, summary(table, backend))
-    shutil.rmtree(batches.WORK / "pools" / task)
+    size = batch_size if method == INDEPENDENT else None
+    spec = SearchSpec(Task(task), method, options, n_programs, [seed], decoding, size)
+    generate_pool(spec, open_backend(Path(source)), json.loads(rules.read_text()), output, metrics)
 
 
-def generate_pool(
-    task: str,
-    backend: Backend,
-    rules: dict[str, Any],
-    method: str,
-    options: dict[str, Any],
-    n_programs: int,
-    size: int | None,
-    seed: int,
-    decoding: Decoding,
-) -> pa.Table:
-    """The pool that a back end writes: POOL_SCHEMA. size: completions at a time, None for the method's own choice."""
+def generate_pool(spec: SearchSpec, backend: Backend, rules: dict[str, Any], output: Path, metrics: Path) -> None:
+    """Have a back end write a pool, by one search. rules: content of the file that write_pool takes."""
+    task, work = spec.task, batches.WORK / "pools" / spec.task.name
     with open_referee(task, rules) as referee:
-        table = run_searches(
-            f"pool {task}",
-            Task(task),
-            method,
-            options,
-            backend,
-            referee,
-            n_evaluations=n_programs,
-            size=size,
-            seeds=[seed],
-            decoding=decoding,
-            work=batches.WORK / "pools" / task,
-            rules=rules,
-        )
-    decided = {"task": task, "method": method, "model": backend.revision, **vars(decoding)}
-    table = table.select(COMPLETION_SCHEMA.names)
+        table = run_searches(f"pool {task.name}", spec, backend, referee, work, rules=rules)
+    constants = {"task": task.name, "method": spec.method, "model": backend.revision, **vars(spec.decoding)}
     for field in POOL_SCHEMA:
-        if field.name in decided:
-            table = table.append_column(field, pa.array([decided[field.name]] * len(table), field.type))
-    return table.select(POOL_SCHEMA.names)
+        if field.name in constants:
+            table = table.append_column(field, pa.array([constants[field.name]] * len(table), field.type))
+    write_table(table.select(POOL_SCHEMA.names), backend.prices, output, metrics)
+    shutil.rmtree(work)
+
+
+def write_table(table: pa.Table, prices: tuple[float, float], output: Path, metrics: Path) -> None:
+    """Write a pool, after its metrics: completions and how they ended, tokens, money at these prices per million."""
+    n_prompt_tokens, n_tokens = (sum(filter(None, table[name].to_pylist())) for name in ("n_prompt_tokens", "n_tokens"))
+    content = {
+        "n_programs": len(table),
+        "n_prompt_tokens": n_prompt_tokens,
+        "n_tokens": n_tokens,
+        "money": round((prices[0] * n_prompt_tokens + prices[1] * n_tokens) / 1e6, 6),
+        "finish": dict(sorted(Counter(table["finish"].to_pylist()).items())),
+    }
+    atomic.write_json(metrics, content)
+    parquet.write(table, output)
 
 
 def open_backend(source: Path) -> Backend:
-    """The back end that a path names: a model's folder, a server (.yaml) or recorded completions (.jsonl, .parquet)."""
+    """Return the back end that a path names. Raises UserError where it is none of the three kinds."""
     if source.is_dir():
         from dartune.models.transformers_backend import TransformersBackend
 
@@ -124,28 +111,18 @@ def open_backend(source: Path) -> Backend:
     )
 
 
-def open_referee(task: str, rules: dict[str, Any]) -> AbstractContextManager[Referee | None]:
+def open_referee(task: Task, rules: dict[str, Any]) -> AbstractContextManager[Referee | None]:
+    """Return the referee of a search's programs, None where the rules are {}."""
     if not rules:
         return nullcontext()
-    return Referee(Task(task), SPLIT, max_slowdown=rules["max_slowdown"], memory_mib=rules["memory_mib"])
-
-
-def summary(table: pa.Table, backend: Backend | None) -> dict[str, Any]:
-    """What the pool cost: completions, tokens of prompts and completions, and money where the back end has prices."""
-    n_prompt_tokens, n_tokens = (sum(filter(None, table[name].to_pylist())) for name in ("n_prompt_tokens", "n_tokens"))
-    prices = backend.prices if backend else (0.0, 0.0)
-    finishes = table["finish"].to_pylist()
-    return {
-        "n_programs": len(table),
-        "n_prompt_tokens": n_prompt_tokens,
-        "n_tokens": n_tokens,
-        "money": round((prices[0] * n_prompt_tokens + prices[1] * n_tokens) / 1e6, 6),
-        "finish": {finish: finishes.count(finish) for finish in sorted(set(finishes))},
-    }
+    return Referee(task, SPLIT, max_slowdown=rules["max_slowdown"], memory_mib=rules["memory_mib"])
 
 
 def read_imported_pool(task: str, source: Path) -> pa.Table | None:
-    """The task's pool in a folder that `dartune import-pool` wrote; None for a folder without pools, a model's."""
+    """Return the task's pool in a folder that `dartune import-pool` wrote; None where the source holds no pools.
+
+    Raises UserError where it holds pools of other tasks only, or other columns.
+    """
     pools = {name: source / f"{name}.parquet" for name in names() if (source / f"{name}.parquet").exists()}
     if not pools:
         return None

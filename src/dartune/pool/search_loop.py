@@ -1,10 +1,10 @@
-"""A search: a method proposes, a model writes, the referee judges, the method is told. What was finished is kept."""
+"""The loop of every search: a method proposes, a model writes, the referee judges, the method is told the verdicts."""
 
 import time
 from importlib import import_module
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -16,7 +16,7 @@ from dartune.files.modules import code_fingerprint
 from dartune.models.backend import Backend, Completion, Decoding, start_seed
 from dartune.pool.ask_tell import Candidate, Proposal, methods
 from dartune.programs.verdict import Verdict
-from dartune.referee.completions import PROGRAM_SCHEMA, judge
+from dartune.referee.completions import PROGRAM_SCHEMA, judge, template_score
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
 
@@ -36,111 +36,132 @@ COMPLETION_SCHEMA = pa.schema(
     ]
 )
 SEARCH_SCHEMA = pa.schema([*COMPLETION_SCHEMA, *PROGRAM_SCHEMA, ("seconds", pa.float64())])
-TEMPLATE_ID = "template"
+TEMPLATE_ID = "template"  # in column parents
 
 
-def method(name: str) -> type[Any]:
-    if name not in methods():
-        raise UserError(f"there is no search method {name!r}{nearest(name, methods())}")
-    search: type[Any] = import_module(f"dartune.pool.methods.{name}").Search
+class SearchSpec(NamedTuple):
+    """What decides the searches of one method, besides the model and the referee.
+
+    method, options: a file of pool/methods/ and the arguments of its class. n_evaluations: completions of each search,
+    whatever becomes of them. seeds: of the searches, one each. batch_size: completions that each search asks for at a
+    time, None for the method's own choice.
+    """
+
+    task: Task
+    method: str
+    options: dict[str, Any]
+    n_evaluations: int
+    seeds: list[int]
+    decoding: Decoding
+    batch_size: int | None
+
+
+def search_class(method: str) -> type[Any]:
+    """Return the class of a search method. Raises UserError where there is no such method."""
+    if method not in methods():
+        raise UserError(f"there is no search method {method!r}{nearest(method, methods())}")
+    search: type[Any] = import_module(f"dartune.pool.methods.{method}").Search
     return search
 
 
-def options(name: str, file: Path = params.FILE) -> dict[str, Any]:
-    """The method's own section under `methods`, checked."""
-    search, content = method(name), params.read(file).get("methods")
-    if not isinstance(content, dict) or not isinstance(content.get(name), dict):
-        raise UserError(f"{file}: methods.{name} is missing; search method {name} needs it")
-    return params.check(f"methods.{name}", content[name], search, file)
+def options(method: str, file: Path = params.FILE) -> dict[str, Any]:
+    """Return the method's section under `methods` of params.yaml. Raises UserError where it is missing or wrong."""
+    search, content = search_class(method), params.read(file).get("methods")
+    if not isinstance(content, dict) or not isinstance(content.get(method), dict):
+        raise UserError(f"{file}: methods.{method} is missing; search method {method} needs it")
+    return params.check(f"methods.{method}", content[method], search, file)
 
 
 def run_searches(
-    stage: str,
-    task: Task,
-    name: str,
-    options: dict[str, Any],
-    backend: Backend,
-    referee: Referee | None,
-    *,
-    n_evaluations: int,
-    size: int | None,
-    seeds: list[int],
-    decoding: Decoding,
-    work: Path,
-    **key: Any,
+    stage: str, spec: SearchSpec, backend: Backend, referee: Referee | None, work: Path, **key: Any
 ) -> pa.Table:
-    """The rows (SEARCH_SCHEMA) of one search a seed, in the order written; verdicts are null without a referee.
+    """Return the rows (SEARCH_SCHEMA) of one search a seed, in the order written; without a referee, no verdicts.
 
-    The searches know nothing of each other, but ask the model together, which is faster. An evaluation is a completion,
-    whatever becomes of it. name, options: of the method. n_evaluations: of each search. size: completions at a time,
-    None for the method's own choice. work: folder that keeps finished searches, for the caller to clear. key: what else
-    decides the result.
+    stage: see batches.run; it also seeds the model. work: folder that keeps finished searches, for the caller to clear.
+    key: what else decides the result. Raises UserError where the template is no valid program.
     """
-    start = template_candidate(task, referee) if referee else None
-    searches = {seed: method(name)(task, start, **options) for seed in seeds}
-    size = size or searches[seeds[0]].size
-    settings = {"method": name, "options": options, "size": size, "seeds": seeds, "decoding": decoding, "stage": stage}
-    key = {**key, "prompt": task.prompt, "model": backend.revision, "columns": SEARCH_SCHEMA.names, **settings}
+    searches = Searches(stage, spec, backend, referee)
+    n_seeds, size = len(spec.seeds), searches.batch_size
+    key |= spec._asdict() | {"batch_size": size, "n_evaluations": None}  # a longer search goes on from a shorter one
+    key |= {"prompt": spec.task.prompt, "model": backend.revision, "columns": SEARCH_SCHEMA.names, "stage": stage}
     if referee:
         key |= {"referee": referee.version, "timeout_s": referee.timeout_s}
-    batch_key = fingerprint([], code=code_fingerprint(__name__, f"dartune.pool.methods.{name}"), **key)
-    output = work / f"{batch_key}-{n_evaluations}.parquet"
-    if parquet.is_whole(output, len(seeds) * n_evaluations):
+    code = code_fingerprint(__name__, f"dartune.pool.methods.{spec.method}")
+    batch_key = fingerprint([], code=code, **key)
+    output, n_rows = work / f"{batch_key}-{spec.n_evaluations}.parquet", n_seeds * spec.n_evaluations
+    if parquet.is_whole(output, n_rows):
         return parquet.read(output)
+    tally = "status" if referee else None
+    return batches.run(
+        stage, batch_key, n_rows, n_seeds * size, searches.batch, output, tally=tally, after=searches.tell
+    )
 
-    def batch(rows: range) -> pa.Table:
-        began, first, n = time.perf_counter(), rows.start // len(seeds), len(rows) // len(seeds)
-        asked = ask(searches, task.name, first, n, size)
+
+class Searches:
+    """One search a seed. They know nothing of each other, but ask the model together, which is faster."""
+
+    def __init__(self, stage: str, spec: SearchSpec, backend: Backend, referee: Referee | None) -> None:
+        self._stage, self._spec, self._backend, self._referee = stage, spec, backend, referee
+        start = template_candidate(referee) if referee else None
+        search = search_class(spec.method)
+        self._searches = {seed: search(spec.task, start, **spec.options) for seed in spec.seeds}
+        self.batch_size: int = spec.batch_size or self._searches[spec.seeds[0]].size
+
+    def batch(self, rows: range) -> pa.Table:
+        """Return the next rows of all searches, those of the first seed first."""
+        began, n_seeds = time.perf_counter(), len(self._searches)
+        first, n = rows.start // n_seeds, len(rows) // n_seeds
+        asked = self._ask(first, n)
+        seed = start_seed(self._stage, *self._searches, first)
         prompts = [proposal.prompt for _, proposal in asked]
-        completions = backend.complete(prompts, seed=start_seed(stage, *seeds, first), decoding=decoding)
+        completions = self._backend.complete(prompts, seed=seed, decoding=self._spec.decoding)
         texts = [storable(completion.text) for completion in completions]
-        verdicts = judge(referee, texts) if referee else [(None, None)] * len(rows)
+        verdicts = judge(self._referee, texts) if self._referee else [(None, None)] * len(rows)
         seconds = round((time.perf_counter() - began) / len(rows), 6)
-        made = [
+        written = [
             {**place, **row(proposal, completion, *verdict), "completion": text, "seconds": seconds}
             for (place, proposal), completion, text, verdict in zip(asked, completions, texts, verdicts, strict=True)
         ]
-        return pa.Table.from_pylist(made, schema=SEARCH_SCHEMA)
+        return pa.Table.from_pylist(written, schema=SEARCH_SCHEMA)
 
-    def tell(table: pa.Table) -> None:
+    def tell(self, table: pa.Table) -> None:
+        """Tell each search, and the back end, of a finished batch."""
         rows = table.to_pylist()
-        tokens = (sum(row[name] for row in rows) for name in ("n_prompt_tokens", "n_tokens"))
-        backend.count([row["prompt"] for row in rows], *tokens)
-        for seed, search in searches.items():
-            own = [row for row in rows if row["seed"] == seed]
-            search.tell([candidate(row) for row in own], Random(f"{own[0]['id']}/tell"))
+        n_prompt_tokens, n_tokens = (sum(row[name] for row in rows) for name in ("n_prompt_tokens", "n_tokens"))
+        self._backend.count([row["prompt"] for row in rows], n_prompt_tokens, n_tokens)
+        for seed, search in self._searches.items():
+            rows_of_seed = [row for row in rows if row["seed"] == seed]
+            search.tell([candidate(row) for row in rows_of_seed], Random(f"{rows_of_seed[0]['id']}/tell"))
 
-    n, tally = len(seeds), "status" if referee else None
-    return batches.run(stage, batch_key, n * n_evaluations, n * size, batch, output, tally=tally, after=tell)
-
-
-def ask(searches: dict[int, Any], task: str, first: int, n: int, size: int) -> list[tuple[dict[str, Any], Proposal]]:
-    """n proposals of each search from number `first` on, with {"id", "seed", "generation"}."""
-    return [
-        ({"id": f"{task}-{seed}-{first + i:06d}", "seed": seed, "generation": first // size}, proposal)
-        for seed, search in searches.items()
-        for i, proposal in enumerate(search.ask(Random(f"{seed}/{first}/ask"), n))
-    ]
+    def _ask(self, first: int, n: int) -> list[tuple[dict[str, Any], Proposal]]:
+        """n proposals of each search, from its number `first` on, with {"id", "seed", "generation"}."""
+        name, generation = self._spec.task.name, first // self.batch_size
+        return [
+            ({"id": f"{name}-{seed}-{first + i:06d}", "seed": seed, "generation": generation}, proposal)
+            for seed, search in self._searches.items()
+            for i, proposal in enumerate(search.ask(Random(f"{seed}/{first}/ask"), n))
+        ]
 
 
-def template_candidate(task: Task, referee: Referee) -> Candidate:
-    """The task's template, which the model is asked to better, as the first candidate."""
-    (verdict,) = referee.judge([task.template])
-    if verdict.score is None:
-        raise UserError(f"{task.name}: its own template program is judged {verdict.status}: {verdict.reason}")
-    return Candidate(TEMPLATE_ID, task.template, task.template, verdict.score, verdict.costs)
+def template_candidate(referee: Referee) -> Candidate:
+    """Return the task's template, which every search starts from. Raises UserError where it is no valid program."""
+    template, score = referee.task.template, template_score(referee)
+    (verdict,) = referee.judge([template])
+    return Candidate(TEMPLATE_ID, template, template, score, verdict.costs)
 
 
 def row(proposal: Proposal, completion: Completion, program: str | None, verdict: Verdict | None) -> dict[str, Any]:
+    """Return the columns of SEARCH_SCHEMA that follow from a proposal and what became of it."""
     written = {**vars(proposal), **vars(completion), "parents": list(proposal.parents)}
     return written | (vars(verdict) if verdict else {}) | {"program": program}
 
 
 def storable(text: str) -> str:
-    """The text with half characters, which no file can hold, replaced."""
+    """Return the text with half characters, which no file can hold, replaced."""
     return text.encode(errors="replace").decode()
 
 
 def candidate(row: dict[str, Any]) -> Candidate:
+    """Return a row as the search methods see it."""
     costs = tuple(row["costs"]) if row["costs"] is not None else None
     return Candidate(row["id"], row["completion"], row["program"], row["score"], costs, row["island"])
