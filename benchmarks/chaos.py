@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from project_copy import TASK, copy_project  # noqa: E402
 
-KINDS = ("flow", "leash", "dvc", "stage", "worker", "program", "server")
+KINDS = ("flow", "supervisor", "dvc", "stage", "worker", "program", "server")
 MOMENTS = ("any", "any", "*.partial", "dvc.lock", "rwlock", "cache")  # drawn from: what is being written at the kill
 LONGEST_S = 25.0  # until a kill; about a third of an undisturbed run
 GONE_S, SLOWER_S = 5.0, 15.0
@@ -72,14 +72,19 @@ class Copy:
     def kind(self, process: psutil.Process) -> str:
         words, parent = process.cmdline(), process.parent()
         line = " ".join(words)
-        if str(self.folder / "src/dartune/worker.py") in words:
-            is_forked = parent is not None and str(self.folder / "src/dartune/worker.py") in parent.cmdline()
+        if str(self.folder / "src/dartune/referee/worker.py") in words:
+            is_forked = parent is not None and str(self.folder / "src/dartune/referee/worker.py") in parent.cmdline()
             return "program" if is_forked else "worker"
         if not words or not Path(process.cwd()).is_relative_to(self.folder):
             return ""  # without words: just ending
         if "uvicorn" in words:
-            return "server"  # or its leash
-        marks = {"flows/finetune.py": "flow", "flows/leash.py": "leash", "flows/whole.py": "dvc", "stages/": "stage"}
+            return "server"  # or its supervisor
+        marks = {
+            "flows/finetune.py": "flow",
+            "flows/supervisor.py": "supervisor",
+            "flows/atomic_dvc.py": "dvc",
+            "stages/": "stage",
+        }
         is_shell = words[:1] != [sys.executable] and not Path(words[0]).name.startswith("python")
         return next((kind for mark, kind in marks.items() if mark in line), "other") if not is_shell else "shell"
 

@@ -98,8 +98,8 @@ def measure(folder: Path, n: int) -> dict[str, list[float]]:
         begin = time.perf_counter()
         another = started(bare)
         found["server start"] += [time.perf_counter() - begin] * (number > 0)
-        another.leash.end()
-    server.leash.end()
+        another.end()
+    server.end()
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves in the UI. It is for looking at: whatever keeps an artifact from being written fails no run."""
+"""What a run shows in the UI. An artifact that cannot be written logs a warning and fails no run."""
 
 import os
 import re
@@ -24,71 +24,76 @@ from graph import metric_changes
 REPORT = Path("report/index.html")
 SUMMARY = Path("report/summary.txt")
 PLOTS = Path("report/plots")
-DONE = re.compile(r"\S.*?: (?:step )?(\d+) of (\d+)\b")  # "score tsp_construct: 400 of 1200, 74/s, 8 s left"
-EVERY_S = 2.0
-LONGEST = 200  # characters of a run's name
+PROGRESS = re.compile(r"\S.*?: (?:step )?(\d+) of (\d+)\b")  # "score tsp_construct: 400 of 1200, 74/s, 8 s left"
+INTERVAL_S = 2.0  # between two updates of a progress bar
+MAX_LENGTH = 200  # characters of a run's name
 
 
 @contextmanager
-def harmless() -> Iterator[None]:
+def errors_logged() -> Iterator[None]:
+    """Log an error of the block as a warning."""
     try:
         yield
     except Exception as error:
         get_run_logger().warning("artifacts: %s", " ".join(str(error).split()))
 
 
-class Progress:
-    """A bar on the page of a task run, from the lines that the stage prints."""
+class ProgressBar:
+    """A bar on the page of a task run, drawn from the lines that the stage prints."""
 
     def __init__(self, stage: str) -> None:
-        self.key, self.bar, self.last = key(stage), None, 0.0
-        self.bar: UUID | None
+        self.key = artifact_key(stage)
+        self.artifact: UUID | None = None
+        self.updated = 0.0
 
-    def follow(self, line: str) -> None:
-        if (found := DONE.match(line)) and (time.monotonic() > self.last + EVERY_S or found[1] == found[2]):
-            self.last = time.monotonic()
-            with harmless():
-                self.show(100 * int(found[1]) / max(int(found[2]), 1), line)
+    def update(self, line: str) -> None:
+        """Draw the bar where the line tells of progress, but not too often."""
+        match = PROGRESS.match(line)
+        if not match or (time.monotonic() < self.updated + INTERVAL_S and match[1] != match[2]):
+            return
+        self.updated = time.monotonic()
+        percent = 100 * int(match[1]) / max(int(match[2]), 1)
+        with errors_logged():
+            if self.artifact is None:
+                self.artifact = create_progress_artifact(percent, key=self.key, description=line)  # type: ignore[assignment]
+            else:
+                update_progress_artifact(self.artifact, percent, description=line)
 
-    def show(self, percent: float, line: str) -> None:
-        if self.bar is None:
-            self.bar = create_progress_artifact(percent, key=self.key, description=line)  # type: ignore[assignment]
-        else:
-            update_progress_artifact(self.bar, percent, description=line)
 
-
-def key(name: str) -> str:
+def artifact_key(name: str) -> str:
+    """Return the name as Prefect allows it: lower case, digits and dashes."""
     return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def markdown(header: list[str], rows: Iterable[list[str]]) -> str:
+def write_table(key: str, header: list[str], rows: Iterable[list[str]]) -> None:
+    """Write a table of Markdown."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    create_markdown_artifact("\n".join(f"| {' | '.join(line)} |" for line in lines), key=key)
 
 
-def stages(rows: list[list[str]]) -> None:
-    with harmless():
-        create_markdown_artifact(markdown(["stage", "state", "seconds"], rows), key="stages")
+def write_stages(rows: list[list[str]]) -> None:
+    """Write the table of the stages: name, state, seconds."""
+    with errors_logged():
+        write_table("stages", ["stage", "state", "seconds"], rows)
 
 
-def headline(name: str, message: str) -> None:
-    """Puts what a run failed with behind its name, the one thing that its page and the list of runs show on top."""
-    with harmless(), get_client(sync_client=True) as client:
-        client.update_flow_run(flow_run.id, name=f"{name}: {message.splitlines()[0]}"[:LONGEST])
+def add_to_name(message: str) -> None:
+    """Append the first line of a failure to the run's name, the one text that heads its page and the list of runs."""
+    with errors_logged(), get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run.id, name=f"{flow_run.name}: {message.splitlines()[0]}"[:MAX_LENGTH])
 
 
-def results() -> None:
-    """Metrics against the last commit, the report's place, its table and its drawings."""
-    with harmless():
-        header = ["file", "metric", "last commit", "now", "difference"]
-        create_markdown_artifact(markdown(header, metric_changes()), key="metrics")
+def write_results() -> None:
+    """Write metrics against the last commit, a link to the report, its table and its figures."""
+    with errors_logged():
+        write_table("metrics", ["file", "metric", "last commit", "now", "difference"], metric_changes())
     if REPORT.exists():
-        with harmless():
-            # DARTUNE_REPORT_URL is set by serve.py: a page of the UI opens no files
+        with errors_logged():
+            # A page of the UI cannot open files: serve.py serves the report, and sets DARTUNE_REPORT_URL.
             url = os.environ.get("DARTUNE_REPORT_URL", REPORT.resolve().as_uri())
             create_markdown_artifact(f"[{url}]({url})", key="report")
             create_markdown_artifact(f"```\n{SUMMARY.read_text()}\n```", key="results")  # ends with the warnings
         for file in sorted(PLOTS.glob("*.svg")):
-            with harmless():
-                picture = b64encode(file.read_bytes()).decode()
-                create_image_artifact(f"data:image/svg+xml;base64,{picture}", key=key(file.stem), description=file.stem)
+            with errors_logged():
+                picture = f"data:image/svg+xml;base64,{b64encode(file.read_bytes()).decode()}"
+                create_image_artifact(picture, key=artifact_key(file.stem), description=file.stem)

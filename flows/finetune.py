@@ -1,15 +1,13 @@
 """The pipeline as a Prefect flow: one task run per DVC stage.
 
-Prefect shows the run, starts stages side by side, times them out and cancels them; what the stages are, which of them
-are out of date and what they have made is DVC's to know.
+Prefect shows the run, starts stages side by side, times them out and cancels them. What the stages are, which of them
+are out of date and what they have made is up to DVC.
 
     python flows/finetune.py [--workers N] [--set NAME=VALUE] [--timeout-s S] [--pull] [--push] [--branch B] [STAGE ...]
 """
 
-# ruff: noqa: E402 -- Prefect is imported late, see below
-
 import argparse
-import gc
+import logging
 import os
 import re
 import sys
@@ -20,258 +18,52 @@ from contextlib import chdir, contextmanager
 from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
-from typing import IO, Annotated, Any, NamedTuple
-from uuid import UUID
-
-from server import Server
-
-ROOT = Path(__file__).resolve().parent.parent
-POLL_S = 2.0  # between two looks at whether the run was cancelled
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="flows/finetune.py", description="Run the stages that are out of date.")
-    parser.add_argument("targets", nargs="*", metavar="STAGE", help="with what it needs; every stage by default")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="stages side by side: 1 on one GPU")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="write to params.yaml")
-    parser.add_argument("--timeout-s", type=float, metavar="S", help="the longest that one stage may take")
-    parser.add_argument("--pull", action="store_true", help="fetch what a stage needs from the DVC remote")
-    parser.add_argument("--push", action="store_true", help="then send what is new to the DVC remote")
-    parser.add_argument("--branch", metavar="B", help="then commit dvc.lock, metrics and plots on this branch")
-    parser.add_argument("--follow", metavar="REMOTE/B", help="first bring this folder up to a remote's branch")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    ARGUMENTS = arguments()
-    os.chdir(ROOT)  # where Prefect looks for prefect.toml
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # leave the terminal to the stages
-    # The server takes 3 s to start; meanwhile Prefect is imported and the run planned.
-    SERVER = None if "PREFECT_API_URL" in os.environ else Server()
-    gc.disable()  # until all is imported and planned: nothing of that is garbage
+from typing import Annotated, Any, NamedTuple
 
 import httpx
 from dvc.exceptions import DvcException
 from prefect import State, flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
-from prefect.exceptions import CancelledRun, FailedRun, ParameterTypeError
+from prefect.exceptions import ParameterTypeError
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect.tasks import exponential_backoff
 from pydantic import Field
 
 import artifacts
 import history
-import notice
-from dartune.errors import UserError
-from graph import Step, in_git, plan, refuse_no_remote, refuse_unknown, sort_lock
-from overrides import adjusted, places, values
-from processes import STOPPED, dvc, hold, leashes, outcome, stop
-from workspace import Abandoned, alone, opened, taken
+import overrides as parameters
+import webhook
+from dartune.errors import UserError, one_line
+from dvc_commands import DVC_LINE, DvcCommands
+from graph import Step, check_remote, check_targets, files_for_git, plan, sort_lock
+from server import Server
+from workspace import CancelledWhileWaiting, exclusive
 
-
-def say(line: str, stage: str = "") -> None:
-    """To the run's log and, where the script was started by hand, to the terminal."""
-    get_run_logger().info(line)
-    if __name__ == "__main__":
-        print(f"{stage} | {line}" if stage else line, flush=True)
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-# DVC's own lines; all others are the stage's.
-DVC_SAYS = re.compile(
-    r"$|> |Running stage '|Stage '|Updating lock file|Generating lock file|ERROR: failed to reproduce"
-    r"|To track the changes|\tgit add |To enable auto staging|\tdvc config |Use `dvc push`"
-)
-
-
-def failed(name: str, lines: list[str]) -> State[Any]:
-    """Says what the stage said last, unless the failure is one that only DVC knows of, a missing output for one."""
-    own = [line for line in lines if not DVC_SAYS.match(line)]
-    dvc = [line for line in lines if line.startswith("ERROR: ") and "failed to run: " not in line]
-    return Failed(message=(dvc or own or [f"{name}: its command failed without a word"])[-1])
-
-
-def done(lines: list[str]) -> State[Any]:
-    if any("didn't change, skipping" in line for line in lines):
-        return Completed(name="Cached", message="what it depends on came out as before")
-    if any("is cached - skipping run" in line for line in lines):
-        return Completed(name="Restored", message="from an earlier run on the same inputs")
-    return Completed()
-
-
-def teller(name: str) -> Callable[[str], None]:
-    """What is done with each line of a stage: logged, and shown as a bar where it tells of progress."""
-    progress = artifacts.Progress(name)
-
-    def tell(line: str) -> None:
-        if not DVC_SAYS.match(line):
-            say(line, name)
-            progress.follow(line)
-
-    return tell
-
-
-# Never retried: what failed was wrong or was stopped, and `make run` starts again where it ended.
-@task(task_run_name="{step.stage}", cache_policy=NO_CACHE, persist_result=False, retries=0)
-def stage(step: Step, timeout_s: float | None, pull: bool) -> State[Any]:
-    """One stage through `dvc repro`, or nothing at all if it is up to date."""
-    if not step.stale:
-        return Completed(name="Cached", message="up to date")
-    absent = [path for path in step.inside if not Path(path).exists()]
-    if pull and absent and not (fetched := dvc_ends(step.stage, timeout_s, "pull", *absent)).is_completed():
-        return fetched
-    words = ["--pull", "--allow-missing"] if pull else []
-    return dvc_ends(step.stage, timeout_s, "repro", *words, "--single-item", step.stage)
-
-
-def dvc_ends(name: str, timeout_s: float | None, *words: str) -> State[Any]:
-    """How a DVC command ends for the stage of this name."""
-    leash = dvc(*words)
-    if leash is None:
-        return Cancelled(message="the run was stopped before it began")
-    code, lines, is_late = outcome(leash, timeout_s, teller(name))
-    if code == 0:
-        return done(lines)
-    if is_late:
-        return Failed(
-            name="TimedOut",
-            message=f"{name}: not done after {timeout_s:g} s, stopped. Raise timeout_s if that is too few.",
-        )
-    return Cancelled(message="stopped with the run") if STOPPED.is_set() else failed(name, lines)
-
-
-class Unsent(Exception):
-    """What DVC said of a push that failed."""
-
-
-# What a second try would meet again.
-FINAL = re.compile(
-    r"credential|denied|forbidden|authenti|does not exist|NoSuchBucket|InvalidAccessKey|SignatureDoesNotMatch"
-    r"|config file error|not supported|requires",
-    re.IGNORECASE,
-)
-
-
-def may_pass(_: object, __: object, state: State[Any]) -> bool:
-    return not FINAL.search(state.message or "")
-
-
-@task(
-    name="push",
-    task_run_name="push",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=3,
-    retry_delay_seconds=exponential_backoff(backoff_factor=3),
-    retry_condition_fn=may_pass,
-)
-def push() -> State[Any]:
-    """What is new goes to the DVC remote, run-cache included; a network that is away for a moment is tried again."""
-    leash = dvc("push", "--run-cache")
-    if leash is None:
-        return Cancelled(message="the run was stopped before it began")
-    code, lines, _ = outcome(leash, None, lambda line: say(line, "push") if line else None)
-    if code and STOPPED.is_set():
-        return Cancelled(message="stopped with the run")
-    if code:
-        said = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or ["without a word"]
-        raise Unsent(f"push: {'; '.join(said)}; what was made is still here: `dvc push` sends it")
-    return Completed()
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = "modules"  # the stage that writes down the code of all others
+POLL_S = 2.0  # between two looks at whether the run was cancelled
+PARENT = os.getppid()
+Submit = Callable[[Step, list[PrefectFuture[Any]]], PrefectFuture[Any]]
 
 
 class Outcome(NamedTuple):
+    """A step that has ended."""
+
     stage: str
-    state: State[Any]
+    future: PrefectFuture[Any]
     seconds: float
 
-
-PARENT = os.getppid()
-
-
-def is_orphan() -> bool:
-    """Whether the worker that had started the run is gone. A run started by hand outlives its shell, as under nohup."""
-    return __name__ != "__main__" and os.getppid() != PARENT
+    @property
+    def state(self) -> State[Any]:
+        return self.future.state
 
 
-def ended() -> bool:
-    """Whether somebody cancelled the run, or killed its worker. A server that is away for a moment stops no stage."""
-    if is_orphan():
-        return True
-    try:
-        with get_client(sync_client=True) as client:
-            state = client.read_flow_run(flow_run.id).state
-    except httpx.HTTPError:
-        return False
-    return state is not None and (state.is_cancelled() or state.is_cancelling())
-
-
-def conduct(steps: list[Step], workers: int, submit: Callable[..., PrefectFuture[Any]]) -> list[Outcome]:
-    """Runs at most `workers` steps side by side, each as soon as what it needs has ended; in order of their end.
-
-    submit: starts a step, given the futures of those that it needs.
-    """
-    futures: dict[str, PrefectFuture[Any]] = {}
-    began: dict[str, float] = {}
-    ends: Queue[tuple[str, float]] = Queue()
-    outcomes: list[Outcome] = []
-
-    def note_end(name: str, _: PrefectFuture[Any]) -> None:
-        ends.put((name, time.monotonic()))
-
-    while len(outcomes) < len(steps):
-        over = {outcome.stage for outcome in outcomes}
-        ready = [step for step in steps if step.stage not in futures and over.issuperset(step.needs)]
-        for step in ready[: workers - len(futures) + len(outcomes)]:
-            began[step.stage] = time.monotonic()
-            futures[step.stage] = submit(step, [futures[need] for need in step.needs])
-            futures[step.stage].add_done_callback(partial(note_end, step.stage))
-        try:
-            name, end = ends.get(timeout=POLL_S)
-            futures[name].wait()  # from here on it holds its state
-            outcomes.append(Outcome(name, futures[name].state, end - began[name]))
-        except Empty:
-            if not STOPPED.is_set() and ended():
-                stop()
-    return outcomes
-
-
-def rows(outcomes: list[Outcome]) -> list[list[str]]:
-    return [[outcome.stage, str(outcome.state.name), f"{outcome.seconds:.1f}"] for outcome in outcomes]
-
-
-def tell(outcomes: list[Outcome]) -> None:
-    width = max((len(outcome.stage) for outcome in outcomes), default=0)
-    for name, state, seconds in rows(outcomes):
-        say(f"{name:<{width}}  {state:<9}  {seconds:>8} s")
-    artifacts.stages(rows(outcomes))
-
-
-def verdict(outcomes: list[Outcome]) -> State[Any]:
-    states = [outcome.state for outcome in outcomes]
-    messages = [state.message for state in states if state.is_failed() and state.message]
-    if messages:
-        return Failed(message="\n".join(dict.fromkeys(messages)))
-    if any(state.is_cancelled() for state in states):
-        return stopped()
-    return Completed(name="Cached") if all(state.name == "Cached" for state in states) else Completed()
-
-
-def stopped() -> State[Any]:
-    if is_orphan():
-        return Crashed(message="the worker of this run was killed: the next run goes on from here")
-    return Cancelled(message="stopped: the next run goes on from here")
-
-
-@flow(name="finetune", persist_result=False, retries=0, on_failure=[notice.post], on_crashed=[notice.post])
+@flow(name="finetune", persist_result=False, retries=0, on_failure=[webhook.notify], on_crashed=[webhook.notify])
 def finetune(
     targets: list[str] | None = None,
     overrides: dict[str, Any] | None = None,
@@ -295,146 +87,299 @@ def finetune(
             out. Empty to commit nothing.
         follow: Before the run, bring this folder up to a branch of a remote, such as origin/main, by fast-forward.
     """
-    with chdir(ROOT), leashes():
+    with chdir(ROOT):
         try:
-            lock, steps = AHEAD.pop() if AHEAD else (None, None)
-            with alone(UUID(flow_run.id), lambda seconds: not STOPPED.wait(seconds) and not ended(), lock) as lock:
-                hold(lock)
-                end = run(targets or [], overrides or {}, workers, timeout_s, pull, push, branch, follow, steps)
-        except Abandoned:
-            return stopped()
-        if end.is_failed():
-            artifacts.headline(str(flow_run.name), str(end.message))
-        return end
+            if branch:
+                history.check_branch(branch)
+            if pull or push:
+                check_remote()
+            if targets and not follow:
+                check_targets(targets)
+            with exclusive(str(flow_run.id), is_cancelled) as lock, DvcCommands(lock) as commands:
+                if follow:
+                    history.fast_forward(follow)
+                parameters.apply(overrides or {})
+                outcomes = run_stages(commands, targets or [], workers, timeout_s, pull)
+                if push and final_state(outcomes).is_completed():
+                    outcomes = schedule(
+                        [Step("push", [], True, [])],
+                        outcomes,
+                        1,
+                        lambda *_: push_outputs.submit(commands, return_state=False),
+                        commands,
+                    )
+                state = final_state(outcomes)
+                report(outcomes)
+                if branch and state.is_completed():
+                    commit(branch)
+        except CancelledWhileWaiting:
+            state = stopped()
+        except (UserError, DvcException) as error:
+            state = Failed(message=single_line(error))
+        if state.is_failed():
+            artifacts.add_to_name(str(state.message))
+        return state
 
 
-def run(
-    targets: list[str],
-    overrides: dict[str, Any],
-    workers: int,
-    timeout_s: float | None,
-    pull: bool,
-    push: bool,
-    branch: str | None,
-    follow: str | None,
-    steps: list[Step] | None,
-) -> State[Any]:
-    """The flow, where no other run is in the folder. steps: the plan, if it is made already."""
-    try:
-        refuse(branch, pull or push)
-        if follow:
-            history.fast_forward(follow)
-        if steps is None:
-            with adjusted(overrides):
-                steps = plan(targets)
-    except (UserError, DvcException) as error:
-        return Failed(message=one_line(error))
+# ---- Plan and run
+
+
+def run_stages(
+    commands: DvcCommands, targets: list[str], workers: int, timeout_s: float | None, pull: bool
+) -> list[Outcome]:
+    """Bring the targets (every stage, if none is named) up to date; return all steps in the order in which they ended.
+
+    Whichever source file changed, by the graph all stages are stale. So the stage `modules` runs before the rest is
+    planned: the plan then tells which stages run other code than before.
+    """
 
     def submit(step: Step, needed: list[PrefectFuture[Any]]) -> PrefectFuture[Any]:
-        return stage.submit(step, timeout_s, pull, return_state=False, wait_for=needed)
+        return run_stage.submit(step, commands, timeout_s, pull, return_state=False, wait_for=needed)
 
-    outcomes = conduct(steps, workers, submit)
-    if any(step.stale for step in steps):
+    steps = plan(targets)
+    is_stale = any(step.is_stale for step in steps)
+    modules = [step for step in steps if step.stage == MODULES]
+    outcomes = schedule(modules, [], workers, submit, commands)
+    if any(step.is_stale for step in modules) and final_state(outcomes).is_completed():
+        steps = plan(targets)
+    outcomes = schedule([step for step in steps if step.stage != MODULES], outcomes, workers, submit, commands)
+    if is_stale:
         sort_lock()
-    end = verdict(outcomes)
-    if push and end.is_completed():
-        outcomes += conduct([Step("push", [], True, [])], 1, sent)
-        end = verdict(outcomes)
-    tell(outcomes)
-    if end.name != "Cached":
-        artifacts.results()
-    return commit(branch, end) if branch and end.is_completed() else end
+    return outcomes
 
 
-def refuse(branch: str | None, remote: bool) -> None:
-    """A UserError about what would fail only after the stages had run."""
-    if branch:
-        history.refuse(branch)
-    if remote:
-        refuse_no_remote()
+def schedule(
+    steps: list[Step], earlier: list[Outcome], workers: int, submit: Submit, commands: DvcCommands
+) -> list[Outcome]:
+    """Run at most `workers` steps side by side, each as soon as what it needs has ended.
+
+    Returns the outcomes of `earlier` and these steps, in the order in which they ended. submit: starts a step, given
+    the futures of those that it needs. commands: stopped when the run is cancelled.
+    """
+    futures = {outcome.stage: outcome.future for outcome in earlier}
+    began: dict[str, float] = {}
+    ends: Queue[tuple[str, float]] = Queue()
+    outcomes = list(earlier)
+
+    def note_end(stage: str, _: PrefectFuture[Any]) -> None:
+        ends.put((stage, time.monotonic()))
+
+    while len(outcomes) < len(earlier) + len(steps):
+        ended = {outcome.stage for outcome in outcomes}
+        ready = [step for step in steps if step.stage not in futures and ended.issuperset(step.needs)]
+        for step in ready[: workers - len(futures) + len(outcomes)]:
+            began[step.stage] = time.monotonic()
+            futures[step.stage] = submit(step, [futures[stage] for stage in step.needs])
+            futures[step.stage].add_done_callback(partial(note_end, step.stage))
+        try:
+            stage, end = ends.get(timeout=POLL_S)
+            futures[stage].wait()  # from here on it holds its state
+            outcomes.append(Outcome(stage, futures[stage], end - began[stage]))
+        except Empty:
+            if not commands.is_stopped.is_set() and is_cancelled():
+                commands.stop()
+    return outcomes
 
 
-def sent(_: Step, __: list[PrefectFuture[Any]]) -> PrefectFuture[Any]:
-    return push.submit(return_state=False)
+def is_orphan() -> bool:
+    """Return whether the worker that started the run is gone. A run started by hand may outlive its shell (nohup)."""
+    return __name__ != "__main__" and os.getppid() != PARENT
 
 
-def commit(branch: str, end: State[Any]) -> State[Any]:
+def is_cancelled() -> bool:
+    """Return whether somebody cancelled the run, or killed its worker. A server that is away cancels nothing."""
+    if is_orphan():
+        return True
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(flow_run.id).state
+    except httpx.HTTPError:
+        return False
+    return state is not None and (state.is_cancelled() or state.is_cancelling())
+
+
+# Never retried: what failed was wrong or was stopped, and `make run` goes on where it ended.
+@task(task_run_name="{step.stage}", cache_policy=NO_CACHE, persist_result=False, retries=0)
+def run_stage(step: Step, commands: DvcCommands, timeout_s: float | None, pull: bool) -> State[Any]:
+    """Run one stage through `dvc repro`, or start nothing at all if it is up to date."""
+    if not step.is_stale:
+        return Completed(name="Cached", message="up to date")
+    absent = [path for path in step.nested if not Path(path).exists()]
+    if pull and absent:
+        fetched = run_dvc(commands, step.stage, timeout_s, "pull", *absent)
+        if not fetched.is_completed():
+            return fetched
+    options = ["--pull", "--allow-missing"] if pull else []
+    return run_dvc(commands, step.stage, timeout_s, "repro", *options, "--single-item", step.stage)
+
+
+def run_dvc(commands: DvcCommands, stage: str, timeout_s: float | None, *words: str) -> State[Any]:
+    """Return the state that a DVC command for a stage ends in. Its lines are logged and drawn as progress."""
+    progress = artifacts.ProgressBar(stage)
+
+    def on_line(line: str) -> None:
+        if not DVC_LINE.match(line):
+            log(line, stage)
+            progress.update(line)
+
+    finished = commands.run(*words, timeout_s=timeout_s, on_line=on_line)
+    if finished.status == 0:
+        if any("didn't change, skipping" in line for line in finished.lines):
+            return Completed(name="Cached", message="what it depends on came out as before")
+        if any("is cached - skipping run" in line for line in finished.lines):
+            return Completed(name="Restored", message="from an earlier run on the same inputs")
+        return Completed()
+    if finished.is_late:
+        message = f"{stage}: not done after {timeout_s:g} s, stopped. Raise timeout_s if that is too few."
+        return Failed(name="TimedOut", message=message)
+    if commands.is_stopped.is_set():
+        return Cancelled(message="stopped with the run")
+    return Failed(message=finished.failure() or f"{stage}: its command failed without a message")
+
+
+class PushFailed(Exception):
+    """What DVC printed about a push that failed."""
+
+
+# Errors that a second attempt would meet again.
+PERMANENT = re.compile(
+    r"credential|denied|forbidden|authenti|does not exist|NoSuchBucket|InvalidAccessKey|SignatureDoesNotMatch"
+    r"|config file error|not supported|requires",
+    re.IGNORECASE,
+)
+
+
+def is_temporary(_: object, __: object, state: State[Any]) -> bool:
+    """Return whether a push that failed may succeed at another attempt."""
+    return not PERMANENT.search(state.message or "")
+
+
+@task(
+    name="push",
+    task_run_name="push",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=3),
+    retry_condition_fn=is_temporary,
+)
+def push_outputs(commands: DvcCommands) -> State[Any]:
+    """Send what is new to the DVC remote, run-cache included. Raises PushFailed, for Prefect to try again."""
+    finished = commands.run("push", "--run-cache", timeout_s=None, on_line=partial(log, stage="push"))
+    if finished.status == 0:
+        return Completed()
+    if commands.is_stopped.is_set():
+        return Cancelled(message="stopped with the run")
+    errors = [line.removeprefix("ERROR: ") for line in finished.lines if line.startswith("ERROR: ")]
+    raise PushFailed(f"push: {'; '.join(errors) or 'no message'}; what was made is still here: `dvc push` sends it")
+
+
+# ---- Report
+
+
+def log(line: str, stage: str = "") -> None:
+    """Write to the run's log and, where the script was started by hand, to the terminal."""
+    get_run_logger().info(line)
+    if __name__ == "__main__":
+        print(f"{stage} | {line}" if stage else line, flush=True)
+
+
+def single_line(error: Exception) -> str:
+    """Return the message of an error without line breaks."""
+    return " ".join(str(error).split())
+
+
+def final_state(outcomes: list[Outcome]) -> State[Any]:
+    """Return the state of a run with these outcomes."""
+    states = [outcome.state for outcome in outcomes]
+    messages = [state.message for state in states if state.is_failed() and state.message]
+    if messages:
+        return Failed(message="\n".join(dict.fromkeys(messages)))
+    if any(state.is_cancelled() for state in states):
+        return stopped()
+    return Completed(name="Cached") if all(state.name == "Cached" for state in states) else Completed()
+
+
+def stopped() -> State[Any]:
+    """Return the state of a run that was cancelled or lost its worker."""
+    if is_orphan():
+        return Crashed(message="the worker of this run was killed: the next run goes on from here")
+    return Cancelled(message="stopped: the next run goes on from here")
+
+
+def report(outcomes: list[Outcome]) -> None:
+    """Log the state and the seconds of every step, and show the results in the UI unless nothing ran."""
+    rows = [[outcome.stage, str(outcome.state.name), f"{outcome.seconds:.1f}"] for outcome in outcomes]
+    width = max((len(outcome.stage) for outcome in outcomes), default=0)
+    for stage, state, seconds in rows:
+        log(f"{stage:<{width}}  {state:<9}  {seconds:>8} s")
+    artifacts.write_stages(rows)
+    if any(outcome.state.name != "Cached" for outcome in outcomes):
+        artifacts.write_results()
+
+
+def commit(branch: str) -> None:
+    """Commit the run's results on the branch. Raises UserError where it moved meanwhile."""
     summary = artifacts.SUMMARY.read_text() if artifacts.SUMMARY.exists() else ""
-    try:
-        made = history.commit(branch, f"Run {flow_run.name}\n\n{summary}", in_git())
-    except UserError as mistake:
-        return Failed(message=one_line(mistake))
-    say(f"{branch}: {made[:10]}" if made else f"{branch}: nothing new to commit")
-    return end
+    new = history.commit(branch, f"Run {flow_run.name}\n\n{summary}", files_for_git())
+    log(f"{branch}: {new[:10]}" if new else f"{branch}: nothing new to commit")
 
 
-def parameters(given: argparse.Namespace) -> dict[str, Any]:
-    """The flow's own, with misspelt names refused while the server is still on its way up."""
-    overrides = values(given.set)
-    places(overrides)  # a UserError for a name that is not there
-    if given.targets:
-        refuse_unknown(given.targets)
-    refuse(given.branch, given.pull or given.push)
-    return {name: value for name, value in vars(given).items() if name != "set"} | {"overrides": overrides}
+# ---- By hand
 
 
-AHEAD: list[tuple[IO[str], list[Step]]] = []
-
-
-def plan_ahead(given: argparse.Namespace) -> None:
-    """Plans while the server is on its way up, where the folder is free. Whatever is wrong, the run will find again."""
-    lock = opened()
-    if given.set or given.follow or not taken(lock):
-        lock.close()
-        return
-    try:
-        steps = plan(given.targets)
-        with adjusted({}):  # not beside the plan: the server needs the other core
-            pass
-    except (UserError, DvcException):
-        lock.close()
-    else:
-        AHEAD.append((lock, steps))
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="flows/finetune.py", description="Run the stages that are out of date.")
+    parser.add_argument("targets", nargs="*", metavar="STAGE", help="with what it needs; every stage by default")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="stages side by side: 1 on one GPU")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="NAME=VALUE", help="write to params.yaml"
+    )
+    parser.add_argument("--timeout-s", type=float, metavar="S", help="the longest that one stage may take")
+    parser.add_argument("--pull", action="store_true", help="fetch what a stage needs from the DVC remote")
+    parser.add_argument("--push", action="store_true", help="then send what is new to the DVC remote")
+    parser.add_argument("--branch", metavar="B", help="then commit dvc.lock, metrics and plots on this branch")
+    parser.add_argument("--follow", metavar="REMOTE/B", help="first bring this folder up to a remote's branch")
+    return parser.parse_args()
 
 
 @contextmanager
-def served(own: Server | None) -> Iterator[None]:
-    """Within a server: one that Prefect's settings name, else our own."""
-    if own is None or PREFECT_API_URL.value():
+def prefect_server() -> Iterator[None]:
+    """Run the block with the server that Prefect's settings name, else with one of our own."""
+    if PREFECT_API_URL.value():
         yield
-    else:
-        finetune.serialize_parameters({})  # imports FastAPI, for a third of a second, which later nothing would hide
-        own.wait()
-        print(f"watch: {own.url}", flush=True)
-        threading.Thread(target=own.keep, daemon=True).start()
-        # No heartbeats: nothing of our own server listens for them, and a run waits a second for their thread to end.
-        with temporary_settings({PREFECT_API_URL: f"{own.url}/api", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            yield
+        return
+    server = Server()
+    server.wait()
+    print(f"watch: {server.url}", flush=True)
+    threading.Thread(target=server.keep_alive, daemon=True).start()
+    with temporary_settings({PREFECT_API_URL: f"{server.url}/api"}):
+        yield
 
 
+@one_line
 def main() -> None:
+    """Run the flow with the arguments of the command line; exit with its failure."""
+    arguments = parse_arguments()
+    arguments.overrides = parameters.parse_settings(arguments.overrides)
+    os.chdir(ROOT)  # where our server finds prefect.toml
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(logging.CRITICAL)  # the terminal is for what the stages print; the UI has Prefect's log
     try:
-        given = parameters(ARGUMENTS)
-    except (UserError, DvcException) as error:
-        sys.exit(one_line(error))
-    try:
-        if SERVER:
-            plan_ahead(ARGUMENTS)
-        gc.freeze()
-        gc.enable()
-        with served(SERVER):
-            finetune(**given)
-    except (FailedRun, CancelledRun) as end:
-        sys.exit(str(end))
+        with prefect_server():
+            state = finetune(**vars(arguments), return_state=True)
     except ParameterTypeError as error:
-        sys.exit(one_line(error))
+        raise UserError(str(error)) from error
     except (httpx.HTTPError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not str(error).startswith("Failed to reach API"):
             raise
-        sys.exit(f"prefect: no server at {PREFECT_API_URL.value()} ({one_line(error)}); the next run goes on from here")
+        url = PREFECT_API_URL.value()
+        raise UserError(f"prefect: no server at {url} ({error}); the next run goes on from here") from error
     except KeyboardInterrupt:
         print("stopped: the next run goes on from here", file=sys.stderr)
         sys.exit(130)
+    if not state.is_completed():
+        sys.exit(state.message)
     if artifacts.SUMMARY.exists():
         print(artifacts.SUMMARY.read_text().rstrip())
     if artifacts.REPORT.exists():

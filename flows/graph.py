@@ -1,6 +1,6 @@
-"""What DVC knows of the pipeline: its graph, what is out of date, what the metrics were. No second graph.
+"""What DVC knows of the pipeline: its graph, which stages are stale, what the metrics were. There is no second graph.
 
-What comes from `dvc.repo.reproduce` is no public interface, which is why requirements.in pins DVC exactly.
+`dvc.repo.reproduce` is not public: requirements.in pins DVC exactly.
 """
 
 from pathlib import Path
@@ -8,89 +8,94 @@ from typing import Any, NamedTuple
 
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
-from dvc.utils.serialize import modify_yaml, parse_yaml
+from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
+from atomic_dvc import atomic_write
 from dartune.errors import UserError
-from whole import mend
-
-mend()  # sort_lock writes dvc.lock too
 
 
 class Step(NamedTuple):
+    """A stage of the plan."""
+
     stage: str
-    needs: list[str]
-    stale: bool  # DVC has to look at it: it changed, or something before it may
-    inside: list[
-        str
-    ]  # if stale, others' outputs in folders that it reads: of such a folder DVC by itself pulls nothing
+    needs: list[str]  # the stages that it depends on
+    is_stale: bool  # DVC has to look at it: it changed, or a stage before it may
+    nested: list[str]  # if stale: outputs inside folders that it reads; `dvc repro --pull` does not fetch these
 
 
-def in_order(repo: Any, graph: Any, targets: list[str]) -> list[Any]:
-    """The targets and what they need, in the order in which `dvc repro` visits them."""
-    # What the index holds is what DVC would collect for "dvc.yaml", without reading that and dvc.lock once more.
+def reproduction_order(repo: Any, graph: Any, targets: list[str]) -> list[Any]:
+    """Return the targets (every stage, if none is named) and what they need, in the order of `dvc repro`."""
+    # The index holds what DVC would collect for "dvc.yaml", without reading it and dvc.lock once more.
     return list(plan_repro(graph, collect_stages(repo, targets) if targets else list(repo.index.stages)))
 
 
 def plan(targets: list[str]) -> list[Step]:
-    """The steps to the targets (to every stage, if none is named), each after those that it needs."""
+    """Return the steps to the targets (to every stage, if none is named), each after those that it needs.
+
+    Raises DvcException for an unknown target or a dvc.yaml that DVC cannot read.
+    """
     with Repo(_wait_for_lock=True) as repo, repo.lock:
         graph = get_active_graph(repo.index.graph)
         stale = {name for stage in repo.index.stages for name in stage.status(check_updates=True)}
         steps = []
-        for stage in in_order(repo, graph, targets):
+        for stage in reproduction_order(repo, graph, targets):
             needs = [need.addressing for need in graph.successors(stage)]
             if not stale.isdisjoint(needs):
                 stale.add(stage.addressing)
             is_stale = stage.addressing in stale
-            steps.append(Step(stage.addressing, needs, is_stale, inside(repo, stage) if is_stale else []))
+            steps.append(Step(stage.addressing, needs, is_stale, nested_outputs(repo, stage) if is_stale else []))
         return steps
 
 
-def inside(repo: Any, stage: Any) -> list[str]:
-    kept = [Path(out.fs_path) for out in repo.index.outs if out.use_cache]
+def nested_outputs(repo: Any, stage: Any) -> list[str]:
+    """Return the cached outputs of other stages that lie in folders which this stage reads."""
     folders = [Path(dep.fs_path) for dep in stage.deps]
-    return [str(out) for out in kept if any(folder in out.parents for folder in folders)]
+    outputs = [Path(out.fs_path) for out in repo.index.outs if out.use_cache]
+    return [str(output) for output in outputs if any(folder in output.parents for folder in folders)]
 
 
-def refuse_unknown(targets: list[str]) -> None:
-    """DVC's error for a name that no stage has. Unlike plan, this may look while a run writes."""
+def check_targets(targets: list[str]) -> None:
+    """Raise DvcException for a name that no stage has. Unlike `plan`, this may be called while a run writes."""
     with Repo() as repo:
-        in_order(repo, get_active_graph(repo.index.graph), targets)
+        reproduction_order(repo, get_active_graph(repo.index.graph), targets)
 
 
-def sort_lock() -> None:
-    """Gives dvc.lock the order, and so the bytes, that `dvc repro` writes: here, stages end in any order."""
-    if not Path("dvc.lock").exists():
-        return
-    with Repo(_wait_for_lock=True) as repo, repo.lock:
-        stages = in_order(repo, get_active_graph(repo.index.graph), [])
-        place = {stage.addressing: i for i, stage in enumerate(stages)}
-        found = list(parse_yaml(Path("dvc.lock").read_text(), "dvc.lock")["stages"])
-        ordered = sorted(found, key=lambda stage: place.get(stage, len(place)))
-        if found != ordered:
-            with modify_yaml("dvc.lock") as lock:
-                lock["stages"] = {stage: lock["stages"][stage] for stage in ordered}
-
-
-def refuse_no_remote() -> None:
+def check_remote() -> None:
+    """Raise UserError where DVC has no default remote."""
     with Repo() as repo:
         if not repo.config["core"].get("remote"):
             raise UserError("push, pull: DVC has no default remote; name one: `dvc remote add --default NAME URL`")
 
 
-def in_git() -> list[str]:
-    """What a run writes and git keeps: dvc.lock, and outputs that are not in DVC's cache, metrics and plots mostly."""
+def sort_lock() -> None:
+    """Give dvc.lock the order, and so the bytes, that `dvc repro` writes: here, stages end in any order."""
+    file = Path("dvc.lock")
+    if not file.exists():
+        return
+    with Repo(_wait_for_lock=True) as repo, repo.lock:
+        stages = reproduction_order(repo, get_active_graph(repo.index.graph), [])
+        place = {stage.addressing: i for i, stage in enumerate(stages)}
+        lock = parse_yaml_for_update(file.read_text(), "dvc.lock")
+        names = sorted(lock["stages"], key=lambda name: place.get(name, len(place)))
+        if names != list(lock["stages"]):
+            lock["stages"] = {name: lock["stages"][name] for name in names}
+            with atomic_write(file) as stream:
+                stream.write(dumps_yaml(lock))
+
+
+def files_for_git() -> list[str]:
+    """Return the existing files that a run writes and git keeps: dvc.lock and outputs outside DVC's cache."""
     with Repo() as repo:
         paths = ["dvc.lock", *(out.fs_path for out in repo.index.outs if not out.use_cache)]
     return [path for path in paths if Path(path).exists()]
 
 
 def metric_changes() -> list[list[str]]:
-    """Rows (file, metric, in the last commit, now, difference) of what `dvc metrics diff` shows."""
+    """Return the rows (file, metric, in the last commit, now, difference) of `dvc metrics diff`."""
     with Repo(_wait_for_lock=True) as repo:
-        found = repo.metrics.diff().get("diff", {})
+        files = repo.metrics.diff().get("diff", {})
     return [
         [path, name, *(str(change.get(key, "")) for key in ("old", "new", "diff"))]
-        for path, metrics in found.items()
+        for path, metrics in files.items()
         for name, change in metrics.items()
     ]

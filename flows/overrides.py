@@ -1,9 +1,8 @@
-"""Values that a run writes into params.yaml or its preset, and what must be right before any stage runs."""
+"""Values that a run writes into params.yaml or its preset, and the check of the parameters before any stage runs."""
 
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,93 +13,94 @@ from ruamel.yaml.representer import RoundTripRepresenter
 from dartune.errors import UserError, nearest
 
 
-def values(settings: list[str]) -> dict[str, Any]:
-    """NAME=VALUE, the value read as in params.yaml: 3e-5 is a number."""
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """Return {name: value} of NAME=VALUE texts, the values read as in params.yaml: 3e-5 is a number.
+
+    Raises UserError for a text without "=".
+    """
     for setting in settings:
         if "=" not in setting:
             raise UserError(f"--set {setting}: NAME=VALUE is expected, as in train.beta=0.2")
     return {name: loads_yaml(value) for name, value in (setting.split("=", 1) for setting in settings)}
 
 
-def names(section: dict[str, Any], above: str = "") -> Iterator[str]:
+def dotted_names(section: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the names of all values and sections: train, train.beta."""
     for name, value in section.items():
-        yield above + name
+        yield prefix + name
         if isinstance(value, dict):
-            yield from names(value, f"{above}{name}.")
+            yield from dotted_names(value, f"{prefix}{name}.")
 
 
-def files(overrides: dict[str, Any]) -> list[Path]:
-    """params.yaml and the preset that it names, or will name."""
+def by_file(overrides: dict[str, Any]) -> dict[Path, dict[str, Any]]:
+    """Return the overrides by the file that has the value: params.yaml, or the preset that it names or will name.
+
+    Raises UserError for a name that neither has.
+    """
+    if not overrides:
+        return {}
     params = Path("params.yaml")
-    preset = overrides.get("preset", parse_yaml(params.read_text(), "params.yaml").get("preset"))
-    return [params, *(file for file in [Path(f"presets/{preset}.yaml")] if file.exists())]
-
-
-def places(overrides: dict[str, Any]) -> dict[Path, dict[str, Any]]:
-    """The overrides by the file that has the value; a name that none has is a UserError."""
-    present = files(overrides) if overrides else []
-    known = {file: list(names(parse_yaml(file.read_text(), str(file)))) for file in present}
-    found: dict[Path, dict[str, Any]] = {}
+    content = parse_yaml(params.read_text(), "params.yaml")
+    preset = Path(f"presets/{overrides.get('preset', content.get('preset'))}.yaml")
+    known = {params: list(dotted_names(content))}
+    if preset.exists():
+        known[preset] = list(dotted_names(parse_yaml(preset.read_text(), str(preset))))
+    result: dict[Path, dict[str, Any]] = {}
     for name, value in overrides.items():
-        file = next((file for file, its in known.items() if name in its), None)
+        file = next((file for file, names in known.items() if name in names), None)
         if file is None:
-            raise UserError(
-                f"params.yaml: there is no {name!r}{nearest(name, [n for its in known.values() for n in its])}"
-            )
-        found.setdefault(file, {})[name] = value
-    return found
+            everywhere = [known_name for names in known.values() for known_name in names]
+            raise UserError(f"params.yaml: there is no {name!r}{nearest(name, everywhere)}")
+        result.setdefault(file, {})[name] = value
+    return result
 
 
-class NullsSpelledOut(RoundTripRepresenter):
-    """`null` stays `null`, where ruamel leaves the place empty. A subclass, since DVC writes dvc.lock ruamel's way."""
+class ExplicitNull(RoundTripRepresenter):
+    """Writes `null` where ruamel would leave the place empty. A subclass, since DVC writes dvc.lock ruamel's way."""
 
 
-NullsSpelledOut.add_representer(
+ExplicitNull.add_representer(
     type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
 )
 
 
-def override(file: Path, overrides: dict[str, Any]) -> None:
-    """Writes the values as an editor would: comments and all other lines stay."""
+def write(file: Path, overrides: dict[str, Any]) -> None:
+    """Change values as an editor would: comments and all other lines stay."""
     yaml = YAML()
-    yaml.Representer, yaml.preserve_quotes, yaml.width = NullsSpelledOut, True, 10_000
-    params = yaml.load(file)
+    yaml.Representer, yaml.preserve_quotes, yaml.width = ExplicitNull, True, 10_000
+    content = yaml.load(file)
     for name, value in overrides.items():
-        *above, last = name.split(".")
-        section = params
-        for each in above:
-            section = section[each]
+        *path, last = name.split(".")
+        section = content
+        for part in path:
+            section = section[part]
         section[last] = value
-    yaml.dump(params, file)
+    yaml.dump(content, file)
 
 
-@contextmanager
-def checked() -> Iterator[None]:
-    """The package looks at the parameters beside the block: wrong ones are a UserError now, not an error hours later."""
-    if not Path("src/dartune/cli.py").exists():
-        yield
+def check_params() -> None:
+    """Run `dartune check`, in a process of its own since it imports much. Raises UserError with its last line."""
+    if not Path("src/dartune/cli.py").exists():  # another pipeline, in tests
         return
-    command = [sys.executable, "-m", "dartune.cli", "check"]
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    check = subprocess.Popen(command, **pipes, text=True)
-    try:
-        yield
-    finally:
-        words = check.communicate()[0].strip() or "dartune check: refused the parameters without a word"
-        if check.returncode:
-            raise UserError(words.splitlines()[-1])
+    check = subprocess.run(
+        [sys.executable, "-m", "dartune.cli", "check"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if check.returncode:
+        raise UserError((check.stdout.strip() or "dartune check: failed without a message").splitlines()[-1])
 
 
-@contextmanager
-def adjusted(overrides: dict[str, Any]) -> Iterator[None]:
-    """Checked before anything is written and beside the block; what is refused leaves the files as they were."""
-    wanted = places(overrides)
-    before = {file: file.read_bytes() for file in wanted}
-    for file, values in wanted.items():
-        override(file, values)
+def apply(overrides: dict[str, Any]) -> None:
+    """Write the overrides and check all parameters. On a UserError the files are as they were."""
+    changes = by_file(overrides)
+    before = {file: file.read_bytes() for file in changes}
     try:
-        with checked():
-            yield
+        for file, values in changes.items():
+            write(file, values)
+        check_params()
     except UserError:
         for file, content in before.items():
             file.write_bytes(content)

@@ -1,11 +1,10 @@
-"""A Prefect server: for the length of one run, for whoever has none running, or of serve.py.
+"""A Prefect server of our own, for one run where no server is configured, or for serve.py.
 
-Prefect's own temporary server has no UI to watch a run in, dies of the Ctrl-C before the run's end is written down, and
-outlives a flow that is killed.
+Prefect's own temporary server has no UI to watch a run in, dies of the Ctrl-C before the run's last state is written,
+and outlives a flow that is killed.
 """
 
 import atexit
-import gc
 import os
 import socket
 import subprocess
@@ -14,9 +13,8 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
 
-from leash import Leash
+from supervisor import Supervised
 
 LOG = Path(".prefect/server.log")
 START_S = 120.0
@@ -25,41 +23,33 @@ GRACE_S = 10.0  # the last states of a run are still being written when it ends
 
 
 def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
     with socket.socket() as any_port:
         any_port.bind(("127.0.0.1", 0))
         return int(any_port.getsockname()[1])
 
 
-def app() -> Any:
-    """Prefect's, for uvicorn. What it imports stays: looking there for garbage takes 0.5 s now and 1 s at the end."""
-    gc.disable()
-    from prefect.server.api.server import create_app
-
-    made = create_app()
-    gc.freeze()
-    gc.enable()
-    return made
-
-
 class Server:
-    """On its way up: `wait` before use. host, port: where to listen; a free port of this machine alone by default."""
+    """A server that is starting: `wait` before use. It ends with this process."""
 
     def __init__(self, host: str = "127.0.0.1", port: int | None = None) -> None:
+        """host, port: where to listen; by default a free port that only this machine reaches."""
         port = port or free_port()
         self.url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
         self.listen = ["--host", host, "--port", str(port)]
-        self.over = threading.Event()
+        self.is_ended = threading.Event()
         LOG.parent.mkdir(exist_ok=True)
         LOG.write_text("")
         self.start()
-        # Prefect sends what is left of logs and states at exit: registered before Prefect's own, this runs after them.
+        # Prefect sends its last logs and states at exit: registered before its first use, this runs after that.
         atexit.register(self.end)
 
     def start(self) -> None:
-        app = ["--app-dir", str(Path(__file__).parent), "--factory", "server:app", *self.listen]
+        """Start the server's process, in the current folder, whose prefect.toml it reads."""
+        app = ["--factory", "prefect.server.api.server:create_app", *self.listen, "--log-level", "error"]
         with LOG.open("a") as log:
-            self.leash = Leash(
-                [sys.executable, "-m", "uvicorn", *app, "--log-level", "error"],
+            self.supervised = Supervised(
+                [sys.executable, "-m", "uvicorn", *app],
                 GRACE_S,
                 env=os.environ | {"PREFECT_API_URL": f"{self.url}/api", "PREFECT__SERVER_FINAL": "1"},
                 stdout=log,
@@ -67,23 +57,26 @@ class Server:
             )
 
     def end(self) -> None:
-        self.over.set()
-        self.leash.end()
+        """End the server and wait for it."""
+        self.is_ended.set()
+        self.supervised.end()
 
-    def keep(self) -> None:
-        """For a thread: start it again, at the same address, whenever something killed it. A run waits for it."""
-        while not self.over.wait(PAUSE_S):
-            if self.leash.process.poll() is not None:
+    def keep_alive(self) -> None:
+        """Restart the server at the same address whenever it was killed; runs until `end`, in a thread."""
+        while not self.is_ended.wait(PAUSE_S):
+            if not self.supervised.is_alive():
                 self.start()
 
     def wait(self) -> None:
-        end = time.monotonic() + START_S
-        while not self.healthy():
-            if self.leash.process.poll() is not None or time.monotonic() > end:
+        """Return when the server answers; exit where it does not within START_S."""
+        deadline = time.monotonic() + START_S
+        while not self.is_healthy():
+            if not self.supervised.is_alive() or time.monotonic() > deadline:
                 sys.exit(f"prefect: the server did not start within {START_S:g} s; see {LOG}")
             time.sleep(0.05)
 
-    def healthy(self) -> bool:
+    def is_healthy(self) -> bool:
+        """Return whether the server answers."""
         try:
             return bool(urllib.request.urlopen(f"{self.url}/api/health", timeout=5).status == 200)
         except OSError:

@@ -1,58 +1,57 @@
-"""One run at a time in this folder: a second one waits, and what a killed one left in Prefect's history is put right.
+"""One run at a time in this folder: a second one waits, and a killed one is marked as crashed in Prefect's history.
 
-The kernel gives the lock back however its holder ends. The leashes of a run's stages hold it too, so that the next run
-starts when the last stage of a killed one is gone.
+The lock is flock(2), which the kernel releases however its holder ends. The commands of a run hold it too, so that the
+next run starts when the last stage of a killed one is gone.
 """
 
 import fcntl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from uuid import UUID
 
 import httpx
+from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed, Running
 
-import notice
+import webhook
 
 LOCK = Path(".work/run.lock")
 WAIT_S = 1.0
 
 
-class Abandoned(Exception):
-    """The waiting was cut short: the run was cancelled."""
-
-
-def opened() -> IO[str]:
-    LOCK.parent.mkdir(exist_ok=True)
-    return LOCK.open("a+")
+class CancelledWhileWaiting(Exception):
+    """The run was cancelled before it got the lock."""
 
 
 @contextmanager
-def alone(run: UUID, wait: Callable[[float], bool], lock: IO[str] | None = None) -> Iterator[IO[str]]:
-    """A block that no other run in this folder is in; gives the lock's file, to be passed on to what the run starts.
+def exclusive(run_id: str, is_cancelled: Callable[[], bool]) -> Iterator[IO[str]]:
+    """Hold the lock for the block; yield its file, which holds the run's id for the next run to find after a kill.
 
-    run: written into the file, for the next to find if this one is killed. wait: waits so many seconds and says whether
-    to go on. lock: the file, opened and perhaps taken before.
+    Raises CancelledWhileWaiting.
     """
-    with lock or opened() as file:
-        if not taken(file):
-            other = holder(file) or "a run that is starting"
-            enter(run, Running(name="Waiting", message=f"for {other}, which is in this folder"))
-            while not taken(file):
-                if not wait(WAIT_S):
-                    raise Abandoned
-            enter(run, Running())
-        bury(holder(file))
-        note(file, str(run))
+    LOCK.parent.mkdir(exist_ok=True)
+    with LOCK.open("a+") as file:
+        if not try_lock(file):
+            other = read_id(file) or "a run that is starting"
+            set_state(run_id, Running(name="Waiting", message=f"for {other}, which is in this folder"))
+            while not try_lock(file):
+                time.sleep(WAIT_S)
+                if is_cancelled():
+                    raise CancelledWhileWaiting
+            set_state(run_id, Running())
+        mark_crashed(read_id(file))
+        write_id(file, run_id)
         yield file
-        note(file, "")
+        write_id(file, "")
 
 
-def taken(file: IO[str]) -> bool:
+def try_lock(file: IO[str]) -> bool:
+    """Lock the file; return whether that worked."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -60,28 +59,30 @@ def taken(file: IO[str]) -> bool:
     return True
 
 
-def holder(file: IO[str]) -> str:
+def read_id(file: IO[str]) -> str:
+    """Return the id of the run that holds the lock or was killed while it did, else ""."""
     file.seek(0)
     return file.read().strip()
 
 
-def note(file: IO[str], text: str) -> None:
+def write_id(file: IO[str], run_id: str) -> None:
+    """Replace the content of the file."""
     file.truncate(0)
-    file.write(text)
+    file.write(run_id)
     file.flush()
 
 
-def enter(run: UUID, state: Running) -> None:  # type: ignore[valid-type]
-    """A state for the UI to show; the run goes on without it when the server is away."""
+def set_state(run_id: str, state: State[Any]) -> None:
+    """Show this state in the UI; the run goes on without it where the server does not answer."""
     with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
-        client.set_flow_run_state(run, state, force=True)
+        client.set_flow_run_state(UUID(run_id), state, force=True)
 
 
-def bury(run: str) -> None:
-    """A run that left its name here was killed: its state says so, if this server knows it and thinks it is running."""
+def mark_crashed(run_id: str) -> None:
+    """Set a killed run's state to Crashed, if this server knows the run and takes it for running."""
     with suppress(ValueError, httpx.HTTPError, ObjectNotFound), get_client(sync_client=True) as client:
-        killed = client.read_flow_run(UUID(run))
+        killed = client.read_flow_run(UUID(run_id))
         if killed.state is not None and not killed.state.is_final():
-            end = Crashed(message="killed: its process was gone, and the next run went on from there")
-            client.set_flow_run_state(killed.id, end, force=True)
-            notice.post(None, killed, end)
+            crashed: State[Any] = Crashed(message="killed: its process was gone, and the next run went on from there")
+            client.set_flow_run_state(killed.id, crashed, force=True)
+            webhook.notify(None, killed, crashed)

@@ -14,7 +14,7 @@ FLOWS = Path(__file__).resolve().parents[2] / "flows"
 N = 300  # entries of dvc.lock: writing it takes long enough to be met
 sys.path.insert(0, str(FLOWS))
 
-import whole  # noqa: E402
+import atomic_dvc  # noqa: E402
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def command() -> list[str]:
-    return [sys.executable, str(FLOWS / "whole.py"), "repro", "-q", "--single-item", "last"]
+    return [sys.executable, str(FLOWS / "atomic_dvc.py"), "repro", "-q", "--single-item", "last"]
 
 
 def test_a_kill_while_dvc_lock_is_written_leaves_it_as_it_was_and_the_next_run_completes(repo: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_kill_while_dvc_lock_is_written_leaves_it_as_it_was_and_the_next_run_c
 
 def test_a_disk_that_fills_up_while_a_lock_file_is_written_leaves_it_as_it_was(repo: Path) -> None:
     before = Path("dvc.lock").read_bytes()
-    with pytest.raises(OSError, match="No space"), whole.whole(Path("dvc.lock"), "w", "utf-8") as stream:
+    with pytest.raises(OSError, match="No space"), atomic_dvc.atomic_write(Path("dvc.lock")) as stream:
         stream.write("schema")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert Path("dvc.lock").read_bytes() == before and list(Path(".dvc/tmp").glob("*.partial")) == []

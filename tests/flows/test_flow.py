@@ -56,8 +56,13 @@ def ran(root: Path) -> list[str]:
     return sorted((root / "ran.log").read_text().split())
 
 
-def stages(state: Any) -> dict[str, str]:
+def stages(state: Any, n: int = 5) -> dict[str, str]:
     """The name of every task run's state, as the server has it."""
+    return {stage: name for stage, (name, _) in states_and_messages(state, n).items()}
+
+
+def states_and_messages(state: Any, n: int) -> dict[str, tuple[str, str | None]]:
+    """The state of each of n task runs, as the server has it."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
@@ -65,9 +70,9 @@ def stages(state: Any) -> dict[str, str]:
     deadline = time.monotonic() + 10
     while True:  # the server learns of task runs from events, a moment after the run
         with get_client(sync_client=True) as client:
-            found = {r.name: r.state_name for r in client.read_task_runs(flow_run_filter=this)}
-        if (len(found) == 5 and "Running" not in found.values()) or time.monotonic() > deadline:
-            return found
+            runs = client.read_task_runs(flow_run_filter=this)
+        if (len(runs) == n and all(run.state_name != "Running" for run in runs)) or time.monotonic() > deadline:
+            return {run.name: (str(run.state_name), run.state and run.state.message) for run in runs}
         time.sleep(0.1)
 
 
@@ -149,6 +154,48 @@ def test_only_what_changed_and_what_hangs_on_it_runs_and_a_change_undone_is_rest
     state = run(repo, overrides={"train.beta": 0.1})
     assert ran(repo) == ["report.json", "train.txt"]
     assert (stages(state)["train"], stages(state)["report"]) == ("Restored", "Restored")
+
+
+@pytest.fixture
+def repo_with_modules(repo: Path) -> Path:
+    """Stage base depends on the code in code.py, comments apart, by way of a stage `modules`. Everything has run."""
+    text = (repo / "dvc.yaml").read_text()
+    text = text.replace("stages:\n", MODULES).replace("deps: [stage.py]\n", "deps: [stage.py, modules.txt]\n")
+    (repo / "dvc.yaml").write_text(text)
+    (repo / "code.py").write_text("x = 1\n")
+    sh("dvc", "repro", cwd=repo)
+    (repo / "ran.log").write_text("")
+    return repo
+
+
+MODULES = """\
+stages:
+  modules:
+    cmd: echo modules >> ran.log; grep -v '^#' code.py > modules.txt
+    deps: [code.py]
+    outs: [modules.txt]
+"""
+
+
+def test_an_edited_comment_starts_no_process_for_any_stage_but_modules(repo_with_modules: Path) -> None:
+    (repo_with_modules / "code.py").write_text("# a comment\nx = 1\n")
+    state = run(repo_with_modules)
+    assert ran(repo_with_modules) == ["modules"]
+    others = dict.fromkeys(["base", "pool@a", "pool@b", "train", "report"], ("Cached", "up to date"))
+    assert states_and_messages(state, 6) == {"modules": ("Completed", None), **others}
+
+
+def test_edited_code_runs_the_stages_that_run_it(repo_with_modules: Path) -> None:
+    (repo_with_modules / "code.py").write_text("x = 2\n")
+    assert run(repo_with_modules).is_completed()
+    assert ran(repo_with_modules) == ["base.txt", "modules"]  # the others: base.txt came out as before
+
+
+def test_no_stage_runs_where_stage_modules_fails(repo_with_modules: Path) -> None:
+    (repo_with_modules / "code.py").write_text("# nothing else\n")  # grep finds nothing: status 1
+    state = run(repo_with_modules)
+    assert state.is_failed() and ran(repo_with_modules) == ["modules"]
+    assert stages(state, 6)["base"] == "NotReady"
 
 
 def test_a_failed_stage_fails_the_run_in_its_own_words_and_stops_only_what_needs_it(repo: Path) -> None:

@@ -80,15 +80,15 @@ def test_a_second_run_waits_and_goes_on_where_a_killed_one_stopped(repo: Path, p
     assert ran(repo).count("base.txt") == 1  # the first run's work was not lost
 
 
-def test_a_killed_leash_takes_dvc_and_the_stage_with_it_and_the_run_fails(repo: Path, prefect_server: str) -> None:
+def test_a_killed_supervisor_takes_dvc_and_the_stage_with_it_and_the_run_fails(repo: Path, prefect_server: str) -> None:
     running = flow(repo, prefect_server, "--set", "train.hang=true", "train")
     pids = [int(pid) for pid in wait_for(repo / "pids.txt", 120).split()]
-    leash = next(
-        each for each in psutil.Process(running.pid).children() if "flows/leash.py" in " ".join(each.cmdline())
+    supervisor = next(
+        each for each in psutil.Process(running.pid).children() if "flows/supervisor.py" in " ".join(each.cmdline())
     )
-    below = [each.pid for each in leash.children(recursive=True)]
+    below = [each.pid for each in supervisor.children(recursive=True)]
     assert set(pids) <= set(below)
-    leash.kill()
+    supervisor.kill()
     assert gone(below, within_s=20)
     assert running.wait(timeout=60) == 1
     edit(repo, "hang: true", "hang: false")
@@ -196,10 +196,10 @@ def test_outputs_in_a_folder_that_a_stage_reads_are_fetched_too(repo: Path) -> N
 def test_a_push_is_tried_again_unless_the_remote_would_say_the_same(repo: Path) -> None:
     from prefect.states import Failed
 
-    may_pass = load(repo).may_pass
+    is_temporary = load(repo).is_temporary
     again = ["failed to push data to the cloud - 3 files failed to upload", "Connection reset by peer", "timed out"]
     final = ["An error occurred (AccessDenied)", "Unable to locate credentials", "config file error: no remote"]
-    assert [may_pass(None, None, Failed(message=words)) for words in again + final] == [True] * 3 + [False] * 3
+    assert [is_temporary(None, None, Failed(message=words)) for words in again + final] == [True] * 3 + [False] * 3
 
 
 @pytest.fixture

@@ -117,9 +117,9 @@ def test_the_server_of_a_run_listens_on_loopback_alone(repo: Path) -> None:
     try:
         with chdir(repo):
             server.wait()
-        process = psutil.Process(server.leash.process.pid)
+        process = psutil.Process(server.supervised.process.pid)
         family = [process, *process.children(recursive=True)]
         listening = [each.laddr.ip for p in family for each in p.net_connections() if each.status == "LISTEN"]
         assert set(listening) == {"127.0.0.1"}
     finally:
-        server.leash.end()
+        server.end()

@@ -76,7 +76,7 @@ MISTAKES = [
     ("train.watch.remember", ["tsp_constuct"], "params.yaml: train.watch.remember: there is no task 'tsp_constuct'; "),
     ("trainers", MISSING, "params.yaml: trainers.dpo is missing"),
     ("trainers.sft", MISSING, "params.yaml: trainers.sft is missing"),
-    ("trainers.dpo.beta", MISSING, "trainers.dpo.beta is missing; dartune.trainers.dpo needs it"),
+    ("trainers.dpo.beta", MISSING, "trainers.dpo.beta is missing; dartune.training.trainers.dpo needs it"),
     ("trainers.dpo.betta", 0.1, "presets/embedded.yaml: trainers.dpo.betta is not a parameter; did you mean 'beta'?"),
     ("trainers.dpo.beta", "0.1", "presets/embedded.yaml: trainers.dpo.beta is '0.1': input should be a valid number"),
     ("trainers.dpo.beta", -1, "trainers.dpo.beta is -1: input should be greater than 0"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from platform import node
 from uuid import uuid4
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 
 def own_name() -> str:

@@ -361,7 +361,7 @@ def host_free(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/
     groups: lines "number:controllers:path"; version 2 of control groups has one, without controllers. In a container
     the path may be the host's, which is not there: then the limit stands in the root.
     """
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     found = [float(psutil.virtual_memory().available)]
     for line in groups.read_text().splitlines() if groups.exists() else []:

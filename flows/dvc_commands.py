@@ -1,0 +1,106 @@
+"""The DVC commands of a run: none outlives the run, and all are ended at once when it is stopped."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from supervisor import Supervised
+
+SCRIPT = str(Path(__file__).with_name("atomic_dvc.py"))
+GRACE_S = 2.0  # from asking a process to end until it is killed
+# Lines that DVC prints; all others are the stage's.
+DVC_LINE = re.compile(
+    r"$|> |Running stage '|Stage '|Updating lock file|Generating lock file|ERROR: failed to reproduce"
+    r"|To track the changes|\tgit add |To enable auto staging|\tdvc config |Use `dvc push`"
+)
+
+
+class Finished(NamedTuple):
+    """How a command ended, when every process that it started is gone."""
+
+    status: int
+    lines: list[str]  # what it printed
+    is_late: bool  # it was ended since its time was up
+
+    def failure(self) -> str:
+        """Return the last line of the stage, unless only DVC knows the reason, a missing output for one; or ""."""
+        of_stage = [line for line in self.lines if not DVC_LINE.match(line)]
+        of_dvc = [line for line in self.lines if line.startswith("ERROR: ") and "failed to run: " not in line]
+        return (of_dvc or of_stage or [""])[-1]
+
+
+class DvcCommands:
+    """Runs DVC. No command outlives the `with` block. After `stop`, all are being ended and none starts any more.
+
+    Signals are raised in the main thread, while others wait for the commands.
+    """
+
+    def __init__(self, lock: IO[str]) -> None:
+        """lock: a file that every command inherits, so that a lock on it lasts as long as the last of them."""
+        self.lock = lock
+        self.is_stopped = threading.Event()
+        self.starting = threading.Lock()  # a command that is not in `running` when the event is set never starts
+        self.running: set[Supervised] = set()
+
+    def __enter__(self) -> "DvcCommands":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Have all commands ended; returns at once."""
+        with self.starting:
+            self.is_stopped.set()
+            for command in self.running:
+                command.terminate()
+
+    def run(self, *words: str, timeout_s: float | None, on_line: Callable[[str], None]) -> Finished:
+        """Run `dvc WORDS`, give `on_line` each line that it prints, and return how it ended.
+
+        Returns status 1 without a line where the run is stopped already.
+        """
+        with self.starting:
+            if self.is_stopped.is_set():
+                return Finished(1, [], False)
+            command = self.started(*words)
+            self.running.add(command)
+        is_late = threading.Event()
+
+        def end_late() -> None:
+            is_late.set()
+            command.terminate()
+
+        timer = threading.Timer(timeout_s or threading.TIMEOUT_MAX, end_late)
+        timer.daemon = True
+        timer.start()
+        lines = []
+        try:
+            for line in command.process.stdout or ():
+                lines.append(line.rstrip())
+                on_line(lines[-1])
+        finally:
+            timer.cancel()
+            status = command.end()
+            with self.starting:
+                self.running.discard(command)
+        return Finished(status, lines, is_late.is_set())
+
+    def started(self, *words: str) -> Supervised:
+        """Start `dvc WORDS`. A stage's command finds the programs of this Python's environment first."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        return Supervised(
+            [sys.executable, SCRIPT, "--wait-for-lock", *words],
+            GRACE_S,
+            env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            pass_fds=[self.lock.fileno()],
+        )
