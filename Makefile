@@ -1,6 +1,8 @@
 # Two commands do everything: `make run` and `make test`. Each first builds or repairs .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+# Prefect reads this when it is imported; prefect.toml turns the server's telemetry off.
+export DO_NOT_TRACK := 1
 
 run: .venv/run.stamp                ## the whole pipeline: prints base against tuned, and the path of the report
 	@$(BIN)/python flows/finetune.py
@@ -31,10 +33,11 @@ PORT ?= 4200
 serve: .venv/run.stamp              ## start a Prefect server, the deployments of prefect.yaml and their workers; HOST, PORT
 	@exec $(BIN)/python flows/serve.py --host $(HOST) --port $(PORT)
 
-check: .venv/test.stamp             ## lint, format, types
+check: .venv/test.stamp             ## lint, format, types, directions of imports, drawings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict src
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python docs/architecture.py --check
 
 evidence: .venv/run.stamp           ## the pipeline on two more seeds, from the pool on (about 20 minutes)

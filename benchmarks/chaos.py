@@ -2,8 +2,8 @@
 
 `make chaos`, or: python benchmarks/chaos.py --seed 0 --kills 32 --full 3 [TASK ...]. One copy of the working tree runs
 undisturbed; others are killed at random, or while something is being written, and are run again until they complete;
-then all that stages made, dvc.lock first, must be equal but for metrics/resources, and nothing may be left behind. Needs
-Linux; the full disk is a small tmpfs, which only root can mount.
+then all that stages made, dvc.lock first, must be equal but for metrics/resources, and nothing may be left behind.
+Needs Linux; the full disk is a small tmpfs, which only root can mount.
 """
 
 import argparse

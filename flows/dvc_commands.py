@@ -80,10 +80,12 @@ class DvcCommands:
         timer.daemon = True
         timer.start()
         lines = []
+        assert command.process.stdout
         try:
-            for line in command.process.stdout or ():
-                lines.append(line.rstrip())
-                on_line(lines[-1])
+            with command.process.stdout as output:
+                for line in output:
+                    lines.append(line.rstrip())
+                    on_line(lines[-1])
         finally:
             timer.cancel()
             status = command.end()

@@ -28,7 +28,7 @@ class Supervised:
         """Start the command. grace_s: from asking its processes to end until they are killed. options: of Popen."""
         script = [sys.executable, str(Path(__file__).resolve()), str(grace_s)]
         options |= {"stdin": subprocess.PIPE, "start_new_session": True}
-        self.process = subprocess.Popen(script + command, **options)  # the supervisor
+        self.process: subprocess.Popen[Any] = subprocess.Popen(script + command, **options)  # the supervisor
 
     def terminate(self) -> None:
         """Have the command ended; returns at once."""

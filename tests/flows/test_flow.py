@@ -72,7 +72,7 @@ def states_and_messages(state: Any, n: int) -> dict[str, tuple[str, str | None]]
         with get_client(sync_client=True) as client:
             runs = client.read_task_runs(flow_run_filter=this)
         if (len(runs) == n and all(run.state_name != "Running" for run in runs)) or time.monotonic() > deadline:
-            return {run.name: (str(run.state_name), run.state and run.state.message) for run in runs}
+            return {run.name: (str(run.state_name), (run.state and run.state.message) or None) for run in runs}
         time.sleep(0.1)
 
 
