@@ -42,7 +42,7 @@ def measured(names: dict[str, tuple[str, int]]) -> dict[tuple[str, str, int], di
 
 
 def lines(found: dict[tuple[str, str, int], dict[str, float]]) -> Iterator[str]:
-    tasks, seeds = (sorted({key[i] for key in found}) for i in (0, 2))
+    tasks, seeds = sorted({task for task, _, _ in found}), sorted({seed for _, _, seed in found})
     strategies = list(dict.fromkeys(key[1] for key in found))
     yield "| task | strategy | seeds | " + " | ".join(FIGURES) + f" | mean - base | mean - {BASELINE} |"
     yield "|" + "---|" * (len(FIGURES) + 5)
@@ -54,7 +54,9 @@ def lines(found: dict[tuple[str, str, int], dict[str, float]]) -> Iterator[str]:
             yield f"| {task} | {strategy} | {len(there)} | " + " | ".join([*shown, *against]) + " |"
 
 
-def difference(found: dict, task: str, strategy: str, other: str, seeds: list[int]) -> str:
+def difference(
+    found: dict[tuple[str, str, int], dict[str, float]], task: str, strategy: str, other: str, seeds: list[int]
+) -> str:
     """Of the means, seed by seed: the same pool and the same samples of the base model."""
     both = [seed for seed in seeds if (task, other, seed) in found and strategy != other]
     pairs = [(found[task, strategy, seed]["mean"], found[task, other, seed]["mean"]) for seed in both]

@@ -20,6 +20,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import psutil
 
@@ -274,7 +275,7 @@ def arguments() -> argparse.Namespace:
 def table(done: Counter[tuple[str, str]]) -> str:
     moments = sorted(set(MOMENTS))
     rows = [[kind, *(done[kind, moment] for moment in moments)] for kind in KINDS]
-    lines = [["killed", *moments], ["---"] * (len(moments) + 1), *rows]
+    lines: list[list[Any]] = [["killed", *moments], ["---"] * (len(moments) + 1), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 

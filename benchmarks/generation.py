@@ -7,6 +7,7 @@ takes the prompts in the order given, in batches of a fixed size, padded on the 
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -38,8 +39,8 @@ def main() -> None:
     )
     print("|" + "---|" * (len(SIZES) + 3))
     for name, prompts in workloads.items():
-        ways: dict[str, Callable[[int], int]] = {"ours": lambda seed, p=prompts: ours(local, p, seed)}
-        ways |= {f"{n}": (lambda seed, p=prompts, n=n: plain(local, p, seed, n)) for n in SIZES}
+        ways: dict[str, Callable[[int], int]] = {"ours": partial(ours, local, prompts)}
+        ways |= {f"{n}": partial(plain, local, prompts, size=n) for n in SIZES}
         rates: dict[str, list[float]] = {way: [] for way in ways}
         for seed in range(N_ROUNDS):
             for way, write in ways.items():

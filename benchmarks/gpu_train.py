@@ -82,7 +82,12 @@ PARTS = ("packing", "fused_lora", "norms", "steps")
 WITHOUT = "ours without "
 WORKERS = ("dataloader_num_workers", "dataloader_persistent_workers")
 LIBRARIES = ("torch", "transformers", "trl", "peft", "liger-kernel", "flash-attn")
-REPORTED = ("activation_checkpointing", "gradient_checkpointing", "precompute_ref_log_probs", "train_sampling_strategy")
+REPORTED: tuple[str, ...] = (
+    "activation_checkpointing",
+    "gradient_checkpointing",
+    "precompute_ref_log_probs",
+    "train_sampling_strategy",
+)
 REPORTED += ("use_liger_kernel", "tf32", "bf16", "dataloader_num_workers", "logging_steps", "disable_dropout")
 
 
@@ -181,7 +186,7 @@ def new_trainer(arm: str, options: argparse.Namespace, folder: str) -> Any:
             self.batches.append(((ids != 0).sum(1), answers.sum(1), ids.shape[1]))  # on the GPU: nobody waits for it
             return super().training_step(model, inputs, *args, **kwargs)
 
-    Trainer.batches = []  # type: ignore[attr-defined]
+    Trainer.batches = []
     shape, parts = SHAPES[options.shape], parts_of(arm)
     n_words, on_gpu = min(32000, shape["vocab_size"]), options.device == "cuda"
     rows = new_rows(options.steps * options.batch * options.accumulation, options.length, n_words, seed=0)

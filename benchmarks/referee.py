@@ -24,6 +24,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from dartune.referee import worker_pool
 from dartune.referee.referee import Referee
@@ -35,13 +36,13 @@ N, ROUNDS, WORKERS, SPLIT = 200, 5, 2, "llm4ad"
 CORES = worker_pool.cores()
 
 
-def decide(task: str, instances: list, program: str) -> list:
+def decide(task: str, instances: list[Any], program: str) -> list[Any]:
     rule = Task(task).rollout
     function = load(program, rule.FUNCTION, rule.N_ARGUMENTS)
     return [rule.decide(function, instance) for instance in instances]
 
 
-def half(task: str, programs: list[str], queue: multiprocessing.SimpleQueue) -> None:
+def half(task: str, programs: list[str], queue: "multiprocessing.SimpleQueue[float]") -> None:
     instances = Task(task).instances(SPLIT)
     decide(task, instances, programs[0])
     start = time.process_time()
@@ -52,7 +53,7 @@ def half(task: str, programs: list[str], queue: multiprocessing.SimpleQueue) -> 
 
 def own(task: str, programs: list[str]) -> float:
     """CPU seconds of all programs, called directly in two processes at once."""
-    queue = multiprocessing.SimpleQueue()
+    queue: multiprocessing.SimpleQueue[float] = multiprocessing.SimpleQueue()
     processes = [multiprocessing.Process(target=half, args=(task, programs[i::2], queue)) for i in range(2)]
     for process in processes:
         process.start()
@@ -96,12 +97,12 @@ def by_referee(task: str, programs: list[str]) -> float:
     return seconds
 
 
-def evaluate(task: str, instances: list, program: str, queue: multiprocessing.SimpleQueue) -> None:
+def evaluate(task: str, instances: list[Any], program: str, queue: "multiprocessing.SimpleQueue[object]") -> None:
     referee = Task(task).cost
     queue.put(referee.settle(referee.prepare(instances), [as_array(d) for d in decide(task, instances, program)])[0])
 
 
-def as_array(decision: list) -> object:
+def as_array(decision: list[Any]) -> object:
     import numpy as np
 
     return np.asarray(decision)
@@ -111,7 +112,7 @@ def by_processes(task: str, programs: list[str]) -> float:
     instances = Task(task).instances(SPLIT)
 
     def one(program: str) -> object:
-        queue = multiprocessing.SimpleQueue()
+        queue: multiprocessing.SimpleQueue[object] = multiprocessing.SimpleQueue()
         process = multiprocessing.Process(target=evaluate, args=(task, instances, program, queue))
         process.start()
         costs = queue.get()

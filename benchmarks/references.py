@@ -7,6 +7,7 @@ import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
+from typing import Any
 
 import numpy as np
 from pyvrp import Model
@@ -31,7 +32,7 @@ def reference(task: str, split: str, number: int) -> float:
     return float(Task(task).cost.settle(instance, walk)[0])
 
 
-def visited(route) -> list[int]:
+def visited(route: Any) -> list[int]:
     """Node numbers of a route's clients; the depot is node 0, client k is node k + 1."""
     return [visit.idx + 1 for visit in route if visit.is_client()]
 

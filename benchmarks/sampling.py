@@ -20,6 +20,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -106,16 +107,19 @@ def by_indexed_lists(_: str, pool: Path, n_subsets: int = 10, tau: float = 3.0) 
             subset.pop(random.randrange(len(subset)))
 
 
-def child(target: object, strategy: str, pool: Path, queue: multiprocessing.SimpleQueue) -> None:
+Target = Callable[[str, Path], None]
+
+
+def child(target: Target, strategy: str, pool: Path, queue: "multiprocessing.SimpleQueue[tuple[float, float]]") -> None:
     start = time.perf_counter()
     target(strategy, pool)
     queue.put((time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
 
 
-def measure(target: object, strategy: str, pool: Path) -> tuple[float, float]:
+def measure(target: Target, strategy: str, pool: Path) -> tuple[float, float]:
     """Seconds and GiB at most, of a process of its own."""
     context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
+    queue: multiprocessing.SimpleQueue[tuple[float, float]] = context.SimpleQueue()
     process = context.Process(target=child, args=(target, strategy, pool, queue))
     process.start()
     process.join()

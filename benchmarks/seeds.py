@@ -6,6 +6,7 @@ stays. The experiments keep their names: `dvc exp show`, `dvc exp diff seed-1 se
 
 import subprocess
 import sys
+from typing import Any
 
 import dvc.api
 
@@ -23,7 +24,7 @@ def rows(name: str, revision: str | None) -> list[list[str]]:
     return [row(name, task, figures) for task, figures in summary.items()]
 
 
-def row(name: str, task: str, figures: dict) -> list[str]:
+def row(name: str, task: str, figures: dict[str, Any]) -> list[str]:
     difference = next(iter(figures["mean_difference"].values()))  # the held-out split stands first
     cells = [figures["validity"]["base"], figures["validity"]["tuned"]]
     cells += [figures["mean"]["base"], figures["mean"]["tuned"]]

@@ -29,6 +29,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -46,7 +47,13 @@ CASES: dict[str, dict[str, Any]] = {
 SAME_ORDER = {"epochs": 1, "lora": None, "same_order": True}
 TOLERANCE = 0.03  # of the median loss, where the order is another one
 ROUNDING = 1e-4  # of the loss, where the order is the same
-SHARED = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "beta")
+SHARED: tuple[str, ...] = (
+    "learning_rate",
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "beta",
+)
 SHARED += ("loss_type", "loss_weights", "label_smoothing", "f_divergence_type")
 
 
@@ -124,7 +131,11 @@ def stock(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any
     )
 
 
-ARMS = {"defaults": partial(stock, is_careful=False), "careful": partial(stock, is_careful=True), "ours": ours}
+ARMS: dict[str, Callable[..., Any]] = {
+    "defaults": partial(stock, is_careful=False),
+    "careful": partial(stock, is_careful=True),
+    "ours": ours,
+}
 
 
 def child(arm: str, case: dict[str, Any], seed: int, pairs: Path, queue: Any) -> None:

@@ -4,7 +4,9 @@ Usage: rounds.py TASK BASE TUNED SCORED POOL_RULES TRAIN_RULES OUTPUT FINAL METR
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from dartune import params
 from dartune.errors import one_line
@@ -18,7 +20,13 @@ from dartune.rounds import write_rounds
 from dartune.training import trainers
 from dartune.training.train import write_tuned
 
-FIRST = {"pool": write_pool, "score": write_scored, "sample": write_sample, "pairs": write_pairs, "train": write_tuned}
+FIRST: dict[str, Callable[..., Any]] = {
+    "pool": write_pool,
+    "score": write_scored,
+    "sample": write_sample,
+    "pairs": write_pairs,
+    "train": write_tuned,
+}
 
 
 @one_line
