@@ -12,6 +12,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent  # of `python`, `dvc` and `dartune`
 TASK = "admissible_set"
 TINY = {
     "pool": {"n_programs": 60, "batch_size": 30},
@@ -50,7 +51,7 @@ def copy_project(folder: Path, tasks: list[str]) -> None:
 
 
 def run(folder: Path, *command: str, is_ok: bool = True) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert not is_ok or result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
     return result
