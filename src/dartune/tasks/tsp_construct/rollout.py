@@ -1,4 +1,4 @@
-"""How a program's choices become a tour. Runs beside the program, so nothing here is trusted: see referee.py."""
+"""How a program's choices become a tour. Runs in the sandbox with the program, so cost.py trusts none of it."""
 
 from collections.abc import Callable
 from operator import index
