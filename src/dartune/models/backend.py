@@ -1,4 +1,4 @@
-"""Completions from a model: what every back end takes and gives."""
+"""What every back end takes and returns: prompts and decoding settings, completions."""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model wrote after a prompt. finish: "stop" where it ended its turn, "length" where it was cut."""
+    """What a model wrote to a prompt. finish: "stop" where it ended its turn, "length" where it was cut."""
 
     text: str
     n_prompt_tokens: int
@@ -35,14 +35,14 @@ class Backend(Protocol):
     prices: tuple[float, float]
 
     def complete(self, prompts: list[str], *, seed: int, decoding: Decoding) -> list[Completion]:
-        """One completion a prompt, in order. The same arguments give the same ones where the back end can be seeded."""
+        """Return one completion a prompt, in order. Equal arguments give equal ones if the back end can be seeded."""
         ...
 
     def count(self, prompts: list[str], n_prompt_tokens: int, n_tokens: int) -> None:
-        """Take note of a finished batch, in order, also of those that an earlier run finished."""
+        """Hear of each finished batch, in order, including those that an earlier, killed run finished."""
         ...
 
 
 def start_seed(*parts: str | int) -> int:
-    """A seed for one batch: stages, tasks and models never share one, whatever seeds params.yaml gives them."""
+    """Return a 32-bit seed for one batch. Stages, tasks and models never share one, whatever seeds params.yaml sets."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "little")

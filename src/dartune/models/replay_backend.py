@@ -1,8 +1,8 @@
-"""Completions recorded earlier, replayed: a back end without a model.
+"""A back end without a model: completions recorded earlier, replayed in their order.
 
 JSON lines, one object a line: {"prompt", "completion", "n_prompt_tokens", "n_tokens", "finish"}; or Parquet with these
-columns, such as a pool. What is not known may be left out or null: counts are then 0, and finish is "stop", as it also
-is for imported programs. Other fields are ignored.
+columns, such as a pool. Unknown values may be missing or null: counts are then 0, and finish is "stop", as it is
+for imported programs. Other fields are ignored.
 """
 
 import hashlib
@@ -39,13 +39,16 @@ class ReplayBackend:
         self._completions: defaultdict[str, list[Completion]] = defaultdict(list)
         self._n_used: Counter[str] = Counter()
         for record, place in (rows if file.suffix == ".parquet" else lines)(content, file):
-            found = completion(record, place)
-            self._completions[record["prompt"]].append(found)
+            answer = completion(record, place)  # first, as it checks that there is a prompt
+            self._completions[record["prompt"]].append(answer)
         if not self._completions:
             raise UserError(f"{file}: there is no completion in it; record some first")
 
     def complete(self, prompts: list[str], *, seed: int, decoding: Decoding) -> list[Completion]:
-        """One completion a prompt, in order. Which ones depends on the batches counted before, and not on the seed."""
+        """Return one completion a prompt, in order. Which ones depends on the batches counted before, not on the seed.
+
+        Raises UserError where a prompt has no completions left.
+        """
         n_used = self._n_used.copy()
         answers = []
         for prompt in prompts:
@@ -54,7 +57,7 @@ class ReplayBackend:
         return answers
 
     def count(self, prompts: list[str], n_prompt_tokens: int, n_tokens: int) -> None:
-        """Use up what a batch of these prompts took."""
+        """Mark the completions that a finished batch of these prompts took as used."""
         self._n_used.update(prompts)
 
     def _recorded(self, prompt: str, number: int) -> Completion:
@@ -68,6 +71,7 @@ class ReplayBackend:
 
 
 def load(file: Path) -> bytes:
+    """Return the bytes of a file. Raises UserError where it cannot be read."""
     try:
         return file.read_bytes()
     except OSError as error:
@@ -75,7 +79,7 @@ def load(file: Path) -> bytes:
 
 
 def lines(content: bytes, file: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """The records of JSON lines, with their places; lines of blanks are none."""
+    """Yield the records of JSON lines with their places; blank lines are skipped. Raises UserError about a bad line."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -87,7 +91,7 @@ def lines(content: bytes, file: Path) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def parse(line: str, place: str) -> dict[str, Any]:
-    """The JSON object; text in it that no UTF-8 file can hold is refused."""
+    """Return the JSON object in a line. Raises UserError about anything else, and text that no UTF-8 file can hold."""
     try:
         value = json.loads(line)
         json.dumps(value, ensure_ascii=False).encode()
@@ -101,7 +105,7 @@ def parse(line: str, place: str) -> dict[str, Any]:
 
 
 def rows(content: bytes, file: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """The rows of Parquet, with their places."""
+    """Yield the rows of Parquet with their places. Raises UserError about a damaged file or a missing column."""
     try:
         table = pq.read_table(pa.BufferReader(content))
     except (OSError, pa.ArrowException) as error:
@@ -114,7 +118,7 @@ def rows(content: bytes, file: Path) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def completion(record: dict[str, Any], place: str) -> Completion:
-    """The completion in a record, or a UserError about the field that is missing or ill-typed."""
+    """Return the completion in a record. Raises UserError about the field that is missing or ill-typed."""
     for name in NEEDED:
         if not isinstance(record.get(name), str):
             raise UserError(f"{place}: {name} is {shown(record.get(name))}; expected text")
@@ -125,6 +129,7 @@ def completion(record: dict[str, Any], place: str) -> Completion:
 
 
 def count(record: dict[str, Any], name: str, place: str) -> int:
+    """Return a count of tokens, 0 where it is unknown. Raises UserError where it is no count."""
     value = record.get(name)
     if value is None:
         return 0
@@ -134,5 +139,5 @@ def count(record: dict[str, Any], name: str, place: str) -> int:
 
 
 def shown(value: Any) -> str:
-    """A value of any type, short enough for an error."""
+    """Return a value of any type as text that is short enough for an error."""
     return repr(value)[:40]

@@ -1,6 +1,6 @@
-"""A model run here with transformers: completions by continuous batching, so that no row waits for the longest.
+"""A model run here with transformers, by continuous batching: a finished row makes room for the next prompt.
 
-Not transformers' generate: that computes a prompt once for each of its rows, and carries finished rows along until the
+Why not transformers' generate: it reads a prompt once for each of its rows, and carries finished rows along until the
 longest is done. Imports torch: import this module only where a model is about to run.
 """
 
@@ -36,26 +36,29 @@ class TransformersBackend:
 
     @classmethod
     def from_loaded(cls, model: Any, tokenizer: Any) -> "TransformersBackend":
-        """A model that is in memory already, as while it is trained; it has no revision."""
+        """Return a back end for a model in memory, such as one in training. It has no revision."""
         backend = cls.__new__(cls)
         backend.revision, backend.model, backend.tokenizer = "", model, tokenizer
         refuse_windows(model, "train")
         return backend
 
     def complete(self, prompts: list[str], *, seed: int, decoding: Decoding) -> list[Completion]:
-        """One completion a prompt. Each prompt has chances of its own, whoever else is in the batch."""
-        torch.set_num_threads(1)  # stages run side by side, and one thread adds up in one order only
-        known = {prompt: self._ids(prompt, decoding.max_new_tokens) for prompt in dict.fromkeys(prompts)}
-        ids = [known[prompt] for prompt in prompts]
-        chance = torch.rand((len(ids), decoding.max_new_tokens), generator=torch.Generator().manual_seed(seed))
-        written = generate(self.model, ids, chance.to(self.model.device), decoding)
-        return [self._completion(len(each), row) for each, row in zip(ids, written, strict=True)]
+        """Return one completion a prompt, in order. What a row draws does not depend on the other rows of the batch.
+
+        Raises UserError where a prompt and its completion do not fit into the model's context.
+        """
+        torch.set_num_threads(1)  # stages run side by side, and one thread always adds up in the same order
+        ids_of = {prompt: self._ids(prompt, decoding.max_new_tokens) for prompt in dict.fromkeys(prompts)}
+        ids = [ids_of[prompt] for prompt in prompts]
+        uniforms = torch.rand((len(ids), decoding.max_new_tokens), generator=torch.Generator().manual_seed(seed))
+        written = generate(self.model, ids, uniforms.to(self.model.device), decoding)
+        return [self._completion(len(prompt), tokens) for prompt, tokens in zip(ids, written, strict=True)]
 
     def count(self, prompts: list[str], n_prompt_tokens: int, n_tokens: int) -> None:
-        """A model here has no budget."""
+        """Do nothing: a model run here has no budget."""
 
     def _ids(self, prompt: str, max_new_tokens: int) -> list[int]:
-        """Token ids of a prompt; a UserError where prompt and answer do not fit into the model's context."""
+        """Token ids of a prompt. Raises UserError where prompt and completion do not fit into the model's context."""
         config, ids = self.model.config, prompt_ids(self.tokenizer, prompt)
         limit = min(config.max_position_embeddings, getattr(config, "sliding_window", None) or 2**31)
         if len(ids) + max_new_tokens > limit:
@@ -68,28 +71,32 @@ class TransformersBackend:
     def _completion(self, n_prompt_tokens: int, ids: list[int]) -> Completion:
         """The text up to the end of the turn; n_tokens counts the end."""
         is_whole = ids[-1] in ends_of_turn(self.model)
-        kept = ids[:-1] if is_whole else ids
-        text = self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        shown = ids[:-1] if is_whole else ids
+        text = self.tokenizer.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Completion(text, n_prompt_tokens, len(ids), "stop" if is_whole else "length")
 
 
 def refuse_windows(model: Any, where: str) -> None:
+    """Raise a UserError about a model with sliding windows or other layers whose cache is not one row per token.
+
+    where: what the error names.
+    """
     config = model.config
     if set(getattr(config, "layer_types", None) or [FULL]) != {FULL} or not hasattr(config, MAX_LENGTH):
         raise UserError(f"{where}: a {config.model_type} does not simply attend to all it read; use a server for it")
 
 
 def ends_of_turn(model: Any) -> list[int]:
-    """Token ids that end a turn; chat models have more than one."""
+    """Return the token ids that end a turn; chat models have more than one."""
     ends = model.generation_config.eos_token_id
     return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
 @torch.inference_mode()
-def generate(model: Any, ids: list[list[int]], chance: torch.Tensor, decoding: Decoding) -> list[list[int]]:
-    """The tokens written to each prompt, with the one that ends the turn.
+def generate(model: Any, ids: list[list[int]], uniforms: torch.Tensor, decoding: Decoding) -> list[list[int]]:
+    """Return the tokens written to each prompt, including the one that ends the turn.
 
-    ids: of each prompt. chance: uniform numbers (prompts, max_new_tokens), one a token.
+    ids: token ids of each prompt. uniforms: numbers in [0, 1) of shape (prompts, max_new_tokens), one for each token.
     """
     ends = torch.tensor(ends_of_turn(model), dtype=torch.long, device=model.device)
     written: list[list[int]] = [[] for _ in ids]
@@ -98,28 +105,28 @@ def generate(model: Any, ids: list[list[int]], chance: torch.Tensor, decoding: D
     logits = slots.admit(ids, waiting)
     while slots.rows:
         places = torch.tensor([len(written[row]) for row in slots.rows], device=model.device)
-        tokens = draw_tokens(logits, chance[slots.rows, places], decoding)
+        tokens = draw_tokens(logits, uniforms[slots.rows, places], decoding)
         for row, token in zip(slots.rows, tokens.tolist(), strict=True):
             written[row].append(token)
-        going = ~torch.isin(tokens, ends) & (places + 1 < decoding.max_new_tokens)
-        logits = slots.step(slots.keep(going, tokens), logits)
+        is_going = ~torch.isin(tokens, ends) & (places + 1 < decoding.max_new_tokens)
+        logits = slots.step(slots.keep(is_going, tokens), logits)
         if waiting and slots.n_free >= min(MIN_FREE, N_SLOTS, len(waiting)):
             logits = torch.cat([logits, slots.admit(ids, waiting)])
     return written
 
 
-def draw_tokens(logits: torch.Tensor, chance: torch.Tensor, decoding: Decoding) -> torch.Tensor:
-    """One token a row: logits (n, vocabulary) and uniform numbers (n,) to ids (n,).
+def draw_tokens(logits: torch.Tensor, uniforms: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+    """Return one token id a row, of shape (n,). logits: (n, vocabulary). uniforms: numbers in [0, 1), of shape (n,).
 
-    The smallest set of tokens that holds top_p is the first ones in descending order; the number picks one of them.
+    The nucleus is the fewest most probable tokens that together hold top_p; a row's number picks one of them.
     """
     probabilities = (logits.float() / decoding.temperature).softmax(-1)
     probabilities, order = probabilities.sort(stable=True, dim=-1, descending=True)
     mass = probabilities.cumsum(-1)
-    n_kept = (mass - probabilities < decoding.top_p).sum(-1, keepdim=True)
-    kept_mass = mass.gather(-1, n_kept - 1)
-    place = torch.searchsorted(mass, chance[:, None] * kept_mass, right=True)
-    return order.gather(-1, torch.minimum(place, n_kept - 1)).squeeze(-1)
+    size = (mass - probabilities < decoding.top_p).sum(-1, keepdim=True)
+    nucleus_mass = mass.gather(-1, size - 1)
+    place = torch.searchsorted(mass, uniforms[:, None] * nucleus_mass, right=True)
+    return order.gather(-1, torch.minimum(place, size - 1)).squeeze(-1)
 
 
 class Slots:
@@ -127,7 +134,7 @@ class Slots:
 
     def __init__(self, model: Any, n_slots: int, length: int) -> None:
         self._model, self._n_slots = model, n_slots
-        self.rows: list[int] = []  # the prompt's number, by slot
+        self.rows: list[int] = []  # by slot, the number of its prompt
         self._lengths = torch.zeros(n_slots, dtype=torch.long, device=model.device)
         self._columns = torch.arange(length, device=model.device)
         self._layers = [SlotLayer(self._lengths, length) for _ in range(model.config.num_hidden_layers)]
@@ -135,29 +142,30 @@ class Slots:
 
     @property
     def n_free(self) -> int:
+        """How many slots have no row."""
         return self._n_slots - len(self.rows)
 
     def admit(self, ids: list[list[int]], waiting: list[int]) -> torch.Tensor:
-        """Fill the free slots with the first that wait, and return the logits (n, vocabulary) after their prompts."""
+        """Move prompts from the front of `waiting` into free slots; return the logits (n, vocabulary) after them."""
         taken, waiting[:] = waiting[: self.n_free], waiting[self.n_free :]
         self._read_prompts(list(dict.fromkeys(tuple(ids[row]) for row in taken)))
-        found = [self._read[tuple(ids[row])] for row in taken]
-        for (states, _), row in zip(found, taken, strict=True):
+        read = [self._read[tuple(ids[row])] for row in taken]
+        for (states, _), row in zip(read, taken, strict=True):
             self._lengths[len(self.rows)] = len(ids[row])
             for layer, (keys, values) in zip(self._layers, states, strict=True):
                 layer.put(len(self.rows), keys, values, self._n_slots)
             self.rows.append(row)
-        return torch.stack([logits for _, logits in found])
+        return torch.stack([logits for _, logits in read])
 
     def _read_prompts(self, prompts: list[tuple[int, ...]]) -> None:
-        """Forward passes over those not read yet, a few at a time: they come sorted by length, so little is padding."""
+        """Run the prompts not read yet, a few at a time: they come sorted by length, so there is little padding."""
         new = [prompt for prompt in prompts if prompt not in self._read]
         for first in range(0, len(new), N_READ):
             self._read |= self._forward(new[first : first + N_READ])
         self._read = {prompt: self._read[prompt] for prompt in prompts}
 
     def _forward(self, prompts: list[tuple[int, ...]]) -> dict[tuple[int, ...], tuple[Any, torch.Tensor]]:
-        """Keys and values of prompts, and the logits after them; padded on the right, where no token looks."""
+        """Keys, values and last logits of each prompt. Padding is on the right, where causal attention ignores it."""
         longest = max(map(len, prompts))
         padded = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts])
         places = sorted({len(prompt) - 1 for prompt in prompts})
@@ -176,23 +184,26 @@ class Slots:
             for i, prompt in enumerate(prompts)
         }
 
-    def keep(self, going: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Give up the slots of rows that are done: the last rows move into the holes. Returns the tokens that stay."""
-        n_kept = int(going.sum())
-        if n_kept == len(self.rows):
+    def keep(self, is_going: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Free the slots of finished rows, which the last rows move into; return the tokens (n,) of the rows left.
+
+        is_going: (rows,), whether a row goes on. tokens: (rows,), the last ones written.
+        """
+        n_left = int(is_going.sum())
+        if n_left == len(self.rows):
             return tokens
-        holes = (~going[:n_kept]).nonzero().squeeze(1)
-        movers = going[n_kept:].nonzero().squeeze(1) + n_kept
+        holes = (~is_going[:n_left]).nonzero().squeeze(1)
+        movers = is_going[n_left:].nonzero().squeeze(1) + n_left
         for layer in self._layers:
             layer.move(movers, holes)
         self._lengths[holes], tokens[holes] = self._lengths[movers], tokens[movers]
         for hole, mover in zip(holes.tolist(), movers.tolist(), strict=True):
             self.rows[hole] = self.rows[mover]
-        del self.rows[n_kept:]
-        return tokens[:n_kept]
+        del self.rows[n_left:]
+        return tokens[:n_left]
 
     def step(self, tokens: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        """The logits (n, vocabulary) after one token more in each row in use; none where none is."""
+        """Return the logits (n, vocabulary) after one more token (n,) in each row in use. logits: the last ones."""
         n = len(tokens)
         if n == 0:
             return logits[:0]
@@ -220,33 +231,38 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         self._lengths, self._length = lengths, length
 
     def put(self, slot: int, keys: torch.Tensor, values: torch.Tensor, n_slots: int) -> None:
-        """The keys and values (heads, tokens, width) of a prompt."""
+        """Store the keys and values (heads, tokens, width) of a prompt in a slot."""
         if not self.is_initialized:
             n_heads, _, width = keys.shape
             self.keys, self.values = (keys.new_zeros(n_slots, n_heads, self._length, width) for _ in range(2))
             self.is_initialized = True
-        for kept, new in ((self.keys, keys), (self.values, values)):
-            kept[slot, :, : new.shape[1]] = new
+        for states, new in ((self.keys, keys), (self.values, values)):
+            states[slot, :, : new.shape[1]] = new
 
     def move(self, movers: torch.Tensor, holes: torch.Tensor) -> None:
-        for kept in (self.keys, self.values):
-            kept[holes] = kept[movers]
+        """Copy slots onto others: movers and holes are slot numbers, of equal length."""
+        for states in (self.keys, self.values):
+            states[holes] = states[movers]
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append one token's keys and values (n, heads, 1, width); return those of all rows in use, to the longest."""
         n, lengths = len(keys), self._lengths[: len(keys)]
         rows, end = torch.arange(n, device=keys.device), int(lengths.max()) + 1
-        for kept, new in ((self.keys, keys), (self.values, values)):
-            kept[rows, :, lengths] = new[:, :, 0]
+        for states, new in ((self.keys, keys), (self.values, values)):
+            states[rows, :, lengths] = new[:, :, 0]
         return self.keys[:n, :, :end], self.values[:n, :, :end]
 
     def lazy_initialization(self, *_: Any) -> None:
-        """Done by put."""
+        """Do nothing: put allocates."""
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Part of transformers' interface: keys that a query sees, and their offset."""
         return self.get_seq_length() + query_length, 0
 
     def get_seq_length(self) -> int:
+        """Part of transformers' interface: tokens of the longest row."""
         return int(self._lengths.max())
 
     def get_max_length(self) -> int:
+        """Part of transformers' interface: tokens that a row can have."""
         return self._length

@@ -1,13 +1,14 @@
-"""What a search method asks for and is told: the interface of the modules in search/.
+"""The interface of the search methods, which are the modules in methods/.
 
-A method is a class Search(task, start, **options) with
+A method is a class Search(task, start, **options). start is the task's template as a candidate, or None where nothing
+judges programs. It has
 
 - size: how many proposals it makes at a time
-- ask(rng, n): n proposals; it changes nothing, so that what was asked before a kill need not be asked again
-- tell(candidates, rng): what became of the last proposals, in their order
+- ask(rng, n): returns n proposals and changes nothing
+- tell(candidates, rng): takes what became of the last proposals, in their order
 
-so what it knows is decided by its options, the start and what it was told: a search that was killed is told the
-batches that it finished, and goes on. start is the task's template, judged; a method that compares nothing gets none.
+so its state follows from the options, the start and what it was told. A search that was killed is told the batches that
+it had finished, and goes on from there.
 """
 
 import re
@@ -15,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 METHODS = Path(__file__).parent / "methods"
-INDEPENDENT = "independent"  # the method that judges nothing
+INDEPENDENT = "independent"  # the method whose programs nobody judges
 CODE = re.compile(r"^[ \t]*(```|import \w+\s*(,|as |$)|from \w[\w.]* import |def |class |@)", re.MULTILINE)
 MAX_THOUGHT = 500  # characters
 
 
 def methods() -> list[str]:
-    """Names of the search methods: the files of search/."""
+    """Return the names of the search methods: the files of methods/."""
     return sorted(path.stem for path in METHODS.glob("[!_]*.py"))
 
 
@@ -51,13 +52,13 @@ class Candidate:
 
     @property
     def thought(self) -> str:
-        """What the model put in braces before the code, in one line; "" where it did not."""
+        """What the model put in braces before the code, on one line; "" where it did not."""
         code = CODE.search(self.completion)
         before = self.completion[: code.start()] if code else self.completion
-        found = re.search(r"\{(.*?)\}", before, re.DOTALL)
-        return " ".join(found[1].split())[:MAX_THOUGHT] if found else ""
+        thought = re.search(r"\{(.*?)\}", before, re.DOTALL)
+        return " ".join(thought[1].split())[:MAX_THOUGHT] if thought else ""
 
 
 def best(candidates: list[Candidate]) -> list[Candidate]:
-    """The valid ones, the best first; of equal scores the one that came first."""
+    """Return the valid candidates, the best first; equal scores in the order given."""
     return sorted((c for c in candidates if c.score is not None), key=lambda c: -(c.score or 0.0))

@@ -1,4 +1,4 @@
-"""Pools that exist elsewhere: other tools' records of programs become rows of the pool. Their scores stay behind.
+"""`dartune import-pool`: programs that other tools logged become rows of a pool. Their scores are not taken over.
 
 A file is JSON lines, or JSON: a list of records, one record, or an object that holds one list of records. Nothing is
 unpickled. A record has at least one field of SHAPES, and may have prompt and model as text:
@@ -38,22 +38,25 @@ class Record:
     source: str
 
     def text(self, field: str) -> str:
-        """The field's text; "" where it has none. EvoTune's prompt, for one, is an object of numbers."""
+        """Return the field's text; "" where it holds none. EvoTune's prompt, for example, is an object of numbers."""
         value = self.fields.get(field)
         return value if isinstance(value, str) and value.strip() else ""
 
     def has_score(self) -> bool:
-        """Whether there is a score; NaN, which no number equals, is none."""
+        """Return whether there is a score. NaN, which does not equal itself, is none."""
         scores = [self.fields.get(field) for field in ("score", "objective")]
         return any(score is not None and score == score for score in scores)
 
 
 def import_pool(task_name: str, files: list[Path], folder: Path) -> str:
-    """Write folder/<task>.parquet, a table of the pool's columns, and return the line that says what it holds."""
+    """Write folder/<task>.parquet (POOL_SCHEMA), and return one line about what it holds.
+
+    Raises UserError about the first thing that is no record of a program; then nothing is written.
+    """
     task, output = Task(task_name), folder / f"{task_name}.parquet"
     records = [record for file in files for record in read(file)]
-    kept = distinct(records, task)
-    rows = [row(number, text, record, task) for number, (text, record) in enumerate(kept.items())]
+    first = distinct(records, task)
+    rows = [row(number, text, record, task) for number, (text, record) in enumerate(first.items())]
     replaced = " (replaced)" if output.exists() else ""
     parquet.write(pa.Table.from_pylist(rows, schema=POOL_SCHEMA), output)
     return (
@@ -64,17 +67,17 @@ def import_pool(task_name: str, files: list[Path], folder: Path) -> str:
 
 
 def read(file: Path) -> list[Record]:
-    """The records of a file, at least one."""
+    """Return the records of a file, at least one. Raises UserError where there is none or one is malformed."""
     content = load(file)
     source = f"imported:{hashlib.sha256(content).hexdigest()[:16]}"
-    found = values(content.decode("utf-8-sig"), file)
-    if not found:
+    records = values(content.decode("utf-8-sig"), file)
+    if not records:
         raise UserError(f"{file}: there is no record in it; {EXPECTED}")
-    return [record(value, f"{file}: {place}", source) for place, value in found]
+    return [record(value, f"{file}: {place}", source) for place, value in records]
 
 
 def load(file: Path) -> bytes:
-    """The bytes of a file of UTF-8 text."""
+    """Return the bytes of a file of UTF-8 text. Raises UserError where it is none or cannot be read."""
     try:
         content = file.read_bytes()
         content.decode()
@@ -86,7 +89,10 @@ def load(file: Path) -> bytes:
 
 
 def values(text: str, file: Path) -> list[tuple[str, Any]]:
-    """What should be records, with their places. The first line of JSON lines is whole, and not the only one."""
+    """Return what should be records, with their places in the file.
+
+    JSON lines are told from JSON by their first line, which parses and is not the only one.
+    """
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if len(lines) > 1 and is_json(lines[0][1]):
         return [(f"line {number}", parse(line, file, number)) for number, line in lines]
@@ -95,6 +101,7 @@ def values(text: str, file: Path) -> list[tuple[str, Any]]:
 
 
 def is_json(text: str) -> bool:
+    """Return whether the text parses."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -103,7 +110,7 @@ def is_json(text: str) -> bool:
 
 
 def parse(text: str, file: Path, line: int) -> Any:
-    """The JSON value; line: where the text begins in the file."""
+    """Return the JSON value. Raises UserError where it does not parse. line: where the text begins in the file."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -113,7 +120,7 @@ def parse(text: str, file: Path, line: int) -> Any:
 
 
 def listed(whole: Any) -> list[Any]:
-    """The records in a JSON value: a list, the one list of records in an object, or the object as the only one."""
+    """Return the records in a JSON value: a list, the only list of records in an object, or the object itself."""
     if not isinstance(whole, dict):
         return whole if isinstance(whole, list) else [whole]
     lists = [value for value in whole.values() if isinstance(value, list) and any(map(is_record, value))]
@@ -121,11 +128,12 @@ def listed(whole: Any) -> list[Any]:
 
 
 def is_record(value: Any) -> bool:
+    """Return whether the value is an object with a field that can hold a program."""
     return isinstance(value, dict) and not SHAPES.keys().isdisjoint(value)
 
 
 def record(value: Any, place: str, source: str) -> Record:
-    """The value as a record, or a UserError about one that is no object or that no UTF-8 file can hold."""
+    """Return the value as a record. Raises UserError where it is no object, or holds text that UTF-8 cannot."""
     if not isinstance(value, dict):
         raise UserError(f"{place} is {json.dumps(value)[:40]}; {EXPECTED}, an object")
     try:
@@ -136,47 +144,51 @@ def record(value: Any, place: str, source: str) -> Record:
 
 
 def distinct(records: list[Record], task: Task) -> dict[str, Record]:
-    """The first record of each completion.
+    """Return the first record of each completion.
 
-    Left out is a record whose completion is, byte for byte, any text of an earlier one: LLM4AD's samples_best.json
-    repeats the functions of the other files, without their imports.
+    A record is a duplicate if its completion is, byte for byte, any text of an earlier record: LLM4AD's
+    samples_best.json repeats the functions of the other files without their imports.
     """
-    kept: dict[str, Record] = {}
+    first: dict[str, Record] = {}
     seen: set[str] = set()
     for record in records:
         completion, *others = programs(record, task)
         if completion not in seen:
-            kept[completion] = record
+            first[completion] = record
         seen.update([completion, *others])
-    return kept
+    return first
 
 
 def programs(record: Record, task: Task) -> list[str]:
-    """The record's program in every shape that it is there in, the fullest first."""
-    found = [shape(record, field, task) for field, shape in SHAPES.items() if record.text(field)]
-    if not found:
+    """Return the record's program in every shape that the record has it in, the fullest first.
+
+    Raises UserError where it has none.
+    """
+    texts = [shape(record, field, task) for field, shape in SHAPES.items() if record.text(field)]
+    if not texts:
         fields = ", ".join(list(record.fields)[:8]) or "nothing"
         raise UserError(f"{record.place} has no program, only {fields}; expected text in one of {', '.join(SHAPES)}")
-    return found
+    return texts
 
 
 def as_it_is(record: Record, field: str, task: Task) -> str:
+    """Return the field's text."""
     return record.text(field)
 
 
 def with_imports(record: Record, field: str, task: Task) -> str:
-    """EvoTune's program: the imports are kept apart, as lines, or ""."""
+    """Return EvoTune's program, whose imports are a field of their own: lines, or ""."""
     return "\n".join(text for text in (record.text("imports_str"), record.text(field)) if text)
 
 
 def spliced(record: Record, field: str, task: Task) -> str:
-    """FunSearch's body under the task's function, with the record's own names for its arguments where it has them."""
-    body, own = record.text(field).strip("\n"), record.text("args")
-    signature = f"def {task.rollout.FUNCTION}({own}):" if own else task.signature
+    """Return FunSearch's body under the function's signature, with the record's names of arguments if it has them."""
+    body, arguments = record.text(field).strip("\n"), record.text("args")
+    signature = f"def {task.rollout.FUNCTION}({arguments}):" if arguments else task.signature
     return f"{signature}\n{body if body[0].isspace() else indent(body, '    ')}\n"
 
 
-# What a field holds, and so how it becomes a program. Where a record has several, the first is the completion.
+# How a field's text becomes a program. Where a record has several of the fields, the first one is the completion.
 SHAPES: dict[str, Callable[[Record, str, Task], str]] = {
     "completion": as_it_is,
     "program": as_it_is,
@@ -188,7 +200,7 @@ SHAPES: dict[str, Callable[[Record, str, Task], str]] = {
 
 
 def row(number: int, completion: str, record: Record, task: Task) -> dict[str, Any]:
-    """A row of the pool. What is not known of a completion, such as its tokens and temperature, is null."""
+    """Return a row of the pool. What is unknown about a completion, such as its tokens and temperature, is null."""
     return {
         "id": f"{task.name}-imported-{number:06d}",
         "task": task.name,

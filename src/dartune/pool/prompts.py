@@ -32,7 +32,7 @@ class Parent:
 
 
 def operator_prompt(task: Task, operation: str, parents: list[Parent]) -> str:
-    """One of EoH's operators on its parents: none for i1, one for m1 and m2, several for e1 and e2."""
+    """Return the prompt of one of EoH's operators. parents: none for i1, one for m1 and m2, several for e1 and e2."""
     shown = [
         f"Program {number}. {parent.thought}".rstrip() + "\n" + fenced(without_docstrings(parent.program))
         for number, parent in enumerate(parents, 1)
@@ -42,7 +42,7 @@ def operator_prompt(task: Task, operation: str, parents: list[Parent]) -> str:
 
 
 def version_prompt(task: Task, programs: list[str]) -> str:
-    """FunSearch's: versions of a program, the worst first; the next one is to be better."""
+    """Return FunSearch's prompt: versions of a program, the worst first, and the request for a better one."""
     shown = [fenced(renamed(without_docstrings(p), task.function, i)) for i, p in enumerate(programs)]
     asked = renamed(task.template, task.function, len(programs))
     says = f"Versions of a program for it, from worse to better: v0 to v{len(programs) - 1}."
@@ -51,16 +51,17 @@ def version_prompt(task: Task, programs: list[str]) -> str:
 
 
 def fenced(program: str) -> str:
+    """Return the program as a code block of Markdown."""
     return f"```python\n{program.strip()}\n```"
 
 
 def renamed(program: str, function: str, version: int) -> str:
-    """The program with its function's name followed by a version, wherever the name stands by itself."""
+    """Return the program with the version appended to its function's name, wherever the name is a whole word."""
     return re.sub(rf"\b{function}\b", f"{function}_v{version}", program)
 
 
 def without_docstrings(program: str) -> str:
-    """The text without the docstrings that have lines of their own; as it is where it does not parse."""
+    """Return the program without the docstrings that have lines to themselves, unchanged where it does not parse."""
     lines: list[str | None] = [*program.split("\n")]
     try:
         functions = [node for node in ast.walk(ast.parse(program)) if isinstance(node, ast.FunctionDef)]
@@ -78,6 +79,6 @@ def without_docstrings(program: str) -> str:
 
 
 def is_whole_line(node: ast.stmt, lines: list[str | None]) -> bool:
-    """Whether nothing stands behind a statement on its line, such as a comment."""
+    """Return whether nothing follows a statement on its last line, such as a comment."""
     last = (lines[(node.end_lineno or node.lineno) - 1] or "").encode()
     return not last[node.end_col_offset :].strip()

@@ -1,4 +1,4 @@
-"""(1 + lambda) hill climbing: children of the best program so far, by EoH's m1 and m2 in turn. The simplest control."""
+"""(1 + lambda) hill climbing: children of the best program so far, by EoH's m1 and m2 in turn. A simple control."""
 
 from random import Random
 
@@ -10,12 +10,13 @@ from dartune.tasks.task import Task
 
 
 class Search:
-    """n_children: lambda. It starts from the task's template; a child as good as its parent takes its place."""
+    """n_children: lambda. Starts from the task's template; a child that is as good as its parent replaces it."""
 
     def __init__(self, task: Task, start: Candidate, *, n_children: PositiveInt) -> None:
         self._task, self._parent, self.size = task, start, n_children
 
     def ask(self, rng: Random, n: int) -> list[Proposal]:
+        """Return n proposals to change the parent, by the two operators in turn."""
         shown = [Parent(self._parent.program or "", self._parent.thought)]
         return [
             Proposal(operator_prompt(self._task, operation, shown), operation, (self._parent.id,))
@@ -23,4 +24,5 @@ class Search:
         ]
 
     def tell(self, candidates: list[Candidate], rng: Random) -> None:
+        """Make the best of the children and the parent the next parent."""
         self._parent = best([*candidates, self._parent])[0]

@@ -3,8 +3,8 @@
 As in the authors' code of the paper (FeiLiu36/EoH at 099bde8): i1 writes the first population, twice as many as it
 holds; then e1, e2, m1 and m2 take turns, each writing as many children as the population holds; after each the best
 programs of different scores survive. Parents are drawn by rank. Ours: the parents of one prompt differ; scores are
-compared as they are, not rounded to five decimals; and a child equal to another costs an evaluation like any, where the
-authors ask again.
+compared as they are, not rounded to five decimals; and a child that repeats another costs an evaluation like any other,
+where the authors ask again.
 """
 
 from itertools import cycle
@@ -33,6 +33,7 @@ class Search:
         self._operation = "i1"
 
     def ask(self, rng: Random, n: int) -> list[Proposal]:
+        """Return n proposals of the operator whose turn it is."""
         return [self._proposal(rng) for _ in range(n)]
 
     def _proposal(self, rng: Random) -> Proposal:
@@ -43,7 +44,7 @@ class Search:
         return Proposal(prompt, self._operation, tuple(parent.id for parent in parents))
 
     def _parents(self, rng: Random, n: int) -> list[Candidate]:
-        """Different ones, each with probability proportional to 1 / (rank + population), the best having rank 1."""
+        """At most n different parents, drawn with weights 1 / (rank + size of the population); the best has rank 1."""
         left, drawn = list(self._population), list[Candidate]()
         while left and len(drawn) < n:
             weights = [1 / (self._population.index(c) + 1 + len(self._population)) for c in left]
@@ -53,6 +54,7 @@ class Search:
         return drawn
 
     def tell(self, candidates: list[Candidate], rng: Random) -> None:
+        """Let the best of different scores survive, and pass the turn to the next operator once there are any."""
         self._rounds += 1
         by_score: dict[float | None, Candidate] = {}
         for candidate in best([*self._population, *candidates]):

@@ -20,10 +20,10 @@ Costs = tuple[float, ...] | None
 
 
 class Search:
-    """n_prompts: at a time, each from an island of its own choosing, with n_samples completions. n_versions: shown.
+    """n_prompts: at a time, each from a random island, with n_samples completions. n_versions: programs in a prompt.
 
-    temperature: of the softmax over clusters, in the unit of the score; it falls to 0 while an island takes in `period`
-    programs, then starts again. reset_every: evaluations.
+    temperature: of the softmax over clusters, in the unit of the score; it falls towards 0 while an island takes in
+    `period` programs, then starts again. reset_every: evaluations between two resets.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Search:
         self._n_told, self.size = 0, n_prompts * n_samples
 
     def ask(self, rng: Random, n: int) -> list[Proposal]:
+        """Return n proposals, n_samples equal ones for each prompt."""
         n_prompts = math.ceil(n / self._n_samples)
         return [proposal for _ in range(n_prompts) for proposal in [self._proposal(rng)] * self._n_samples][:n]
 
@@ -57,6 +58,7 @@ class Search:
         return Proposal(prompt, "version", tuple(version.id for version in versions), number)
 
     def tell(self, candidates: list[Candidate], rng: Random) -> None:
+        """Add the valid programs to their islands, and reset the worse islands when it is time."""
         for candidate in candidates:
             if candidate.score is not None:
                 self._islands[candidate.island].add(candidate)
@@ -81,12 +83,13 @@ class Island:
         self.add(founder)
 
     def add(self, candidate: Candidate) -> None:
+        """Put a valid program into its cluster."""
         self._clusters.setdefault(candidate.costs, []).append(candidate)
         self.n_programs += 1
         self.best = best([self.best, candidate])[0]
 
     def versions(self, rng: Random, n: int, temperature: float) -> list[Candidate]:
-        """At most n programs, of clusters that may be the same one, the worst first."""
+        """Return at most n programs, the worst first; two may come from the same cluster."""
         clusters = list(self._clusters.values())
         scores = [cluster[0].score or 0.0 for cluster in clusters]
         drawn = rng.choices(clusters, softmax(scores, temperature), k=min(n, len(clusters)))
@@ -94,13 +97,13 @@ class Island:
 
 
 def shortish(rng: Random, cluster: list[Candidate]) -> Candidate:
-    """One of a cluster's programs, shorter ones more often."""
+    """Return one of a cluster's programs, a shorter one more often."""
     lengths = [len(candidate.program or "") for candidate in cluster]
     shares = [-(length - min(lengths)) / (max(lengths) + 1e-6) for length in lengths]
     return rng.choices(cluster, softmax(shares, 1.0))[0]
 
 
 def softmax(values: list[float], temperature: float) -> list[float]:
-    """Weights that need not add up to 1."""
+    """Return weights proportional to exp(value / temperature); they need not add up to 1."""
     highest = max(values)
     return [math.exp((value - highest) / temperature) for value in values]

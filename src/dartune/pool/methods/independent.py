@@ -1,4 +1,4 @@
-"""Sampling: the task's fixed prompt again and again. Learns nothing, so it needs no referee."""
+"""Independent completions of the task's one prompt. Learns nothing, so it needs no referee."""
 
 from random import Random
 
@@ -7,13 +7,16 @@ from dartune.tasks.task import Task
 
 
 class Search:
+    """Proposes the same prompt each time, whatever it is told."""
+
     size = 200
 
     def __init__(self, task: Task, start: Candidate | None) -> None:
         self._proposal = Proposal(task.prompt, "sample")
 
     def ask(self, rng: Random, n: int) -> list[Proposal]:
+        """Return n equal proposals."""
         return [self._proposal] * n
 
     def tell(self, candidates: list[Candidate], rng: Random) -> None:
-        pass
+        """Do nothing."""
