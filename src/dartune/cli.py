@@ -189,9 +189,7 @@ def main() -> None:
     )
     pool = commands.add_parser("import-pool", help="make a pool of programs that another tool has logged")
     pool.add_argument("--task", required=True, help="one of those that `dartune tasks` lists")
-    pool.add_argument(
-        "files", nargs="+", metavar="FILE", type=Path, help="JSON lines or JSON; fields: docs/import.md"
-    )
+    pool.add_argument("files", nargs="+", metavar="FILE", type=Path, help="JSON lines or JSON; fields: docs/import.md")
     trace = commands.add_parser("trace", help="tell how a pair came to be: programs, prompt, model, settings, commit")
     trace.add_argument("pair", metavar="PAIR_ID", help="such as tsp_construct-00017: column pair of data/pairs/")
     trace.add_argument("--json", action="store_true", help="one JSON object, with every column")
