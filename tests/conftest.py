@@ -10,7 +10,7 @@ from typing import Any
 import dvc.logger  # noqa: F401  # here, as its handlers keep the streams of its import: a test's own are closed after it
 import pytest
 
-SECONDS = Path(__file__).with_name("seconds.json")  # {file: what its tests took}, by `pytest --save-seconds`
+SECONDS = Path(__file__).with_name("seconds.json")  # {file: what its tests took}, written by `pytest --save-seconds`
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
