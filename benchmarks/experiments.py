@@ -2,17 +2,20 @@
 
 import subprocess
 
+SEEDED = ("pool", "sample", "pairs", "train", "evaluate")  # stages whose seed another seed of the pipeline changes
+
 
 def existing() -> set[str]:
-    """Names of all experiments that are done. DVC would wait for the lock that a run holds."""
+    """Return the names of all finished experiments. Asks git, since DVC would wait for the lock that a run holds."""
     refs = subprocess.run(["git", "for-each-ref", "--format=%(refname)", "refs/exps"], capture_output=True, text=True)
     return {ref.rpartition("/")[2] for ref in refs.stdout.split()}
 
 
 def run(settings: dict[str, dict[str, object]], targets: list[str], extra: list[str]) -> None:
-    """Run those that do not exist, in order, in copies of the working tree.
+    """Run the experiments that do not exist yet, in order, in copies of the working tree.
 
-    settings: values by dotted name, of each experiment. targets: stages to run, [] for all. extra: NAME=VALUE for all.
+    settings: by name of the experiment, values by dotted parameter. targets: stages to run, [] for all. extra:
+    NAME=VALUE, for every experiment.
     """
     done = existing()
     for name in [name for name in settings if name not in done]:

@@ -1,12 +1,12 @@
-"""Time and memory of stage sample on pools of 10 thousand to 10 million programs, beside Python's lists, in one run.
+"""Time and memory of stage sample on pools of 10 thousand to 10 million programs, compared with Python lists.
 
 `make bench-sampling`. Each measurement is a process of its own that runs the whole stage (checks, draw, data sheet) on
-a made-up pool: 2 % failures, 25 % of the programs share another one's score signature, 8 instances. With lists, up to a
-million, nothing but the draw:
+a synthetic pool: 2 % failures, 25 % of the programs share another one's score signature, 8 instances. With lists, up to
+a million programs, the draw alone:
 
-lists     the paper's words in Python: the pool as a sorted list, M slices, for each pair a random element of a slice
-          and one of the slices below put together, both removed
-indexed   the same by somebody who minds: nothing is put together or searched, elements are popped by their number
+lists     the paper's rule word by word: the pool as a sorted list, M slices, for each pair a random element of a slice
+          and one of the concatenated slices below, both removed
+indexed   the same without concatenation and search: elements are popped by their index
 """
 
 import contextlib
@@ -21,6 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import duckdb
@@ -32,6 +33,7 @@ SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 STRATEGIES = ("dar", "dar_behaviour")
 N_PAIRS, ROUNDS = 2000, 3
 MAX_LISTS = 1_000_000
+Target = Callable[[str, Path], None]
 POOL = """
 copy (
     select
@@ -70,56 +72,53 @@ def by_stage(strategy: str, pool: Path) -> None:
 
 
 def subsets_of(pool: Path, n_subsets: int) -> list[list[tuple[float, str]]]:
-    """(score, id) of the valid programs, one per score signature, best first, in equal slices."""
+    """Return (score, id) of the valid programs, one per score signature, best first, in equal slices."""
     import pyarrow.parquet as pq
 
     rows = pq.read_table(pool, columns=["id", "status", "score", "score_signature"]).to_pylist()
-    different = {row["score_signature"]: (row["score"], row["id"]) for row in reversed(rows) if row["status"] == "ok"}
-    ranked = sorted(different.values(), reverse=True)
+    distinct = {row["score_signature"]: (row["score"], row["id"]) for row in reversed(rows) if row["status"] == "ok"}
+    ranked = sorted(distinct.values(), reverse=True)
     size = len(ranked) // n_subsets
     return [ranked[i * size : (i + 1) * size] for i in range(n_subsets)]
 
 
-def index(weights: list[float], subsets: list[list[tuple[float, str]]]) -> int:
-    """Of the subset that the chosen program comes from; one that has run out is not drawn."""
+def random_subset(weights: list[float], subsets: list[list[tuple[float, str]]]) -> int:
+    """Return the index of the subset that the chosen program comes from; an empty one is not drawn."""
     possible = [weight if subset else 0.0 for weight, subset in zip(weights, subsets, strict=False)]
     return random.choices(range(len(weights)), possible)[0]
 
 
-def by_lists(_: str, pool: Path, n_subsets: int = 10, tau: float = 3.0) -> None:
+def by_lists(strategy: str, pool: Path, n_subsets: int = 10, tau: float = 3.0) -> None:
     subsets = subsets_of(pool, n_subsets)
     weights = [math.exp((n_subsets - 2 - i) / tau) for i in range(1, n_subsets - 1)]
-    for _number in range(N_PAIRS):
-        i = index(weights, subsets)
+    for _ in range(N_PAIRS):
+        i = random_subset(weights, subsets)
         chosen = random.choice(subsets[i])
         rejected = random.choice([program for subset in subsets[i + 2 :] for program in subset])
         subsets[i].remove(chosen)
         next(subset for subset in subsets if rejected in subset).remove(rejected)
 
 
-def by_indexed_lists(_: str, pool: Path, n_subsets: int = 10, tau: float = 3.0) -> None:
+def by_indexed_lists(strategy: str, pool: Path, n_subsets: int = 10, tau: float = 3.0) -> None:
     subsets = subsets_of(pool, n_subsets)
     weights = [math.exp((n_subsets - 2 - i) / tau) for i in range(1, n_subsets - 1)]
-    for _number in range(N_PAIRS):
-        i = index(weights, subsets)
+    for _ in range(N_PAIRS):
+        i = random_subset(weights, subsets)
         (below,) = random.choices(range(i + 2, n_subsets), [len(subset) for subset in subsets[i + 2 :]])
         for subset in (subsets[i], subsets[below]):
             subset.pop(random.randrange(len(subset)))
 
 
-Target = Callable[[str, Path], None]
-
-
-def child(target: Target, strategy: str, pool: Path, queue: "multiprocessing.SimpleQueue[tuple[float, float]]") -> None:
+def child(target: Target, strategy: str, pool: Path, queue: SimpleQueue[tuple[float, float]]) -> None:
     start = time.perf_counter()
     target(strategy, pool)
     queue.put((time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
 
 
 def measure(target: Target, strategy: str, pool: Path) -> tuple[float, float]:
-    """Seconds and GiB at most, of a process of its own."""
+    """Return the seconds and the peak GiB of a process of its own."""
     context = multiprocessing.get_context("spawn")
-    queue: multiprocessing.SimpleQueue[tuple[float, float]] = context.SimpleQueue()
+    queue: SimpleQueue[tuple[float, float]] = context.SimpleQueue()
     process = context.Process(target=child, args=(target, strategy, pool, queue))
     process.start()
     process.join()
@@ -137,7 +136,7 @@ def main() -> None:
             pool = folder / f"{n}.parquet"
             make_pool(n, pool)
             runs: dict[str, list[tuple[float, float]]] = {}
-            for _ in range(ROUNDS):  # side by side: they alternate
+            for _ in range(ROUNDS):  # alternating, so that both meet the same disturbances
                 for strategy in STRATEGIES:
                     runs.setdefault(strategy, []).append(measure(by_stage, strategy, pool))
             if n <= MAX_LISTS:
@@ -161,7 +160,7 @@ def line(n: int, name: str, measured: list[tuple[float, float]], lists: list[tup
 
 
 def growth(seconds: dict[tuple[str, int], float]) -> None:
-    """How the time grows from one million to ten, beside n log n."""
+    """Print how the time grows from one million programs to ten, and how n log n does."""
     small, large = SIZES[-2:]
     limit = large * math.log(large) / (small * math.log(small))
     for strategy in STRATEGIES:

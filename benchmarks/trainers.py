@@ -23,7 +23,7 @@ from typing import Any
 import dvc.api
 import numpy as np
 import pyarrow.parquet as pq
-from experiments import existing, run
+from experiments import SEEDED, existing, run
 
 from dartune import params
 from dartune.evaluation.evaluate import complete, evaluate
@@ -45,7 +45,6 @@ ARMS: dict[str, dict[str, object]] = {
 }
 ONLINE = ("grpo", "rloo")
 TASKS = ["admissible_set", "tsp_construct"]
-SEEDED = ("pool", "sample", "pairs", "train", "evaluate")
 SPLIT = "test"
 N_FROZEN = 5000  # samples of the frozen base model, out of which means of the best are taken
 N_DRAWS = 2000
@@ -75,11 +74,11 @@ def frozen(task: str, seed: int) -> tuple[np.ndarray, float]:
 
 def processor_seconds() -> float:
     """Of this process and of those that it has waited for, the referee's among them."""
-    return sum(each.ru_utime + each.ru_stime for each in map(getrusage, (RUSAGE_SELF, RUSAGE_CHILDREN)))
+    return sum(usage.ru_utime + usage.ru_stime for usage in map(getrusage, (RUSAGE_SELF, RUSAGE_CHILDREN)))
 
 
 def spent(arm: str, task: str, name: str) -> tuple[int, int, float]:
-    """VerdictCache of the pool, evaluations in all and seconds, up to the tuned model."""
+    """Evaluations of the pool, evaluations in all and seconds, up to the tuned model."""
     content = params.everything()
     stages = ["train"] if arm in ONLINE else ["pool", "score", "sample", "pairs", "train"]
     stages += ["rounds"] if "rounds.n" in ARMS[arm] else []
