@@ -1,14 +1,13 @@
-"""Export: folders that plain transformers and PEFT open, whose cards say what the files of the run say.
+"""Export: folders that plain transformers and PEFT open, with cards that agree with the files of the run."""
 
-The project is a real one, with dvc.yaml as it stands, tiny models, figures made by hand, and a dvc.lock that DVC wrote.
-"""
-
+import contextlib
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,179 +21,26 @@ from dartune.errors import UserError
 from dartune.export import lineage
 from dartune.export.export import export, write_merged
 from dartune.export.provenance import md5
-from dartune.files.modules import write_modules
 from dartune.models.backend import Decoding
 from dartune.models.checkpoint import open_tokenizer
 from dartune.tasks.task import Task
+from finished_project import (
+    HUB,
+    REVISION,
+    SAMPLED,
+    TASK,
+    TRAINED,
+    git,
+    new_adapter,
+    new_model,
+    new_project,
+    record,
+    relock,
+    tuned_folder,
+)
 from ports import free_port
 
-ROOT = Path(__file__).parents[2]
-TASK = "tsp_construct"
-HUB, REVISION = "acme/tiny", "0123456789abcdef0123456789abcdef01234567"
-CHAT = "{% for message in messages %}{{ message.content }}{% endfor %}{% if add_generation_prompt %}\n{% endif %}"
 GREEDY = Decoding(temperature=1.0, top_p=1e-9, max_new_tokens=12)  # the likeliest token alone is drawn from
-
-
-def interval(estimate: float, low: float | None, high: float | None) -> dict[str, float | None]:
-    return {"estimate": estimate, "low": low, "high": high}
-
-
-def model_figures(mean: float, validity: float, top_10: float) -> dict[str, float]:
-    return {
-        "n_samples": 70,
-        "validity": validity,
-        "mean": mean,
-        "median": 0.5,
-        "top_10": top_10,
-        "better_than_template": 0.25,
-        "equal_to_template": 0.125,
-        "distinct_behaviours": 0.75,
-        "gap_percent_best": 11.0,
-        "gap_percent_top_10": 12.0,
-        "gap_percent_median": 13.0,
-        "mean_tokens": 99.5,
-    }
-
-
-EVALUATED: dict[str, Any] = {
-    "test": {
-        "base": model_figures(0.4012, 0.9, 0.6),
-        "tuned": model_figures(0.4321, 0.8, 0.61),
-        "difference": {
-            "validity": interval(-0.1, -0.15, -0.05),
-            "mean": interval(0.0309, 0.0101, 0.0517),
-            "median": interval(0.0, 0.0, 0.0),
-            "top_10": interval(0.01, -0.02, 0.04),
-        },
-    }
-}
-SEARCHED: dict[str, Any] = {
-    "eoh": {
-        "n_evaluations": 120,
-        "n_seeds": 1,
-        "base": {"top_1": 0.7001, "top_10": 0.6},
-        "tuned": {"top_1": 0.7101, "top_10": 0.62},
-        "difference": {"top_1": interval(0.01, None, None), "top_10": interval(0.02, None, None)},
-    }
-}
-SAMPLED: dict[str, Any] = {"parts": {"dar": 313, "uniform": 7}, "warnings": ["length bias: the longer one wins"]}
-SHEET = "# Pairs of tsp_construct\n\n320 pairs\n\n## Pool\n\n| valid programs |\n"
-LOOKS = [
-    {"step": 0, "validity": 0.97, "mean": 0.41, "warnings": []},
-    {"step": 38, "validity": 0.91, "mean": 0.43, "warnings": ["validity fell: validity 0.97 to 0.91"]},
-]
-TRAINED: dict[str, Any] = {
-    "n_pairs": 317,
-    "too_long": ["a", "b", "c"],
-    "settings": {
-        "method": "dpo",
-        "lora": {"r": 4},
-        "dpo": {"beta": 0.123, "learning_rate": 5e-06},
-        "watch": {"n_samples": 90, "split": "validation"},
-    },
-    "steps": 76,
-    "last": {},
-    "held_out": {"loss": 0.6543},
-    "watch": LOOKS,
-    "kept_step": None,
-}
-ONE_ROUND: dict[str, Any] = {"n_rounds": 1, "kept_round": 1, "gates": []}
-FILES: dict[str, Any] = {
-    f"data/referee/{TASK}/train.json": {"version": "0a1b2c", "max_slowdown": 1000, "memory_mib": 512},
-    f"metrics/sample/{TASK}.json": SAMPLED,
-    f"metrics/train/{TASK}.json": TRAINED,
-    f"metrics/rounds/{TASK}.json": ONE_ROUND,
-    f"metrics/evaluate/{TASK}.json": EVALUATED,
-    f"metrics/search/{TASK}.json": SEARCHED,
-}
-
-
-def new_model(folder: Path, seed: int, dtype: str = "float32") -> None:
-    """A Llama of random weights over single bytes, without a padding token, as the large ones are."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    pieces = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    tokenizer = Tokenizer(models.BPE({piece: number for number, piece in enumerate(pieces)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokens = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", chat_template=CHAT)
-    tokens.save_pretrained(folder)
-    torch.manual_seed(seed)
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = LlamaConfig(vocab_size=len(pieces), bos_token_id=0, eos_token_id=1, initializer_range=0.5, **shape)
-    network = LlamaForCausalLM(config).to(getattr(torch, dtype))
-    network.generation_config.repetition_penalty = 1.5  # as some models bring along; nothing was measured with it
-    network.save_pretrained(folder)
-
-
-def new_adapter(base: Path, folder: Path) -> None:
-    """A LoRA adapter whose both halves are random, so that it changes what the model says."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    from dartune.models.checkpoint import open_model, open_tokenizer, save_model
-
-    torch.manual_seed(7)
-    lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", init_lora_weights=False)
-    with warnings.catch_warnings(action="ignore"):  # PEFT looks for the base model's newest revision
-        save_model(get_peft_model(open_model(base), lora), folder)
-    open_tokenizer(base).save_pretrained(folder)
-
-
-def new_project(folder: Path) -> None:
-    """The stages as they stand, for one task, with all that they would have made; models are to come."""
-    for name in ("src", "stages", "presets"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    preset = folder / "presets/embedded.yaml"
-    preset.write_text(preset.read_text().replace("max_new_tokens: 256", "max_new_tokens: 16"))
-    for name in ("dvc.yaml", ".dvcignore"):
-        shutil.copy(ROOT / name, folder)
-    yaml = YAML()
-    params = yaml.load((ROOT / "params.yaml").read_text()) | {"tasks": [TASK]}
-    with (folder / "params.yaml").open("w") as stream:
-        yaml.dump(params, stream)
-    write_modules(folder / "stages", folder / "data/modules", learnt=params["base"]["tasks"], remembered=[TASK])
-    for path in made_by_stages(folder):
-        path = path if path.suffix else path / "any.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("{}")
-    for name, figures in FILES.items():
-        (folder / name).write_text(json.dumps(figures))
-    (folder / f"metrics/sample/{TASK}.md").write_text(SHEET)
-    (folder / "metrics/trainers.json").write_text("{}")  # of the report
-    for name in ("sample", "version"):
-        (folder / f"data/referee/{TASK}/{name}.json").write_text("{}")
-    shutil.rmtree(folder / "models/base")
-
-
-def made_by_stages(folder: Path) -> Iterator[Path]:
-    for stage in YAML(typ="safe").load((folder / "dvc.yaml").read_text())["stages"].values():
-        for kind in ("outs", "metrics", "plots"):
-            for out in stage.get(kind, []):
-                path = next(iter(out)) if isinstance(out, dict) else out
-                yield folder / path.replace("${item.task}", TASK)
-
-
-def tuned_folder() -> Path:
-    """Where stage evaluate looks for the tuned model."""
-    stages = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
-    words = stages["evaluate"]["cmd"].replace("${item.task}", TASK).split()
-    return Path(words[words.index("stages/evaluate.py") + 3])
-
-
-def git(*arguments: str) -> None:
-    author = ["-c", "user.name=tester", "-c", "user.email=tester@example.org"]
-    subprocess.run(["git", *author, *arguments], check=True)
-
-
-def record() -> None:
-    """Have DVC write dvc.lock for what lies there."""
-    from dvc.repo import Repo
-
-    with Repo() as repo:
-        repo.commit(force=True)
 
 
 @pytest.fixture(scope="module")
@@ -264,40 +110,33 @@ def says(tuned: Path) -> dict[str, Any]:
     return {"logits": logits, "text": written.text}
 
 
-# Runs the code of each card as it stands, in the card's folder, where there is no dartune.
-PLAIN = """
-import contextlib, io, json, os, re, sys
-sys.modules["dartune"] = None
-import torch
-torch.set_num_threads(1)
-root, found = os.getcwd(), {}
-for name in sys.argv[1:]:
-    os.chdir(os.path.join(root, "out", name))
-    code = re.search(r"```python\\n(.*?)```", open("README.md").read(), re.DOTALL).group(1)
-    names, printed = {}, io.StringIO()
-    with contextlib.redirect_stdout(printed):
+NAMES = ("adapter", "merged", "weights", "still-weights")
+
+
+@pytest.fixture(scope="module")
+def opened(project: Path) -> dict[str, Any]:
+    """What each export says when the code of its own card has opened it, without dartune."""
+    return {name: run_card(project / "out" / name) for name in NAMES}
+
+
+def run_card(folder: Path) -> dict[str, Any]:
+    """Run the code of a card in its own folder."""
+    import torch
+
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setitem(sys.modules, "dartune", None)  # importing it fails
+        patch.chdir(folder)
         exec(code, names)
     model, inputs = names["model"].eval(), names["inputs"]
     with torch.no_grad():
         logits = model(torch.tensor([[5, 6, 7, 8]])).logits[0, -1].tolist()
         ids = model.generate(**inputs, do_sample=False, max_new_tokens=12)
-    text = names["tokenizer"].decode(ids[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
-    config = model.generation_config
-    found[name] = {"logits": logits, "text": text, "printed": printed.getvalue(), "type": type(model).__name__}
-    found[name] |= {key: getattr(config, key) for key in ("eos_token_id", "pad_token_id", "top_p", "top_k")}
-json.dump(found, sys.stdout)
-"""
-NAMES = ("adapter", "merged", "weights", "still-weights")
-
-
-@pytest.fixture(scope="module")
-def opened(project: Path, hub: Path) -> dict[str, Any]:
-    """What each export says when the code of its own card has opened it."""
-    environment = os.environ | {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", PLAIN, *NAMES]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return dict(json.loads(done.stdout))
+    text = names["tokenizer"].decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    config = {key: getattr(model.generation_config, key) for key in ("eos_token_id", "pad_token_id")}
+    return {"logits": logits, "text": text, "printed": printed.getvalue(), "type": type(model).__name__} | config
 
 
 @pytest.fixture
@@ -328,7 +167,7 @@ def card(name: str) -> str:
         ("still-weights", "weights", "LlamaForCausalLM"),
     ],
 )
-def test_the_code_of_the_card_opens_a_model_that_says_what_dartunes_own_says(
+def test_the_code_of_the_card_opens_the_model_that_dartune_exported(
     project: Path, opened: dict[str, Any], name: str, like: str, kind: str
 ) -> None:
     found, expected = opened[name], json.loads((project / "expected.json").read_text())
@@ -364,7 +203,7 @@ def test_a_folder_is_in_the_layout_of_the_hub(here: Path) -> None:
     assert Path("out/adapter/prompt.md").read_text() == Task(TASK).prompt
 
 
-def test_an_adapter_names_its_base_on_the_hub_and_no_folder_of_this_machine(here: Path, hub: Path) -> None:
+def test_an_adapter_names_its_base_on_the_hub_and_no_local_folder(here: Path, hub: Path) -> None:
     config = json.loads(Path("out/adapter/adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["revision"]) == (HUB, REVISION)
     for file in Path("out").rglob("*"):
@@ -372,7 +211,7 @@ def test_an_adapter_names_its_base_on_the_hub_and_no_folder_of_this_machine(here
             assert str(here) not in file.read_text() and str(hub) not in file.read_text()
 
 
-def test_the_card_says_what_the_files_say(here: Path) -> None:
+def test_the_card_has_the_numbers_of_the_files(here: Path) -> None:
     text = card("adapter")
     for line in (
         "| valid | 90.0 % | 80.0 % | −10.0 [−15.0, −5.0] worse |",
@@ -485,7 +324,7 @@ def test_a_card_of_the_embedded_model_says_what_it_is_not(copied: Path) -> None:
     assert "base_model" not in text.split("---")[1]
 
 
-def test_a_card_tells_of_the_round_that_made_the_model(copied: Path) -> None:
+def test_the_card_describes_the_round_that_made_the_model(copied: Path) -> None:
     gates = [
         {"round": 1, "is_accepted": True, "warnings": [], **{k: {"mean": v} for k, v in means.items()}}
         for means in ({"base": 0.4, "before": 0.4, "tuned": 0.5},)
@@ -512,17 +351,6 @@ def test_a_card_tells_of_the_round_that_made_the_model(copied: Path) -> None:
     assert f"| pairs | `{folder}/pairs.parquet` | `{md5(folder / 'pairs.parquet')}` |" in text
 
 
-def relock(change: Any, *paths: str) -> None:
-    """Change outputs, and have dvc.lock follow."""
-    old = {path: md5(Path(path)) for path in paths}
-    change()
-    text = lineage.LOCK.read_text()
-    for path, hash_before in old.items():
-        assert text.count(hash_before) > 0
-        text = text.replace(hash_before, md5(Path(path)))
-    lineage.LOCK.write_text(text)
-
-
 @pytest.mark.parametrize(
     ("path", "stage"),
     [
@@ -534,7 +362,7 @@ def relock(change: Any, *paths: str) -> None:
         (f"data/referee/{TASK}/train.json", "referee"),
     ],
 )
-def test_a_file_that_is_missing_is_named_with_the_stage_that_makes_it(copied: Path, path: str, stage: str) -> None:
+def test_a_missing_file_is_named_with_the_stage_that_makes_it(copied: Path, path: str, stage: str) -> None:
     Path(path).unlink()
     expected = f"export: {path} is missing; stage {stage} makes it: dvc checkout, or dvc repro {stage}@{TASK}"
     with pytest.raises(UserError, match=f"^{expected}$"):
@@ -542,14 +370,14 @@ def test_a_file_that_is_missing_is_named_with_the_stage_that_makes_it(copied: Pa
     assert not Path("out").exists()
 
 
-def test_figures_that_are_not_of_the_run_are_refused(copied: Path) -> None:
+def test_metrics_that_are_not_of_the_run_are_refused(copied: Path) -> None:
     file = Path(f"metrics/evaluate/{TASK}.json")
     file.write_text(file.read_text().replace("0.4321", "0.9999"))
     with pytest.raises(UserError, match=rf"^export: {file} is not what stage evaluate made, by dvc\.lock"):
         export(TASK, Path("out"), False)
 
 
-def test_a_model_that_was_trained_anew_after_it_was_measured_is_refused(copied: Path) -> None:
+def test_a_model_trained_again_after_evaluation_is_refused(copied: Path) -> None:
     yaml, tuned = YAML(), str(tuned_folder())
     lock = yaml.load(lineage.LOCK.read_text())
     for out in (out for entry in lock["stages"].values() for out in entry["outs"] if out["path"] == tuned):
@@ -560,7 +388,7 @@ def test_a_model_that_was_trained_anew_after_it_was_measured_is_refused(copied: 
         export(TASK, Path("out"), False)
 
 
-def test_a_stage_that_never_ran_and_old_figures_are_named(copied: Path) -> None:
+def test_a_stage_that_never_ran_and_older_metrics_are_named(copied: Path) -> None:
     file = f"metrics/train/{TASK}.json"
     relock(lambda: Path(file).write_text(json.dumps({"n_pairs": 1, "too_long": []})), file)
     with pytest.raises(
@@ -588,7 +416,7 @@ def test_nothing_is_written_over(here: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert card("weights") == before and not Path("new").exists()
 
 
-def test_the_command_fills_an_empty_folder_and_says_what_with(here: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_the_command_fills_an_empty_folder_and_says_what_it_wrote(here: Path, monkeypatch: Any, capsys: Any) -> None:
     Path("empty").mkdir()
     monkeypatch.setattr(sys, "argv", ["dartune", "export", TASK, "empty", "--merge"])
     cli.main()

@@ -20,11 +20,11 @@ BEST_WORST = {"best_worst": 1.0}
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def found(file: Path, shares: dict[str, float], n_pairs: int, **options: Any) -> dict[str, Any]:
+def measured(file: Path, shares: dict[str, float], n_pairs: int, **options: Any) -> dict[str, Any]:
     with connect(file, 256) as connection:
         return pair_metrics(connection, draw(connection, shares, OPTIONS | options, n_pairs, 0), n_pairs)
 
@@ -34,29 +34,29 @@ def ten_programs(folder: Path, **columns: list[Any]) -> Path:
     return pool(folder, [float(i) for i in range(10, 0, -1)], **columns)
 
 
-def test_gaps_are_told_in_scores_and_in_shares_of_the_pool(tmp_path: Path) -> None:
-    sheet = found(ten_programs(tmp_path), BEST_WORST, 8)
+def test_gaps_are_given_in_scores_and_in_shares_of_the_pool(tmp_path: Path) -> None:
+    sheet = measured(ten_programs(tmp_path), BEST_WORST, 8)
     assert (sheet["n_asked"], sheet["n_pairs"], sheet["parts"], sheet["n_flipped"]) == (8, 5, {"best_worst": 5}, 0)
     # gaps 9 7 5 3 1: the tenth at place 0.4, 1 + 0.4 x 2; nine tenths at place 3.6, 7 + 0.6 x 2
     assert sheet["gap_score"] == {"least": 1, "tenth": 1.8, "median": 5, "nine_tenths": 8.2, "greatest": 9}
     assert sheet["gap_rank"] == 0.5  # mean of 0.9 0.7 0.5 0.3 0.1
 
 
-def test_the_tenths_of_the_pool_are_counted_for_each_role_and_their_entropy_is_a_fraction_of_the_uniform(
+def test_programs_of_each_role_are_counted_by_tenth_of_the_pool(
     tmp_path: Path,
 ) -> None:
-    sheet = found(ten_programs(tmp_path), BEST_WORST, 5)
+    sheet = measured(ten_programs(tmp_path), BEST_WORST, 5)
     assert list(sheet["chosen"]["by_tenth"].values()) == [1, 1, 1, 1, 1, 0, 0, 0, 0, 0]
     assert list(sheet["rejected"]["by_tenth"].values()) == [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
     assert list(sheet["chosen"]["by_tenth"])[0::9] == ["0-10 %", "90-100 %"]
     assert sheet["chosen"]["entropy"] == pytest.approx(math.log(5) / math.log(10), abs=1e-6)
 
 
-def test_a_tenth_is_that_of_the_share_of_better_programs_so_ties_are_in_the_best_tenth_they_reach(
+def test_ties_count_in_the_best_tenth_that_they_reach(
     tmp_path: Path,
 ) -> None:
     # best_worst: three of the fives against 1, 2, 3; the rank of a five is 0, that of 3 0.7, 2 0.8, 1 0.9
-    sheet = found(pool(tmp_path, [5.0] * 7 + [3.0, 2.0, 1.0]), BEST_WORST, 5)
+    sheet = measured(pool(tmp_path, [5.0] * 7 + [3.0, 2.0, 1.0]), BEST_WORST, 5)
     assert list(sheet["chosen"]["by_tenth"].values()) == [3, 0, 0, 0, 0, 0, 0, 0, 0, 0]
     assert list(sheet["rejected"]["by_tenth"].values()) == [0, 0, 0, 0, 0, 0, 0, 1, 1, 1]
 
@@ -88,7 +88,7 @@ def test_mean_distance_looks_at_the_first_500_programs_only() -> None:
     assert mean_distance([[0, 0]] * 500 + [[2**64 - 1, 2**64 - 1]] * 20) == 0
 
 
-def test_the_length_bias_is_the_share_of_longer_chosen_programs_minus_a_half() -> None:
+def test_length_bias_is_the_share_of_longer_chosen_programs_minus_half() -> None:
     def lengths(*values: int | None) -> list[dict[str, Any]]:
         return [{"n_characters": value} for value in values]
 
@@ -99,21 +99,21 @@ def test_the_length_bias_is_the_share_of_longer_chosen_programs_minus_a_half() -
     assert length_bias(lengths(3), lengths(None)) == 0.0
 
 
-def test_each_chosen_program_is_compared_in_length_with_the_rejected_one_of_its_pair(tmp_path: Path) -> None:
+def test_length_bias_compares_the_two_programs_of_each_pair(tmp_path: Path) -> None:
     # pairs (10, 1), (9, 2), ..: lengths 10 to 60 against 9, 21, 31, 41, 51, so longer in the first pair only: 1/5 - 1/2
     lengths = [10, 20, 30, 40, 50, 51, 41, 31, 21, 9]
-    sheet = found(ten_programs(tmp_path, n_characters=lengths), BEST_WORST, 5)
+    sheet = measured(ten_programs(tmp_path, n_characters=lengths), BEST_WORST, 5)
     assert sheet["length_bias"] == pytest.approx(-0.3)
     assert (sheet["chosen"]["mean_characters"], sheet["rejected"]["mean_characters"]) == (30, 30.6)
 
 
 def test_ties_are_those_of_random_pairs_of_valid_programs(tmp_path: Path) -> None:
     # 2 2 1 1 1 and a failure: of ten pairs of valid programs 1 + 3 have the same score
-    sheet = found(pool(tmp_path, [2.0, 2.0, 1.0, 1.0, 1.0, None]), BEST_WORST, 5)
+    sheet = measured(pool(tmp_path, [2.0, 2.0, 1.0, 1.0, 1.0, None]), BEST_WORST, 5)
     assert sheet["ties"] == {"pool": 0.4, "pairs": 0}
 
 
-def test_the_pool_is_told_by_its_valid_programs(tmp_path: Path) -> None:
+def test_the_pools_metrics_are_of_its_valid_programs(tmp_path: Path) -> None:
     kinds = {
         "text": [0, 1, 2, 3, 4, 4],
         "tree": [0, 1, 2, 3, 3, 9],
@@ -121,7 +121,7 @@ def test_the_pool_is_told_by_its_valid_programs(tmp_path: Path) -> None:
         "behaviour": ["a", "a", "b", "b", "b", None],
         "score_signature": [1, 1, 1, 1, 1, None],
     }
-    sheet = found(pool(tmp_path, [2.0, 2.0, 1.0, 1.0, 1.0, None], **kinds), BEST_WORST, 5)
+    sheet = measured(pool(tmp_path, [2.0, 2.0, 1.0, 1.0, 1.0, None], **kinds), BEST_WORST, 5)
     assert list(sheet["pool"].values()) == [5, 5, 4, 3, 2, 1]
 
 
@@ -129,12 +129,12 @@ def test_differences_below_noise_are_counted_by_the_paired_t(tmp_path: Path) -> 
     # Costs of 1 against those of 4: differences 1 2 3, mean 2, standard deviation 1, t = 2 sqrt(3) = 3.46. Of 2 against
     # 3: differences 0 0 3, mean 1, standard deviation sqrt(3), t = 1: noise.
     costs = [[1.0, 2.0, 3.0], [1.0, 1.0, 1.0], [1.0, 1.0, 4.0], [2.0, 4.0, 6.0]]
-    assert found(pool(tmp_path, [-2.0, -2.5, -3.0, -4.0], costs=costs), BEST_WORST, 5)["below_noise"] == 0.5
+    assert measured(pool(tmp_path, [-2.0, -2.5, -3.0, -4.0], costs=costs), BEST_WORST, 5)["below_noise"] == 0.5
     assert below_noise([2.0, 1.999, None]) == 0.5  # 2 is the limit; null is not counted
     assert below_noise([None, None]) is None and below_noise([]) is None
 
 
-def test_what_is_different_is_told_as_a_share_of_the_programs(tmp_path: Path) -> None:
+def test_distinct_traits_are_shares_of_the_programs(tmp_path: Path) -> None:
     # chosen p0 p1 p2 p3 (p4), rejected p9 p8 p7 p6 (p5)
     traits = {
         "text": list(range(10)),
@@ -143,7 +143,9 @@ def test_what_is_different_is_told_as_a_share_of_the_programs(tmp_path: Path) ->
         "behaviour": [*"aabbc", *"ddddd"],
         "family": [*"xxxyz", *"zzzzz"],
     }
-    chosen, rejected = (found(ten_programs(tmp_path, **traits), BEST_WORST, 5)[role] for role in ("chosen", "rejected"))
+    chosen, rejected = (
+        measured(ten_programs(tmp_path, **traits), BEST_WORST, 5)[role] for role in ("chosen", "rejected")
+    )
     names = (
         "distinct_programs",
         "distinct_trees",
@@ -158,17 +160,17 @@ def test_what_is_different_is_told_as_a_share_of_the_programs(tmp_path: Path) ->
 
 def test_a_program_chosen_again_and_again_counts_in_every_pair(tmp_path: Path) -> None:
     # top 1 against the nine others: one program in nine places
-    sheet = found(ten_programs(tmp_path), {"top_k": 1.0}, 9, top_k={"one_per": "text", "top": 1})
+    sheet = measured(ten_programs(tmp_path), {"top_k": 1.0}, 9, top_k={"one_per": "text", "top": 1})
     assert sheet["chosen"]["by_tenth"]["0-10 %"] == 9 and sheet["chosen"]["entropy"] == 0
     assert sheet["chosen"]["distinct_programs"] == pytest.approx(1 / 9, abs=1e-6)
     assert sheet["chosen"]["distance"] == 0 and sheet["chosen"]["n_behaviours"] == 1
 
 
-def test_failures_are_counted_and_left_out_of_what_only_valid_programs_have(tmp_path: Path) -> None:
+def test_failures_are_counted_but_have_no_tenth_and_no_gap(tmp_path: Path) -> None:
     # dar's first subset is {10, 9, 8}, its third {4, 3, 2, 1}: three pairs, one of which gets the one failure
     options = {"dar": {"one_per": "text", "n_subsets": 3, "gap": 2, "tau": 3.0}, "valid_invalid": {"share": 0.34}}
     file = pool(tmp_path, [*(float(i) for i in range(10, 0, -1)), None])
-    sheet = found(file, {"valid_invalid": 1.0}, 3, **options)
+    sheet = measured(file, {"valid_invalid": 1.0}, 3, **options)
     assert (sheet["n_pairs"], sheet["rejected"]["failures"], sheet["chosen"]["failures"]) == (3, 1, 0)
     assert sum(sheet["rejected"]["by_tenth"].values()) == 2 and sum(sheet["chosen"]["by_tenth"].values()) == 3
     assert sheet["gap_score"]["least"] >= 4
@@ -214,7 +216,7 @@ def test_a_warning_appears_beyond_its_limit_and_not_at_it(
     assert warnings_of(sheet | beyond, LIMITS) == [words]
 
 
-def test_the_markdown_and_the_metrics_hold_the_figures_and_the_warnings(tmp_path: Path) -> None:
+def test_markdown_and_metrics_hold_the_numbers_and_the_warnings(tmp_path: Path) -> None:
     file = ten_programs(tmp_path, n_characters=[10, 20, 30, 40, 50, 51, 41, 31, 21, 9])
     _, metrics, sheet = published(tmp_path, file, "best_worst", 12, min_behaviours=7, max_length_bias=0.29)
     lines = sheet.read_text().splitlines()
@@ -234,14 +236,14 @@ def test_the_markdown_and_the_metrics_hold_the_figures_and_the_warnings(tmp_path
     assert "| 1 | 1.8 | 5 | 8.2 | 9 | 50.0 % of the pool |" in lines
     assert "- The chosen program is the longer one in 20.0 % of the pairs." in lines
     held = json.loads(metrics.read_text())
-    assert held == found(file, BEST_WORST, 12) | {"warnings": warnings}
+    assert held == measured(file, BEST_WORST, 12) | {"warnings": warnings}
 
 
 def test_the_markdown_says_that_there_are_no_warnings(tmp_path: Path) -> None:
     assert "No warnings." in published(tmp_path, ten_programs(tmp_path), "best_worst", 5)[2].read_text()
 
 
-def test_the_markdown_of_a_strategy_that_starts_from_dar_tells_dars_options(tmp_path: Path) -> None:
+def test_the_markdown_lists_the_options_of_dar_where_a_strategy_starts(tmp_path: Path) -> None:
     file = pool(tmp_path, [float(i) for i in range(60)])
     assert "tau = 3.0" in published(tmp_path, file, "shuffled", 5)[2].read_text()
 
@@ -275,7 +277,7 @@ def test_the_metrics_hold_numbers_and_nulls_whatever_the_pairs(
     assert "nan" not in sheet.read_text()
 
 
-def test_one_instance_leaves_noise_untold(tmp_path: Path) -> None:
+def test_one_instance_leaves_noise_unknown(tmp_path: Path) -> None:
     file, strategy = one_instance(tmp_path)
     _, metrics, sheet = published(tmp_path, file, strategy, 5, max_below_noise=0.0)
     assert json.loads(metrics.read_text())["below_noise"] is None
@@ -285,7 +287,7 @@ def test_one_instance_leaves_noise_untold(tmp_path: Path) -> None:
 def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     chance = random.Random(0)
     costs = [[chance.random() for _ in range(8)] for _ in range(200)]
-    file = pool(tmp_path, [-sum(each) / 8 for each in costs] + [None] * 20, costs=[*costs, *[None] * 20])
+    file = pool(tmp_path, [-sum(row) / 8 for row in costs] + [None] * 20, costs=[*costs, *[None] * 20])
     mixture = {"dar_behaviour": 0.3, "random_matched": 0.2, "valid_invalid": 0.2, "shuffled": 0.1, "evotune": 0.2}
     first = [written.read_bytes() for written in published(tmp_path, file, mixture, 30)]
     assert [written.read_bytes() for written in published(tmp_path, file, mixture, 30)] == first

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -84,7 +84,7 @@ def test_a_strategy_that_is_no_file_is_refused_with_the_nearest_name() -> None:
         ("valid_invalid", {"share": 1.1}, "expected number(share) and share > 0 and share <= 1"),
     ],
 )
-def test_an_option_that_is_unknown_missing_out_of_range_or_of_no_fitting_type_is_refused_in_one_line(
+def test_an_unknown_missing_or_invalid_option_is_refused_in_one_line(
     strategy: str, options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UserError, match=re.escape(words)) as refused:

@@ -22,7 +22,7 @@ FOUR_SUBSETS = {name: {"n_subsets": 4} for name in ("dar", "dar_behaviour", "dar
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -33,7 +33,7 @@ SCORES = st.lists(st.one_of(st.integers(-4, 8).map(float), st.none()), min_size=
 @pytest.mark.parametrize("strategy", strategies.strategies())
 @settings(max_examples=15, deadline=None, database=None)
 @given(scores=SCORES)
-def test_whatever_the_pool_chosen_is_better_no_program_is_used_twice_and_no_pair_is_too_many(
+def test_chosen_is_better_and_no_program_is_used_twice_in_any_pool(
     strategy: str, tmp_path_factory: pytest.TempPathFactory, scores: list[float | None]
 ) -> None:
     file = pool(tmp_path_factory.mktemp("pool"), scores, prompt=[f"prompt {i % 2}" for i in range(len(scores))])
@@ -57,7 +57,7 @@ def test_whatever_the_pool_chosen_is_better_no_program_is_used_twice_and_no_pair
 @pytest.mark.parametrize("strategy", strategies.strategies())
 @settings(max_examples=6, deadline=None, database=None)
 @given(scores=SCORES, chance=st.randoms(use_true_random=False))
-def test_the_order_of_the_pools_rows_decides_nothing_where_no_two_programs_are_alike(
+def test_the_order_of_rows_decides_nothing_for_distinct_programs(
     strategy: str, tmp_path_factory: pytest.TempPathFactory, scores: list[float | None], chance: random.Random
 ) -> None:
     file = pool(tmp_path_factory.mktemp("pool"), scores)
@@ -77,9 +77,7 @@ def test_the_same_seed_draws_the_same_pairs_and_another_seed_others(tmp_path: Pa
 
 
 @pytest.mark.parametrize("strategy", strategies.strategies())
-def test_a_task_that_minimises_x_and_one_that_maximises_minus_x_give_the_same_pairs(
-    tmp_path: Path, strategy: str
-) -> None:
+def test_minimising_x_and_maximising_minus_x_give_the_same_pairs(tmp_path: Path, strategy: str) -> None:
     # the score is -x in both; costs are x, or -x
     values = [[float((7 * i + 3 * k) % 31) for k in range(3)] for i in range(60)]
     scores: list[float | None] = [-sum(costs) / 3 for costs in values]
@@ -116,7 +114,7 @@ def test_failures_take_no_part(tmp_path: Path, strategy: str) -> None:
     assert pairs and all(pair[f"{role}_score"] is not None for pair in pairs for role in ("chosen", "rejected"))
 
 
-def test_of_the_programs_that_share_a_fingerprint_the_first_in_the_pool_takes_part(tmp_path: Path) -> None:
+def test_the_first_program_of_each_fingerprint_takes_part(tmp_path: Path) -> None:
     # texts 0 1 2 3, each three times; only the first four rows may be drawn
     file = pool(tmp_path, [1.0, 2.0, 3.0, 4.0] * 3, text=[0, 1, 2, 3] * 3)
     with connect(file, 256) as connection:
@@ -125,7 +123,7 @@ def test_of_the_programs_that_share_a_fingerprint_the_first_in_the_pool_takes_pa
 
 
 @pytest.mark.parametrize("one_per", ["text", "tree", "shape", "behaviour", "score_signature"])
-def test_one_program_takes_part_per_fingerprint_of_the_kind_asked_for(tmp_path: Path, one_per: str) -> None:
+def test_one_program_takes_part_per_fingerprint_of_the_given_kind(tmp_path: Path, one_per: str) -> None:
     # 40 programs of 10 kinds: five pairs; by any other trait there would be twenty
     kinds = [f"behaviour {i % 10}" if one_per == "behaviour" else i % 10 for i in range(40)]
     file = pool(tmp_path, [float(i) for i in range(40)], **{one_per: kinds})
@@ -133,7 +131,7 @@ def test_one_program_takes_part_per_fingerprint_of_the_kind_asked_for(tmp_path: 
     assert len(drawn(file, "best_worst", 40, best_worst={"one_per": "text" if one_per != "text" else "tree"})) == 20
 
 
-def test_the_parts_of_a_mixture_have_their_shares_are_numbered_through_and_share_no_program(tmp_path: Path) -> None:
+def test_the_parts_of_a_mixture_have_their_shares_and_share_no_program(tmp_path: Path) -> None:
     file = pool(tmp_path, [float(i) for i in range(300)] + [None] * 30)
     pairs = drawn(file, {"dar": 0.5, "top_k": 0.1, "valid_invalid": 0.2, "uniform": 0.2}, 50)
     assert [pair["pair"] for pair in pairs] == list(range(1, 51))
@@ -146,14 +144,14 @@ def test_the_parts_of_a_mixture_have_their_shares_are_numbered_through_and_share
     assert sum(map(len, parts.values())) == len(set.union(*parts.values()))
 
 
-def test_shares_that_give_no_whole_numbers_are_rounded_so_that_the_parts_add_up(tmp_path: Path) -> None:
+def test_the_numbers_of_pairs_of_the_parts_add_up_after_rounding(tmp_path: Path) -> None:
     # thirds of ten: borders at round(3.33) = 3 and round(6.67) = 7, so 3, 4, 3
     file = pool(tmp_path, [float(i) for i in range(100)])
     pairs = drawn(file, {"uniform": 1 / 3, "best_worst": 1 / 3, "evotune": 1 / 3}, 10)
     assert Counter(pair["strategy"] for pair in pairs) == {"uniform": 3, "best_worst": 4, "evotune": 3}
 
 
-def test_a_part_that_starts_from_dar_starts_from_what_is_left(tmp_path: Path) -> None:
+def test_a_part_that_starts_from_dar_starts_from_unused_programs(tmp_path: Path) -> None:
     file = pool(tmp_path, [float(i) for i in range(100)])
     pairs = drawn(file, {"dar": 0.5, "shuffled": 0.5}, 20)
     assert len({pair[role] for pair in pairs for role in ("chosen", "rejected")}) == 40
@@ -199,7 +197,7 @@ def test_the_authors_code_draws_the_chosen_subset_out_of_m_minus_3(large_pool: P
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
-def test_a_score_that_is_no_finite_number_is_refused(tmp_path: Path, score: float) -> None:
+def test_a_score_that_is_not_finite_is_refused(tmp_path: Path, score: float) -> None:
     file = pool(tmp_path, [score, *(float(i) for i in range(30))])
     with pytest.raises(UserError, match="1 scores of t are not finite numbers; run stage score again"):
         published(tmp_path, file, "uniform", 5)
@@ -221,7 +219,7 @@ def test_a_pool_too_small_for_the_subsets_is_refused_with_what_to_do(tmp_path: P
         published(tmp_path, pool(tmp_path, [float(i) for i in range(19)]), strategy, 5)
 
 
-def test_programs_are_counted_as_the_strategy_takes_them(tmp_path: Path) -> None:
+def test_programs_are_counted_by_the_strategys_own_fingerprint(tmp_path: Path) -> None:
     # 24 texts that act in 12 ways: enough for ten subsets by text, as dar and its authors' code count, not by behaviour
     file = pool(tmp_path, [float(i) for i in range(24)], behaviour=[f"behaviour {i % 12}" for i in range(24)])
     with connect(file, 256) as connection:
@@ -253,9 +251,7 @@ def test_pairs_in_the_wrong_order_are_refused_whatever_made_them(better: float |
         check_order(pa.table({"pair": [6, 7], **scores}))
 
 
-def test_a_strategy_of_ones_own_is_a_file_and_its_pairs_are_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_strategy_is_a_file_and_its_pairs_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     columns = "null::int as chosen_subset, null::int as rejected_subset from scored"
     for name, chosen, rejected in (("forwards", "arg_max", "arg_min"), ("backwards", "arg_min", "arg_max")):
         rows = f"{chosen}(file_row_number, score) as chosen, {rejected}(file_row_number, score) as rejected"
