@@ -225,7 +225,7 @@ def test_the_card_has_the_numbers_of_the_files(here: Path) -> None:
         "- Left out, too long: 3 pairs.",
         "- `loss` of the held-out pairs at the end: 0.6543",
         "dpo: {beta: 0.123, learning_rate: 5e-06}",
-        "90 programs a look, judged on split `validation`.",
+        "90 programs a probe, judged on split `validation`.",
         "| step | validity | mean |",
         "| 38 | 0.91 | 0.43 |",
         "### Pairs of tsp_construct",
@@ -320,7 +320,7 @@ def test_a_card_of_the_embedded_model_says_what_it_is_not(copied: Path) -> None:
     export(TASK, Path("out"), False)
     text = Path("out/README.md").read_text()
     assert "the embedded model of dartune" in text
-    assert "- No assistant: it knows 3 tasks (admissible_set, tsp_construct, cvrp_construct) and no English." in text
+    assert "- Not an assistant: it knows 3 tasks (admissible_set, tsp_construct, cvrp_construct) and no English." in text
     assert "base_model" not in text.split("---")[1]
 
 
