@@ -16,11 +16,11 @@ from dartune.pairs.sample import write_sample
 from dartune.pool import search_loop
 from dartune.pool.pool import write_pool
 from dartune.referee.score import write_scored
-from dartune.rounds import write_rounds
+from dartune.rounds import FirstRound, Settings, write_rounds
 from dartune.training import trainers
 from dartune.training.train import write_tuned
 
-FIRST: dict[str, Callable[..., Any]] = {
+STAGES: dict[str, Callable[..., Any]] = {
     "pool": write_pool,
     "score": write_scored,
     "sample": write_sample,
@@ -42,17 +42,18 @@ def main(
     metrics: str,
     resources: str,
 ) -> None:
-    sections = {name: params.section(name, function) for name, function in FIRST.items()}
-    options = search_loop.options(sections["pool"]["method"]), trainers.options(sections["train"]["method"])
+    sections = {name: params.section(name, function) for name, function in STAGES.items()}
+    settings = Settings(
+        **sections,
+        search_options=search_loop.options(sections["pool"]["method"]),
+        trainer_options=trainers.options(sections["train"]["method"]),
+    )
+    first = FirstRound(*map(Path, (base, tuned, scored, pool_rules, train_rules)))
     with measured(Path(resources)):
         write_rounds(
             task,
-            Path(base),
-            Path(tuned),
-            Path(scored),
-            (Path(pool_rules), Path(train_rules)),
-            sections,
-            options,
+            first,
+            settings,
             Path(output),
             Path(final),
             Path(metrics),

@@ -1,15 +1,15 @@
 """Rounds: the tuned model writes the next pool, which tunes the next model, as long as a gate lets the model pass.
 
 The first round is the pipeline itself, stages pool to train; DVC's graph has no cycles, so the others are one stage.
-Each is a folder with all that the stages of the first one make. A model tuned again and again collapses sooner or later
-onto few programs, or onto no valid one, so each must pass the gate on instances that no training saw.
+Each is a folder with all that the stages of the first round make. A model that is tuned again and again collapses
+sooner or later onto few programs, or onto no valid one, so each must pass the gate on instances that no training saw.
 """
 
 import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 from pydantic import PositiveInt
@@ -30,19 +30,42 @@ from dartune.tasks.task import Task
 from dartune.training.probe import Probe, warnings_of
 from dartune.training.train import limits, write_tuned
 
-SEEDS = 1000  # between one round's seeds and the next one's, so that two runs share none
+SEED_STEP = 1000  # between the seeds of two rounds, so that no two share one
 POOL, SCORED, SAMPLED, PAIRS, TUNED = "pool.parquet", "scored.parquet", "sample.parquet", "pairs.parquet", "tuned"
-Sections = dict[str, dict[str, Any]]
+
+
+class FirstRound(NamedTuple):
+    """What the stages before made."""
+
+    base: Path  # the base model
+    tuned: Path  # the tuned model
+    scored: Path  # the scored pool
+    pool_rules: Path  # file of data/referee: how a search judges programs
+    train_rules: Path  # the same of a training
+
+
+class Settings(NamedTuple):
+    """Sections of params.yaml, by stage, and the options of the search method and of the trainer."""
+
+    pool: dict[str, Any]
+    score: dict[str, Any]
+    sample: dict[str, Any]
+    pairs: dict[str, Any]
+    train: dict[str, Any]
+    search_options: dict[str, Any]
+    trainer_options: dict[str, Any]
+
+    def of_round(self, number: int) -> "Settings":
+        """Return these settings with the seeds of a round; the first round is number 1."""
+        step = SEED_STEP * (number - 1)
+        seeded = {name: content for name, content in self._asdict().items() if "seed" in content}
+        return self._replace(**{name: content | {"seed": content["seed"] + step} for name, content in seeded.items()})
 
 
 def write_rounds(
     task: str,
-    base: Path,
-    tuned: Path,
-    scored: Path,
-    rules: tuple[Path, Path],
-    sections: Sections,
-    options: tuple[dict[str, Any], dict[str, Any]],
+    first: FirstRound,
+    settings: Settings,
     output: Path,
     final: Path,
     metrics: Path,
@@ -53,136 +76,127 @@ def write_rounds(
     n_samples: PositiveInt,
     min_gain: float,
 ) -> None:
-    """Write a folder with what each round made, from the second on, the model that passed last, and what the gate saw.
+    """Write a folder with what each round from the second on made, the model that passed last, and the gates' verdicts.
 
-    tuned, scored: what the first round made. rules, options: of the search method that writes pools, and of the
-    training. sections: pool, score, sample, pairs and train of params.yaml. n: rounds in all. start: the model that is
+    output: gets a folder per round. final: the model. metrics: the verdicts. n: rounds in all. start: the model that is
     tuned, the base model or the one that passed last. pools: that pairs are drawn from, the round's own or all so far.
     n_samples: of each model, at the gate. min_gain: by which the mean quality must rise, on the instances of
     train.watch.split; the limits of train.watch hold too, against the base model.
     """
-    accepted, gates = tuned, []
-    tables = [scored]
-    if n > 1:
-        gates.append(gate(task, base, [None, tuned], sections, rules[1], n_samples, min_gain, 1))
+    accepted, tables = first.tuned, [first.scored]
+    gates = [gate(task, first, settings, [None, first.tuned], 1, n_samples, min_gain)] if n > 1 else []
     for number in range(2, n + 1):
         if not gates[-1]["is_accepted"]:
             break
-        folder = begun(output / str(number), [accepted, base, *tables, *rules], sections, options, start, pools)
-        made = Round(task, base, folder, number, sections, rules, options)
-        made.write_pool(accepted)
-        made.write_scored()
+        folder = output / str(number)
+        empty_unless_same(folder, [accepted, first.base, *tables, *first[3:]], settings, start, pools)
+        current = Round(task, folder, first, settings.of_round(number))
+        current.write_pool(accepted)
+        current.write_scored()
         tables = [*tables, folder / SCORED] if pools == "all" else [folder / SCORED]
-        made.write_pairs(tables)
-        made.train(accepted if start == "last" else None)
+        current.write_pairs(tables)
+        current.write_tuned(accepted if start == "last" else None)
         models = [None, accepted, folder / TUNED]
-        gates.append(gate(task, base, models, sections, rules[1], n_samples, min_gain, number))
+        gates.append(gate(task, first, settings, models, number, n_samples, min_gain))
         accepted = folder / TUNED if gates[-1]["is_accepted"] else accepted
-    for extra in [path for path in output.glob("*") if path.is_dir() and int(path.name) > n]:
-        shutil.rmtree(extra)
+    for surplus in [path for path in output.glob("*") if path.is_dir() and int(path.name) > n]:
+        shutil.rmtree(surplus)
     atomic.publish(lambda folder: shutil.copytree(accepted, folder), final)
-    kept = int(accepted.parent.name) if accepted != tuned else 1
+    kept_round = int(accepted.parent.name) if accepted != first.tuned else 1
     for file in (metrics, output / "rounds.json"):
-        atomic.write_json(file, {"n_rounds": n, "kept_round": kept, "gates": gates})
+        atomic.write_json(file, {"n_rounds": n, "kept_round": kept_round, "gates": gates})
 
 
-def begun(folder: Path, files: list[Path], sections: Sections, options: Any, start: str, pools: str) -> Path:
-    """The round's folder, with what an earlier run made of the same: another key empties it."""
-    key = fingerprint(
-        files, code=code_fingerprint(__name__), sections=sections, options=options, start=start, pools=pools
-    )
+def empty_unless_same(folder: Path, inputs: list[Path], settings: Settings, start: str, pools: str) -> None:
+    """Empty a round's folder unless an earlier run began it with the same inputs, settings and code."""
+    key = fingerprint(inputs, code=code_fingerprint(__name__), settings=settings._asdict(), start=start, pools=pools)
     file = folder / "key.json"
     if not file.exists() or json.loads(file.read_text()) != {"key": key}:
         shutil.rmtree(folder, ignore_errors=True)
         atomic.write_json(file, {"key": key})
-    return folder
 
 
 class Round:
     """One round's folder. Each method writes what is not there yet."""
 
-    def __init__(
-        self,
-        task: str,
-        base: Path,
-        folder: Path,
-        number: int,
-        sections: Sections,
-        rules: tuple[Path, Path],
-        options: tuple[dict[str, Any], dict[str, Any]],
-    ) -> None:
-        self.task, self.base, self.folder, self.rules, self.options = task, base, folder, rules, options
-        later = SEEDS * (number - 1)
-        self.sections = {
-            name: values | ({"seed": values["seed"] + later} if "seed" in values else {})
-            for name, values in sections.items()
-        }
+    def __init__(self, task: str, folder: Path, first: FirstRound, settings: Settings) -> None:
+        """settings: with the seeds of this round."""
+        self.task, self.folder, self.first, self.settings = task, folder, first, settings
 
     def write_pool(self, writer: Path) -> None:
-        """What the model that passed last writes."""
-        file, own = self.folder / POOL, self.sections["pool"]
-        if file.exists():
+        """Write the pool. writer: the tuned model that passed last."""
+        if (self.folder / POOL).exists():
             return
         from dartune.models.transformers_backend import TransformersBackend
 
-        decoding = Decoding(**{name: own[name] for name in ("temperature", "top_p", "max_new_tokens")})
-        size = own["batch_size"] if own["method"] == INDEPENDENT else None
-        task, options = Task(self.task), self.options[0]
-        spec = SearchSpec(task, own["method"], options, own["n_programs"], [own["seed"]], decoding, size)
-        backend, rules = TransformersBackend(self.base, writer), json.loads(self.rules[0].read_text())
-        generate_pool(spec, backend, rules, file, self.folder / "pool.json")
+        section = self.settings.pool
+        spec = SearchSpec(
+            Task(self.task),
+            section["method"],
+            self.settings.search_options,
+            section["n_programs"],
+            [section["seed"]],
+            decoding_of(section),
+            section["batch_size"] if section["method"] == INDEPENDENT else None,
+        )
+        backend, rules = TransformersBackend(self.first.base, writer), json.loads(self.first.pool_rules.read_text())
+        generate_pool(spec, backend, rules, self.folder / POOL, self.folder / "pool.json")
 
     def write_scored(self) -> None:
+        """Write the scored pool."""
         if not (self.folder / SCORED).exists():
-            where = [self.folder / name for name in (SCORED, "score.json")]
-            write_scored(self.task, self.folder / POOL, self.base, *where, **self.sections["score"])
+            outputs = [self.folder / name for name in (SCORED, "score.json")]
+            write_scored(self.task, self.folder / POOL, self.first.base, *outputs, **self.settings.score)
 
     def write_pairs(self, tables: list[Path]) -> None:
-        """Pairs drawn from the rows of all tables."""
+        """Write pairs drawn from the rows of all these scored pools."""
         if (self.folder / PAIRS).exists():
             return
-        file, sheet = self.folder / "programs.parquet", self.folder / "sample.md"
-        parquet.write(pa.concat_tables([parquet.read(each) for each in tables]), file)
-        drawn = self.folder / SAMPLED
-        write_sample(self.task, file, drawn, self.folder / "sample.json", sheet, **self.sections["sample"])
-        write_pairs(self.task, drawn, file, self.base, self.folder / PAIRS, **self.sections["pairs"])
+        programs, sampled = self.folder / "programs.parquet", self.folder / SAMPLED
+        parquet.write(pa.concat_tables([parquet.read(table) for table in tables]), programs)
+        reports = [self.folder / name for name in ("sample.json", "sample.md")]
+        write_sample(self.task, programs, sampled, *reports, **self.settings.sample)
+        write_pairs(self.task, sampled, programs, self.first.base, self.folder / PAIRS, **self.settings.pairs)
 
-    def train(self, start: Path | None) -> None:
+    def write_tuned(self, start: Path | None) -> None:
+        """Write the tuned model. start: the model that is tuned, None for the base model."""
         if not (self.folder / TUNED).exists():
-            rules = json.loads(self.rules[1].read_text())
-            where = [self.folder / name for name in (TUNED, "train.json", "plots")]
-            pairs, own = self.folder / PAIRS, self.sections["train"]
-            write_tuned(self.task, pairs, self.base, start, rules, self.options[1], *where, **own)
+            rules = json.loads(self.first.train_rules.read_text())
+            outputs = [self.folder / name for name in (TUNED, "train.json", "plots")]
+            inputs = (self.folder / PAIRS, self.first.base, start, rules, self.settings.trainer_options)
+            write_tuned(self.task, *inputs, *outputs, **self.settings.train)
+
+
+def decoding_of(section: dict[str, Any]) -> Decoding:
+    """Return how a model samples by this section of params.yaml."""
+    return Decoding(**{name: section[name] for name in ("temperature", "top_p", "max_new_tokens")})
 
 
 def gate(
     task: str,
-    base: Path,
+    first: FirstRound,
+    settings: Settings,
     models: list[Path | None],
-    sections: Sections,
-    rules: Path,
+    number: int,
     n_samples: int,
     min_gain: float,
-    number: int,
 ) -> dict[str, Any]:
-    """Whether the last of the models may go on: {"round", "is_accepted", "warnings", "base", "before", "tuned"}.
+    """Return whether the last of the models may go on: {"round", "is_accepted", "warnings", "base", "before", "tuned"}.
 
-    models: the base model (None), the one that passed last, and the new one; all write with the same chances.
+    models: the base model (None), the one that passed last, and the new one; all sample with the same random numbers.
     """
-    own = sections["train"]
-    watch = own["watch"] | {"n_samples": n_samples, "remember": []}
-    decoding = Decoding(**{name: own[name] for name in ("temperature", "top_p", "max_new_tokens")})
-    tokenizer = open_tokenizer(base)
-    with Referee(Task(task), watch["split"], **limits(json.loads(rules.read_text()))) as referee:
-        probe = Probe(referee, tokenizer, [], watch, decoding, own["seed"] + SEEDS * number + 1)
-        found = [probe.measure(open_model(base, model).eval()) for model in models]
-    warnings = warnings_of(found[0], found[-1], watch)
-    gain = found[-1]["mean"] - found[-2]["mean"]
+    section = settings.train
+    watch = section["watch"] | {"n_samples": n_samples, "remember": []}
+    rules, seed = json.loads(first.train_rules.read_text()), section["seed"] + SEED_STEP * number + 1
+    with Referee(Task(task), watch["split"], **limits(rules)) as referee:
+        probe = Probe(referee, open_tokenizer(first.base), [], watch, decoding_of(section), seed)
+        measured = [probe.measure(open_model(first.base, model).eval()) for model in models]
+    base, before, tuned = measured[0], measured[-2], measured[-1]
+    warnings = warnings_of(base, tuned, watch)
+    gain = tuned["mean"] - before["mean"]
     if gain < min_gain:
-        warnings.append(
-            f"mean quality {found[-2]['mean']:.4g} to {found[-1]['mean']:.4g} (rounds.min_gain {min_gain:g})"
-        )
+        warnings.append(f"mean quality {before['mean']:.4g} to {tuned['mean']:.4g} (rounds.min_gain {min_gain:g})")
     verdict = "refused: " + "; ".join(warnings) if warnings else f"passed, mean quality {gain:+.4f}"
     print(f"rounds {task}: round {number} {verdict}", file=sys.stderr, flush=True)
-    figures = {"base": found[0], "before": found[-2], "tuned": found[-1]}
-    return {"round": number, "is_accepted": not warnings, "warnings": warnings, **figures}
+    outcome = {"base": base, "before": before, "tuned": tuned}
+    return {"round": number, "is_accepted": not warnings, "warnings": warnings, **outcome}

@@ -15,7 +15,7 @@ from dartune.pairs.sample import write_sample
 from dartune.pool import search_loop
 from dartune.pool.pool import write_pool
 from dartune.referee.score import write_scored
-from dartune.rounds import PAIRS, POOL, SCORED, TUNED, write_rounds
+from dartune.rounds import PAIRS, POOL, SCORED, TUNED, FirstRound, Settings, write_rounds
 from dartune.training import trainers
 from dartune.training.train import write_tuned
 
@@ -30,45 +30,33 @@ FUNCTIONS = {
     "train": write_tuned,
 }
 LENIENT = {"max_validity_drop": 1.0, "max_distinct_drop": 1.0, "max_template_rise": 1.0, "max_length_drift": 100.0}
-OWN: dict[str, Any] = {"start": "base", "pools": "last", "n_samples": 12, "min_gain": -1.0}
+ROUNDS: dict[str, Any] = {"start": "base", "pools": "last", "n_samples": 12, "min_gain": -1.0}
 
 
-def sections(**watch: float) -> dict[str, dict[str, Any]]:
-    """Those of params.yaml, small."""
-    found = {name: params.section(name, function, ROOT / "params.yaml") for name, function in FUNCTIONS.items()}
-    found["pool"] |= {"n_programs": 40, "batch_size": 40}
-    found["sample"] |= {"n_pairs": 8, "options": {"dar": {"one_per": "text", "n_subsets": 4, "gap": 1, "tau": 3.0}}}
-    found["train"]["watch"] |= {"n_times": 0, **watch}
-    return found
-
-
-def options(**changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    of_trainer = (
-        trainers.options("dpo", ROOT / "params.yaml")
-        | {"num_train_epochs": 1, "per_device_train_batch_size": 2}
-        | changes
+def settings(watch: dict[str, float] | None = None, **trainer: Any) -> Settings:
+    """Those of params.yaml, small. watch: values of train.watch. trainer: options of dpo."""
+    file = ROOT / "params.yaml"
+    sections = {name: params.section(name, function, file) for name, function in FUNCTIONS.items()}
+    sections["pool"] |= {"n_programs": 40, "batch_size": 40}
+    sections["sample"] |= {"n_pairs": 8, "options": {"dar": {"one_per": "text", "n_subsets": 4, "gap": 1, "tau": 3.0}}}
+    sections["train"]["watch"] |= {"n_times": 0, **(watch or {})}
+    small = {"num_train_epochs": 1, "per_device_train_batch_size": 2}
+    return Settings(
+        **sections,
+        search_options=search_loop.options("independent", file),
+        trainer_options=trainers.options("dpo", file) | small | trainer,
     )
-    return search_loop.options("independent", ROOT / "params.yaml"), of_trainer
 
 
-def run_rounds(folder: Path, sections: Any, options: Any, **own: Any) -> dict[str, Any]:
+def run_rounds(folder: Path, settings: Settings, **section: Any) -> dict[str, Any]:
     """What the gate saw. The first round's model is the base model itself: cheap, and as good as any to go on from."""
     shutil.copytree(BASE, folder / "tuned", dirs_exist_ok=True)
     (folder / "none.json").write_text("{}")
     (folder / "rules.json").write_text('{"version": "", "max_slowdown": 1000, "memory_mib": 512}')
-    write_rounds(
-        TASK,
-        BASE,
-        folder / "tuned",
-        folder / "scored.parquet",
-        (folder / "none.json", folder / "rules.json"),
-        sections,
-        options,
-        folder / "rounds",
-        folder / "final",
-        folder / "rounds.json",
-        **OWN | own,
-    )
+    names = ("tuned", "scored.parquet", "none.json", "rules.json")
+    first = FirstRound(BASE, *(folder / name for name in names))
+    outputs = [folder / name for name in ("rounds", "final", "rounds.json")]
+    write_rounds(TASK, first, settings, *outputs, **ROUNDS | section)
     return dict(json.loads((folder / "rounds.json").read_text()))
 
 
@@ -78,11 +66,11 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("first")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        values = sections()["pool"] | {"source": str(BASE), "seed": 77}
+        values = settings().pool | {"source": str(BASE), "seed": 77}
         (folder / "none.json").write_text("{}")
         write_pool(TASK, folder / "none.json", {}, folder / "pool.parquet", folder / "pool.json", **values)
-        where = [folder / name for name in ("scored.parquet", "score.json")]
-        write_scored(TASK, folder / "pool.parquet", BASE, *where, **sections()["score"])
+        outputs = [folder / name for name in ("scored.parquet", "score.json")]
+        write_scored(TASK, folder / "pool.parquet", BASE, *outputs, **settings().score)
     return folder / "scored.parquet"
 
 
@@ -98,15 +86,15 @@ def weights(folder: Path) -> bytes:
 
 
 def test_one_round_is_the_tuned_model_as_it_is(folder: Path) -> None:
-    found = run_rounds(folder, sections(), options(), n=1)
+    found = run_rounds(folder, settings(), n=1)
     assert found == {"n_rounds": 1, "kept_round": 1, "gates": []}
     assert weights(folder / "final") == weights(folder / "tuned")
     assert [path.name for path in (folder / "rounds").iterdir()] == ["rounds.json"]
 
 
-def test_the_gate_stops_a_collapsing_run_and_keeps_the_model_before(folder: Path) -> None:
+def test_the_gate_stops_a_collapsing_run_and_keeps_the_previous_model(folder: Path) -> None:
     """At 250 times the learning rate the second model writes nothing valid: there is no third round."""
-    found = run_rounds(folder, sections(), options(learning_rate=0.05, num_train_epochs=4), n=3)
+    found = run_rounds(folder, settings(learning_rate=0.05, num_train_epochs=4), n=3)
     assert [(gate["round"], gate["is_accepted"]) for gate in found["gates"]] == [(1, True), (2, False)]
     refused = found["gates"][1]
     assert refused["tuned"]["validity"] < 0.5 <= refused["before"]["validity"]
@@ -116,39 +104,39 @@ def test_the_gate_stops_a_collapsing_run_and_keeps_the_model_before(folder: Path
 
 
 def test_more_rounds_keep_earlier_ones_unless_settings_changed(folder: Path) -> None:
-    lenient = sections(**LENIENT)
-    found = run_rounds(folder, lenient, options(), n=2)
+    lenient = settings(LENIENT)
+    found = run_rounds(folder, lenient, n=2)
     assert found["kept_round"] == 2
     second = folder / "rounds/2"
     assert weights(folder / "final") == weights(second / TUNED) != weights(folder / "tuned")
     before = {path: path.stat().st_mtime_ns for path in second.rglob("*") if path.is_file()}
 
-    assert run_rounds(folder, lenient, options(), n=3)["kept_round"] == 3
+    assert run_rounds(folder, lenient, n=3)["kept_round"] == 3
     assert {path: path.stat().st_mtime_ns for path in second.rglob("*") if path.is_file()} == before
     third = pq.read_table(folder / "rounds/3" / POOL)
     assert set(third["model"].to_pylist()) != set(pq.read_table(second / POOL)["model"].to_pylist())
     assert weights(folder / "final") == weights(folder / "rounds/3" / TUNED)
 
     old = weights(second / TUNED)
-    run_rounds(folder, lenient, options(beta=0.5), n=2)
+    run_rounds(folder, settings(LENIENT, beta=0.5), n=2)
     assert weights(second / TUNED) != old and not (folder / "rounds/3").exists()
 
 
-def test_pairs_are_drawn_from_all_pools_and_the_model_before_goes_on(folder: Path) -> None:
-    lenient = sections(**LENIENT)
-    run_rounds(folder, lenient, options(), n=2, pools="all", start="last")
+def test_pairs_come_from_all_pools_and_training_continues_the_last_model(folder: Path) -> None:
+    lenient = settings(LENIENT)
+    run_rounds(folder, lenient, n=2, pools="all", start="last")
     drawn = pq.read_table(folder / "rounds/2" / PAIRS).to_pylist()
     own = set(pq.read_table(folder / "rounds/2" / SCORED)["id"].to_pylist())
-    first = set(pq.read_table(folder / "scored.parquet")["id"].to_pylist())
+    earlier = set(pq.read_table(folder / "scored.parquet")["id"].to_pylist())
     used = {row[f"{side}_id"] for row in drawn for side in ("chosen", "rejected")}
-    assert used & own and used & first and used <= own | first
+    assert used & own and used & earlier and used <= own | earlier
 
 
-def test_a_round_that_was_cut_goes_on_and_ends_as_if_it_had_not_been(
+def test_an_interrupted_round_ends_as_an_undisturbed_one(
     folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lenient, other = sections(**LENIENT), tmp_path_factory.mktemp("cut")
-    run_rounds(folder, lenient, options(), n=2)
+    lenient, other = settings(LENIENT), tmp_path_factory.mktemp("cut")
+    run_rounds(folder, lenient, n=2)
     monkeypatch.chdir(other)
     shutil.copy(folder / "scored.parquet", other / "scored.parquet")
 
@@ -162,9 +150,9 @@ def test_a_round_that_was_cut_goes_on_and_ends_as_if_it_had_not_been(
     ):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(f"{module}.{name}", lambda *a, **k: cut())
-            run_rounds(other, lenient, options(), n=2)
+            run_rounds(other, lenient, n=2)
     pool = (other / "rounds/2" / POOL).stat().st_mtime_ns
-    assert run_rounds(other, lenient, options(), n=2)["kept_round"] == 2
+    assert run_rounds(other, lenient, n=2)["kept_round"] == 2
     assert (other / "rounds/2" / POOL).stat().st_mtime_ns == pool  # kept, not written again
     for name in (POOL, SCORED, PAIRS):
         assert (other / "rounds/2" / name).read_bytes() == (folder / "rounds/2" / name).read_bytes()
