@@ -204,7 +204,7 @@ def test_sampling_needs_no_referee_and_judges_nothing() -> None:
     judged = ("program", "status", "reason", "score", "costs", "behaviour", "signature", "missing_layers")
     assert {row[name] for row in rows for name in judged} == {None}
     assert {row["prompt"] for row in rows} == {TASK.prompt}
-    assert not Path(".work/evaluations").exists()
+    assert not Path(".work/verdicts").exists()
 
 
 def test_every_finished_completion_is_counted_also_those_of_an_earlier_run(referee: Referee) -> None:
@@ -269,12 +269,12 @@ def test_a_sampled_pool_starts_no_referee(rules: Path, monkeypatch: pytest.Monke
     backend = Replaying()
     written(backend, rules, monkeypatch, method="independent", batch_size=10)
     assert backend.asked == [10, 10, 10, 6]
-    assert not Path(".work/evaluations").exists()
+    assert not Path(".work/verdicts").exists()
 
 
 def test_a_finished_pool_leaves_no_journal(rules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(Replaying(), rules, monkeypatch)
-    assert [path for path in Path(".work").rglob("*.parquet") if "evaluations" not in path.parts] == []
+    assert list(Path(".work").rglob("*.parquet")) == []
 
 
 def test_a_pool_of_no_programs_is_refused() -> None:

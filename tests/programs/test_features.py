@@ -98,7 +98,7 @@ def test_helpers_are_part_of_the_family() -> None:
     )
 
 
-def test_without_a_program_there_is_no_trait_and_without_a_tree_its_text_is_left() -> None:
+def test_what_does_not_parse_has_traits_of_its_text_alone() -> None:
     assert set(of(None).values()) == {None}
     broken = of("def priority(el, n, w:\n")
     assert broken["text"] and broken["n_characters"] == 23
@@ -110,7 +110,7 @@ def test_a_hostile_text_has_no_tree_and_stops_nobody(program: str) -> None:
     assert of(program)["tree"] is None
 
 
-def test_equal_moves_have_one_fingerprint_and_one_signature_whatever_their_type() -> None:
+def test_equal_moves_of_any_type_have_one_fingerprint_and_signature() -> None:
     moves = np.arange(100)
     assert fingerprint(moves) == fingerprint(moves.astype(np.int16))
     assert signature(moves) == signature(moves[::-1])  # a signature is of the set, a fingerprint of the sequence
@@ -119,7 +119,7 @@ def test_equal_moves_have_one_fingerprint_and_one_signature_whatever_their_type(
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 100), st.integers(0, 10**6))
-def test_the_distance_of_two_signatures_estimates_the_moves_not_in_common(n_common: int, seed: int) -> None:
+def test_the_distance_of_signatures_estimates_moves_not_in_common(n_common: int, seed: int) -> None:
     # 2 x 100 moves, n in common: J = n / (200 - n). A share of 128 bits deviates by at most .044, J by twice that
     moves = np.random.default_rng(seed).choice(10**9, 200, replace=False)
     one, other = moves[:100], moves[100 - n_common : 200 - n_common]
@@ -154,7 +154,7 @@ PROGRAMS = {  # the body of the template, one that acts alike, and one that does
 
 
 @pytest.mark.parametrize("task", names())
-def test_programs_that_act_alike_have_one_behaviour_and_strangers_have_far_signatures(task: str) -> None:
+def test_programs_that_act_alike_have_one_behaviour_and_signature(task: str) -> None:
     old, same, other = PROGRAMS[task]
     template = Task(task).template
     with Referee(Task(task), "train", max_slowdown=1000, memory_mib=512) as referee:

@@ -64,6 +64,4 @@ def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> 
     (tmp_path / ".work").write_text("in the way")
     done = score(tmp_path, "-", stdin=NEAREST)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
-    assert (
-        done.stderr.startswith(".work/evaluations/tsp_construct/") and "evaluations cannot be kept there" in done.stderr
-    )
+    assert done.stderr.startswith(".work/verdicts/tsp_construct.sqlite: verdicts cannot be kept there (")

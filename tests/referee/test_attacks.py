@@ -114,7 +114,7 @@ class Court:
 
     def traces(self) -> set[str]:
         """All that an attack could leave behind: processes, files, open descriptors and sockets, as text."""
-        # VerdictCache are remembered in .work, by the referee itself.
+        # Verdicts are kept in .work, by the referee itself.
         files = {str(path) for path in self.folder.rglob("*") if ".work" not in path.parts}
         files |= {str(path) for place in PLACES if place.exists() for path in place.glob("attack-*")}
         return files | processes(self.folder) | {f"{n} descriptors" for n in map(n_descriptors, workers())}

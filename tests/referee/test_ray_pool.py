@@ -60,7 +60,7 @@ while n_kills < 3 and time.monotonic() < end:
 """
 
 
-def test_a_cluster_gives_the_verdicts_of_this_machine_also_when_its_actors_are_killed() -> None:
+def test_a_cluster_gives_this_machines_verdicts_when_actors_are_killed() -> None:
     killer = subprocess.Popen([sys.executable, "-c", KILLER, str(os.getpid())], stdout=subprocess.PIPE, text=True)
     there, n_there = judged("local")
     killer.kill()

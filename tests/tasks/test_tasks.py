@@ -1,11 +1,11 @@
 """Known answers: values measured with LLM4AD (commit e8d848f) on its own instances, and cheats that must not score."""
 
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 
-from dartune.programs.canonical import normal_form
 from dartune.programs.verdict import STATUSES, Verdict
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task, names
@@ -17,7 +17,7 @@ PRIORITY = "def priority(el, n, w):\n    {}\n"
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """VerdictCache are remembered in the working directory: here there are none."""
+    """Verdicts are kept in the working directory: here there are none."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -46,7 +46,7 @@ def test_a_program_scores_what_llm4ad_measured(task: str, split: str, program: s
     assert round(verdict.score, 4) == score
 
 
-def test_references_of_llm4ads_instances_agree_with_the_known_near_optimal_costs() -> None:
+def test_references_of_llm4ads_instances_are_the_known_costs() -> None:
     assert Task("tsp_construct").reference("llm4ad") == pytest.approx(5.6859, abs=5e-5)
     assert Task("cvrp_construct").reference("llm4ad") == pytest.approx(10.38, abs=0.02)  # given to two digits
 
@@ -92,7 +92,7 @@ def test_a_failing_program_gets_a_typed_verdict_without_a_score(task: str, progr
     assert verdict.status in STATUSES and verdict.reason and "\n" not in verdict.reason
 
 
-def test_a_vehicle_above_its_capacity_is_refused_whatever_the_program_returned() -> None:
+def test_a_vehicle_above_its_capacity_is_refused() -> None:
     task = Task("cvrp_construct")
     board = task.cost.prepare(task.instances("train"))
     with pytest.raises(Exception, match="its capacity is 40"):
@@ -108,12 +108,12 @@ def select_next_node(c, d, u, m):
 """
 
 
-def test_a_program_that_writes_its_own_answer_has_only_made_decisions_which_are_then_refused() -> None:
+def test_a_forged_answer_is_only_decisions_which_are_then_refused() -> None:
     (verdict,) = judge("tsp_construct", "train", FORGED)
     assert (verdict.status, verdict.score) == ("infeasible", None)
 
 
-def test_programs_after_a_hostile_one_are_judged_as_if_it_had_not_been_there() -> None:
+def test_a_program_after_hostile_ones_has_the_cost_that_it_has_alone() -> None:
     honest = ROUTING.format("return u[0]")
     hostile = ROUTING.format("import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
     alone = judge("tsp_construct", "train", honest)[0]
@@ -128,16 +128,8 @@ def test_a_program_that_changes_its_inputs_does_not_change_its_cost() -> None:
     assert changed.status == "ok" and changed.score <= alone.score
 
 
-def test_layout_comments_and_docstrings_do_not_make_another_program() -> None:
-    plain = "def f(a):\n    return a + 1\n"
-    assert normal_form('def f(a):\n    """Adds."""\n    return (a  +  1)  # one\n') == normal_form(plain)
-    assert normal_form("def f(a):\n    return a + 2\n") != normal_form(plain)
-
-
 @pytest.mark.parametrize("name", names())
 def test_the_grammar_draws_programs_that_run_and_differ(name: str) -> None:
-    from random import Random
-
     rng = Random(7)
     programs = [Task(name).grammar.draw(rng) for _ in range(40)]
     verdicts = judge(name, "train", *programs)
@@ -146,7 +138,7 @@ def test_the_grammar_draws_programs_that_run_and_differ(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names())
-def test_splits_share_no_instance_but_those_that_a_task_has_only_one_of(name: str) -> None:
+def test_splits_share_no_instance_where_a_task_has_many(name: str) -> None:
     if name == "admissible_set":
         return
     task = Task(name)

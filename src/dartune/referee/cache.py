@@ -1,116 +1,89 @@
-"""VerdictCache that were made before: verdicts by program, kept across runs and models.
+"""Verdicts that were given before, kept across runs and models in .work/verdicts/<task>.sqlite.
 
-One folder per setting (task, its version, split, limits), in it one Parquet file per batch, written whole under another
-name first. So a kill loses the batch that was being judged and nothing else, and several processes may write at once:
-none touches another's files. Two that judge the same program at the same time write the same row twice.
+SQLite in WAL mode: several processes read and write one file at the same time, and a killed process loses the batch it
+had not committed and nothing else. WAL needs a local disk; .work on a network share is for one machine at a time.
 """
 
-import os
-import sys
-from collections.abc import Iterator
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from dartune.errors import UserError
-from dartune.files import batches, parquet
-from dartune.files.scratch import own_name, sweep
+from dartune.files import batches
 from dartune.programs.verdict import Verdict
 
-VERDICT = pa.schema(
-    [
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("score", pa.float64()),
-        ("costs", pa.list_(pa.float64())),
-        ("behaviour", pa.string()),
-        ("signature", pa.list_(pa.uint64())),
-        ("missing_layers", pa.string()),
-    ]
-)
-EVALUATION = pa.schema([("key", pa.string()), *VERDICT, ("cpu_s", pa.float64())])  # key: hash of the normal form
-MAX_FILES = 100  # more are joined into one when they are read
+BUSY_S = 60  # how long to wait for another process's commit, which takes milliseconds
+TABLES = """
+create table if not exists verdicts
+    (setting text, program text, verdict text, primary key (setting, program)) without rowid;
+create table if not exists time_limits (setting text primary key, seconds real) without rowid;
+"""
+FIND = "select program, verdict from verdicts where setting = ? and program in (select value from json_each(?))"
 
 
 class VerdictCache:
-    """The verdicts of one setting, by program key."""
+    """One task's verdicts by setting and program, and its time limits by setting. Close it after use.
 
-    def __init__(self, task: str, setting: str) -> None:
-        self._folder = batches.WORK / "evaluations" / task / setting
-        sweep(self._folder.glob("*-*-*.partial"))
-        self._verdicts: dict[str, Verdict] = {}
-        files = sorted(self._folder.glob("*.parquet"))
-        for file in files:
-            self._verdicts.update(load(file))
-        if len(files) > MAX_FILES:
-            self._write(self._verdicts)
-            for file in files:
-                file.unlink(missing_ok=True)
+    setting: hash of all that decides a verdict besides the program. program: hash of its normal form. Every method
+    raises UserError when the file cannot be read or written.
+    """
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._verdicts
+    def __init__(self, task: str) -> None:
+        self._file = batches.WORK / "verdicts" / f"{task}.sqlite"
+        with self._errors():
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(self._file, timeout=BUSY_S, check_same_thread=False)
+            self._connection.execute("pragma journal_mode = wal")
+            self._connection.executescript(TABLES)
 
-    def __getitem__(self, key: str) -> Verdict:
-        return self._verdicts[key]
+    def close(self) -> None:
+        """Close the database; the last process to do so also removes its -wal and -shm files."""
+        self._connection.close()
 
-    def add(self, verdicts: dict[str, Verdict]) -> None:
-        """Keep these too, on disk when this returns."""
-        self._verdicts.update(verdicts)
-        if verdicts:
-            self._write(verdicts)
+    def find(self, setting: str, programs: Iterable[str]) -> dict[str, Verdict]:
+        """Return the known verdicts of these programs, by program."""
+        query = (
+            "select program, verdict from verdicts where setting = ? and program in (select value from json_each(?))"
+        )
+        with self._errors():
+            rows = self._connection.execute(query, (setting, json.dumps(list(programs)))).fetchall()
+        return {program: from_json(verdict) for program, verdict in rows}
 
-    def agree(self, name: str, value: float) -> float:
-        """The number that goes by this name in this setting: the given one, unless another process was first."""
-        file = self._folder / f"{name}.txt"
-        partial = self._folder / f"{own_name()}.partial"
-        with writable(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            partial.write_text(repr(value))
-            try:
-                os.link(partial, file)  # fails where the file exists, and never leaves half of one
-            except FileExistsError:
-                pass
-            finally:
-                partial.unlink()
-        return float(file.read_text())
+    def add(self, setting: str, verdicts: dict[str, Verdict]) -> None:
+        """Keep these verdicts: all of them are on disk when this returns."""
+        rows = [(setting, program, json.dumps(asdict(verdict))) for program, verdict in verdicts.items()]
+        with self._errors(), self._connection:
+            self._connection.executemany("insert or ignore into verdicts values (?, ?, ?)", rows)
 
-    def agreed(self, name: str) -> float | None:
-        file = self._folder / f"{name}.txt"
-        return float(file.read_text()) if file.exists() else None
+    def time_limit(self, setting: str) -> float | None:
+        """Return the time limit that some process has stored for this setting, in seconds."""
+        with self._errors():
+            row = self._connection.execute("select seconds from time_limits where setting = ?", (setting,)).fetchone()
+        return row[0] if row else None
 
-    def _write(self, verdicts: dict[str, Verdict]) -> None:
-        rows = [{"key": key, **vars(verdict)} for key, verdict in verdicts.items()]
-        with writable(self._folder):
-            parquet.write(pa.Table.from_pylist(rows, schema=EVALUATION), self._folder / f"{own_name()}.parquet")
+    def agree_on_time_limit(self, setting: str, seconds: float) -> float:
+        """Store a time limit unless another process was first, and return the one that is stored."""
+        with self._errors(), self._connection:
+            self._connection.execute("insert or ignore into time_limits values (?, ?)", (setting, seconds))
+        return self.time_limit(setting) or seconds
 
-
-@contextmanager
-def writable(folder: Path) -> Iterator[None]:
-    """A block that writes to the folder; what keeps it from that is a UserError."""
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or error
-        raise UserError(
-            f"{folder}: evaluations cannot be kept there ({why}); make room or the folder writable"
-        ) from error
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(
+                f"{self._file}: verdicts cannot be kept there ({reason}); make room or the folder writable, or delete"
+                " the file if it is damaged"
+            ) from error
 
 
-def load(file: Path) -> dict[str, Verdict]:
-    """The verdicts in a file; none when another process has just joined it with others, or when it is damaged."""
-    try:
-        rows = pq.read_table(file, schema=EVALUATION).to_pylist()
-    except FileNotFoundError:
-        return {}
-    except (OSError, pa.ArrowInvalid) as error:
-        print(f"{file}: not a whole Parquet file, its evaluations are made again ({error})", file=sys.stderr)
-        file.unlink(missing_ok=True)
-        return {}
-    return {row.pop("key"): Verdict(**{name: hashable(value) for name, value in row.items()}) for row in rows}
-
-
-def hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def from_json(text: str) -> Verdict:
+    """Return the verdict; JSON holds floats to the last digit, and lists where Verdict has tuples."""
+    fields = json.loads(text).items()
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields}
+    return Verdict(**values)

@@ -5,10 +5,21 @@ import pyarrow as pa
 from dartune.errors import UserError
 from dartune.programs.extract import extract
 from dartune.programs.verdict import Refused, Verdict
-from dartune.referee.cache import VERDICT
 from dartune.referee.referee import Referee
 
-PROGRAM_SCHEMA = pa.schema([("program", pa.string()), *VERDICT])
+# The columns of a verdict. CPU seconds are no column: they differ from run to run.
+PROGRAM_SCHEMA = pa.schema(
+    [
+        ("program", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("score", pa.float64()),
+        ("costs", pa.list_(pa.float64())),
+        ("behaviour", pa.string()),
+        ("signature", pa.list_(pa.uint64())),
+        ("missing_layers", pa.string()),
+    ]
+)
 
 
 def judge(referee: Referee, completions: list[str]) -> list[tuple[str | None, Verdict]]:

@@ -74,10 +74,12 @@ class Referee:
             missing = self._panel.missing
             if missing:
                 print(f"sandbox: {missing_line(missing)}", file=sys.stderr, flush=True)
-            self.timeout_s = self._limit()
+            self._cache = VerdictCache(self.task.name)
+            stack.callback(self._cache.close)
+            self.timeout_s = self._time_limit()
             self._stack = stack.pop_all()
         limits = {"timeout_s": self.timeout_s, "memory_mib": self._memory_mib, "missing": missing}
-        self._known = VerdictCache(self.task.name, fingerprint([], version=self.version, **limits))
+        self._setting = fingerprint([], version=self.version, **limits)
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -87,9 +89,12 @@ class Referee:
         """One verdict per program, in order. Programs with the same syntax tree run once, in all runs together."""
         programs = list(programs)
         keys = [key(program) for program in programs]
-        new = {each: program for each, program in zip(keys, programs, strict=True) if each not in self._known}
-        self._known.add(dict(self._run(new)))
-        return [self._known[each] for each in keys]
+        verdicts = self._cache.find(self._setting, keys)
+        new = {each: program for each, program in zip(keys, programs, strict=True) if each not in verdicts}
+        judged = dict(self._run(new))
+        self._cache.add(self._setting, judged)
+        verdicts |= judged
+        return [verdicts[each] for each in keys]
 
     def _run(self, new: dict[str, str]) -> Iterator[tuple[str, Verdict]]:
         too_long = Verdict("forbidden", f"longer than {MAX_LENGTH} characters")
@@ -99,12 +104,13 @@ class Referee:
         for number, verdict in self._panel.judge(programs, self.timeout_s, self._memory_mib):
             yield programs[number][1], verdict
 
-    def _limit(self) -> float:
+    def _time_limit(self) -> float:
         """CPU seconds, measured once per version of the task and remembered, so that reruns have the same limit."""
-        known = VerdictCache(self.task.name, fingerprint([], version=self.version, limit=self._max_slowdown))
-        return known.agreed("timeout_s") or known.agree("timeout_s", self._measured_limit())
+        setting = fingerprint([], version=self.version, limit=self._max_slowdown)
+        known = self._cache.time_limit(setting)
+        return known or self._cache.agree_on_time_limit(setting, self._measured_time_limit())
 
-    def _measured_limit(self) -> float:
+    def _measured_time_limit(self) -> float:
         runs = list(self._panel.judge([(self.task.template, "f" * 8)] * 3, 600.0, self._memory_mib))
         failed = [verdict for _, verdict in runs if verdict.status != "ok"]
         if failed:
