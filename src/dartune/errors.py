@@ -1,4 +1,4 @@
-"""A person's mistake: one line that says where, what was found, what was expected and what to do."""
+"""UserError: a user's mistake, told in one line: where, what was found, what was expected, what to do."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -8,23 +8,23 @@ from typing import Any
 
 
 class UserError(Exception):
-    """Raised before any long work; reported without a traceback."""
+    """A user's mistake. Raised before any long work; reported without a traceback."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The tail of a message about an unknown name: the nearest known one, else all of them."""
+    """Return the end of a message about an unknown name: "; did you mean 'x'?", or all known names if none is close."""
     close = get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
 
 
 def one_line(main: Callable[..., None]) -> Callable[..., None]:
-    """A main function whose UserError becomes one line on stderr and exit status 1."""
+    """Decorate a main function: its UserError is printed to stderr as one line, and the exit status is 1."""
 
     @wraps(main)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             main(*args, **kwargs)
-        except UserError as mistake:
-            sys.exit(" ".join(str(mistake).split()))
+        except UserError as error:
+            sys.exit(" ".join(str(error).split()))
 
     return wrapped

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, however the process ends."""
+"""Files and folders that appear complete or not at all, however the process ends."""
 
 import json
 import shutil
@@ -8,9 +8,9 @@ from typing import Any
 
 
 def publish(write: Callable[[Path], object], folder: Path) -> None:
-    """Have `write` fill a folder under another name, and rename it once it is complete.
+    """Have `write` fill a folder under another name, and rename it to `folder` once it is complete.
 
-    What stood at `folder` before is kept until then.
+    An older folder of that name stays until then.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -21,7 +21,7 @@ def publish(write: Callable[[Path], object], folder: Path) -> None:
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Write `content` in the order given, so that equal numbers give equal bytes.
+    """Write `content` as indented JSON, keys in the order given, so that equal numbers give equal bytes.
 
     Raises ValueError for NaN and infinity, which JSON does not have.
     """

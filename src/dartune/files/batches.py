@@ -1,7 +1,7 @@
-"""A journal of finished batches, so that a killed stage goes on where it stopped.
+"""Tables made in batches, so that a killed stage goes on with the batch that was not finished.
 
-Batches lie in .work/<stage>/<fingerprint>/, outside DVC's outputs, which DVC deletes before a stage runs. The
-fingerprint covers everything that decides the result: another seed, model or source file starts an empty journal.
+Finished batches lie in .work/<stage>/<key>/, outside DVC's outputs, which DVC deletes before a stage runs. The key is a
+fingerprint of everything that decides the result: with another seed, model or source file a stage begins anew.
 """
 
 import shutil
@@ -20,7 +20,7 @@ WORK = Path(".work")
 
 
 def folder(stage: str, key: str) -> Path:
-    """The journal's folder; journals of the same stage with another fingerprint are of no use any more."""
+    """Return the folder of a stage's unfinished work, made if need be; that of other keys is removed."""
     path = WORK / stage.replace(" ", "/") / key
     for other in path.parent.glob("*"):
         if other != path:
@@ -39,44 +39,43 @@ def run(
     tally: str | None = None,
     after: Callable[[pa.Table], None] = lambda _: None,
 ) -> pa.Table:
-    """Make a table of n_rows in batches of `size` rows, each kept when done, and publish it at output at once.
+    """Return a table of n_rows, made in batches of `size` rows and written to `output` when complete.
 
-    stage: folder below .work (a blank parts stage and task), also the prefix of progress lines. batch: makes the rows
-    of one range. tally: column whose values are counted in the progress lines. after: is shown each batch in order,
-    also those that an earlier run made.
+    stage: names the folder of unfinished work ("pool tsp_construct": .work/pool/tsp_construct) and begins progress
+    lines. key: see the head of this module. batch: returns the rows of a range. tally: a column whose values progress
+    lines count. after: is given each batch in order, those of an earlier run too.
     """
-    journal, start, fresh = folder(stage, key), time.monotonic(), 0
+    work, start, n_new = folder(stage, key), time.monotonic(), 0
     tables: list[pa.Table] = []
     counts: Counter[str] = Counter()
     for first in range(0, n_rows, size):
         rows = range(first, min(first + size, n_rows))
-        file = journal / f"{first:08d}.parquet"
-        if not parquet.is_whole(file, len(rows)):
+        file = work / f"{first:08d}.parquet"
+        if not parquet.is_complete(file, len(rows)):
             parquet.write(batch(rows), file)
-            fresh += len(rows)
+            n_new += len(rows)
         tables.append(pq.read_table(file))
         after(tables[-1])
         counts.update(tables[-1][tally].to_pylist() if tally else ())
-        if fresh:
-            progress(stage, rows.stop, n_rows, fresh, time.monotonic() - start, counts)
+        if n_new:
+            print_progress(stage, rows.stop, n_rows, n_new / max(time.monotonic() - start, 1e-9), counts)
     table = pa.concat_tables(tables)
     parquet.write(table, output)
-    shutil.rmtree(journal)
+    shutil.rmtree(work)
     return table
 
 
-def progress(stage: str, done: int, total: int, fresh: int, seconds: float, counts: Counter[str]) -> None:
-    """One line of progress with the rate, the time left and the counts, the highest first."""
-    rate = fresh / max(seconds, 1e-9)
+def print_progress(stage: str, done: int, total: int, rate: float, counts: Counter[str]) -> None:
+    """Print rows done, rows per second, seconds left and the counts, the highest first, as one line on stderr."""
     left = (total - done) / max(rate, 1e-9)
     tally = "".join(f", {n} {value}" for value, n in counts.most_common())
     print(f"{stage}: {done} of {total}, {rate:.0f}/s, {left:.0f} s left{tally}", file=sys.stderr, flush=True)
 
 
 def last_checkpoint(work: Path) -> str | None:
-    """The newest whole checkpoint of a trainer; one that was cut while being written is removed."""
+    """Return a trainer's newest complete checkpoint, if any; one that a kill cut short is removed."""
     checkpoints = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    whole = [path for path in checkpoints if (path / "trainer_state.json").exists()]  # the trainer writes it last
-    for path in set(checkpoints) - set(whole):
+    complete = [path for path in checkpoints if (path / "trainer_state.json").exists()]  # the trainer writes it last
+    for path in set(checkpoints) - set(complete):
         shutil.rmtree(path)
-    return str(whole[-1]) if whole else None
+    return str(complete[-1]) if complete else None

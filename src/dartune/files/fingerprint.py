@@ -1,4 +1,4 @@
-"""Hashes of files and settings, by which a cached result is found again."""
+"""Hashes of files and settings, the keys of cached results and of unfinished work."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Parquet files that are written whole, and that are refused with one line where they are not."""
+"""Parquet files that are written atomically; reading one that is cut raises UserError."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from dartune.errors import UserError
 
 
 def write(table: pa.Table, file: Path) -> None:
-    """Write under another name and rename once the bytes are on the disk: a file of this name is always complete."""
+    """Write under another name and rename once the bytes are on the disk, so that `file` is always complete."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
     pq.write_table(table, partial)
@@ -27,8 +27,8 @@ def read(file: Path) -> pa.Table:
         raise damaged(file, error) from error
 
 
-def whole(file: Path) -> str:
-    """Return the path of a file for DuckDB to read. Raises UserError where it is missing or cut.
+def checked_path(file: Path) -> str:
+    """Return the path of a file, for DuckDB to read. Raises UserError where it is missing or cut.
 
     Reads only the footer, which is written last.
     """
@@ -39,8 +39,8 @@ def whole(file: Path) -> str:
     return str(file)
 
 
-def is_whole(file: Path, n_rows: int) -> bool:
-    """Return whether the file is there, readable to its end, and has `n_rows` rows."""
+def is_complete(file: Path, n_rows: int) -> bool:
+    """Return whether the file exists, is readable to its end and has `n_rows` rows."""
     try:
         return len(pq.read_table(file)) == n_rows
     except (OSError, pa.ArrowInvalid):
@@ -48,5 +48,6 @@ def is_whole(file: Path, n_rows: int) -> bool:
 
 
 def damaged(file: Path, error: Exception) -> UserError:
+    """Return the error to raise for a file that cannot be read."""
     reason = str(error).splitlines()[0]
     return UserError(f"{file}: not a whole Parquet file ({reason}); delete it and run the stage again")

@@ -1,4 +1,4 @@
-"""What a stage's last run took. Seconds differ from run to run, so they are no output of a stage: see dvc.yaml."""
+"""The resources that a stage's last run took. They differ from run to run, so they are no outputs: see dvc.yaml."""
 
 import time
 from collections.abc import Iterator
@@ -12,20 +12,19 @@ from dartune.files.atomic import write_json
 
 @contextmanager
 def measured(file: Path) -> Iterator[dict[str, Any]]:
-    """Write what the block took: seconds on the clock, seconds of processors with those of workers, most memory.
+    """Write what the block took: wall seconds, CPU seconds including those of workers, peak memory in MiB.
 
-    What the block puts into the dictionary is written too. A run that goes on where a killed one stopped counts from
-    there.
+    Yields a dictionary whose entries are written too. A run that continues a killed one counts from its own start.
     """
     start, more = time.monotonic(), dict[str, Any]()
     yield more
-    usage = [getrusage(who) for who in (RUSAGE_SELF, RUSAGE_CHILDREN)]
+    usages = [getrusage(who) for who in (RUSAGE_SELF, RUSAGE_CHILDREN)]
     write_json(
         file,
         {
             "seconds": round(time.monotonic() - start, 1),
-            "cpu_seconds": round(sum(each.ru_utime + each.ru_stime for each in usage), 1),
-            "peak_mib": max(each.ru_maxrss for each in usage) // 1024,
+            "cpu_seconds": round(sum(usage.ru_utime + usage.ru_stime for usage in usages), 1),
+            "peak_mib": max(usage.ru_maxrss for usage in usages) // 1024,
             **more,
         },
     )

@@ -7,7 +7,7 @@ import duckdb
 import pyarrow as pa
 from pydantic import Field, NonNegativeInt
 
-from dartune.files.parquet import whole, write
+from dartune.files.parquet import checked_path, write
 from dartune.models.checkpoint import open_tokenizer, prompt_ids, render, render_completion
 from dartune.tasks.task import Task
 
@@ -63,7 +63,7 @@ def write_pairs(
     held_out: share of the pairs that train nothing, for the reward's accuracy on unseen pairs. seed: decides which.
     Raises UserError where a table is missing or cut.
     """
-    settings = {"sample": whole(sample), "scored": whole(scored), "held_out": held_out, "seed": seed}
+    settings = {"sample": checked_path(sample), "scored": checked_path(scored), "held_out": held_out, "seed": seed}
     settings["prompt"] = Task(task).prompt
     with duckdb.connect() as connection:
         rows = connection.sql(JOIN, params=settings).to_arrow_table().to_pylist()

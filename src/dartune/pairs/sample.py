@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from dartune.errors import UserError
 from dartune.files.atomic import write_json
 from dartune.files.batches import WORK
-from dartune.files.parquet import whole, write
+from dartune.files.parquet import checked_path, write
 from dartune.pairs.datasheet import data_sheet, pair_metrics, warnings_of
 from dartune.pairs.strategies import check_strategy, header, involved, starts, statement
 
@@ -121,7 +121,7 @@ def connect(scored: Path, memory_mib: int) -> duckdb.DuckDBPyConnection:
     # Joins run in the order in which they are written: the optimiser cannot estimate the size of a recursion or a draw,
     # and has been seen to compare all programs with all.
     connection.execute("set disabled_optimizers = 'join_order'")
-    pool = connection.read_parquet(whole(scored), file_row_number=True)
+    pool = connection.read_parquet(checked_path(scored), file_row_number=True)
     pool.create_view("scored")
     connection.execute("create temp table used (row bigint)")
     connection.execute(MACROS.read_text())

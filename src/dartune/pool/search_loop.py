@@ -89,7 +89,7 @@ def run_searches(
     code = code_fingerprint(__name__, f"dartune.pool.methods.{spec.method}")
     batch_key = fingerprint([], code=code, **key)
     output, n_rows = work / f"{batch_key}-{spec.n_evaluations}.parquet", n_seeds * spec.n_evaluations
-    if parquet.is_whole(output, n_rows):
+    if parquet.is_complete(output, n_rows):
         return parquet.read(output)
     tally = "status" if referee else None
     return batches.run(

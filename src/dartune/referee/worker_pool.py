@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dartune.files.scratch import own_name, sweep
+from dartune.files.scratch import remove_leftovers, unique_name
 from dartune.programs.canonical import runs_twice
 from dartune.programs.verdict import Verdict
 from dartune.referee import worker
@@ -175,8 +175,8 @@ def vanishing_folder() -> Iterator[Path]:
     Whoever is killed in between leaves it behind, and the next one here removes it.
     """
     place = Path(tempfile.gettempdir())
-    sweep(place.glob("*-*-*.dartune"))
-    folder = place / f"{own_name()}.dartune"
+    remove_leftovers(place.glob("*-*-*.dartune"))
+    folder = place / f"{unique_name()}.dartune"
     folder.mkdir(0o700)
     try:
         yield folder

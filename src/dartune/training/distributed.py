@@ -25,7 +25,7 @@ from typing_extensions import TypedDict
 
 from dartune.errors import UserError
 from dartune.files.batches import WORK
-from dartune.files.scratch import own_name, sweep
+from dartune.files.scratch import remove_leftovers, unique_name
 from dartune.referee.sandbox import die_with_parent
 
 CONFIGS = {"ddp": "multi_gpu", "fsdp2": "fsdp2", "zero2": "zero2", "zero3": "zero3"}  # files of trl/accelerate_configs
@@ -78,8 +78,8 @@ def in_processes(function: Callable[..., None]) -> Callable[..., None]:
 @contextmanager
 def own_folder() -> Iterator[Path]:
     """Gone after the block; that of a killed process is removed by the next one."""
-    sweep((WORK / "launch").glob("*"))
-    folder = WORK / "launch" / own_name()
+    remove_leftovers((WORK / "launch").glob("*"))
+    folder = WORK / "launch" / unique_name()
     folder.mkdir(parents=True)
     try:
         yield folder
