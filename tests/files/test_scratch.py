@@ -5,7 +5,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from dartune.files.scratch import sweep
+from dartune.files.scratch import remove_leftovers
 
 
 def test_only_what_a_dead_process_of_this_machine_left_is_removed(tmp_path: Path) -> None:
@@ -15,5 +15,5 @@ def test_only_what_a_dead_process_of_this_machine_left_is_removed(tmp_path: Path
     names += [f"elsewhere-{dead.pid}-ab.partial"]
     for name in names:
         (tmp_path / name).touch()
-    sweep(tmp_path.iterdir())
+    remove_leftovers(tmp_path.iterdir())
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
