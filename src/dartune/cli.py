@@ -1,4 +1,4 @@
-"""The `dartune` command: what can be asked without running a stage."""
+"""The `dartune` command: everything that can be done without running a stage."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ IMPORTED = Path("data/imported")
 
 
 def stages() -> dict[str, Callable[..., Any]]:
-    """The function behind each stage, by the stage's name: its keyword-only arguments are the section's schema."""
+    """Return the function of each stage, by name; its keyword-only arguments are the schema of the stage's section."""
     from dartune.base_model.base import write_base
     from dartune.evaluation.evaluate import write_evaluation
     from dartune.evaluation.search import write_search
@@ -42,8 +42,8 @@ def stages() -> dict[str, Callable[..., Any]]:
 
 
 def check(file: Path = params.FILE) -> dict[str, Any]:
-    """The checked content of params.yaml, or a UserError about the first thing in it that no run could do."""
-    params.preset(params.read(file), file)  # a UserError where none is named
+    """Validate params.yaml with its preset and return the content; raise UserError on the first invalid value."""
+    params.preset(params.read(file), file)  # raises where no preset is named
     content, functions = params.everything(file), stages()
     for name in content:
         if name not in ("tasks", "preset", "methods", "trainers", *functions):
@@ -52,13 +52,15 @@ def check(file: Path = params.FILE) -> dict[str, Any]:
     check_tasks(content.get("tasks"), file)
     for key in ("evaluate.held_out", "search.guide", "search.held_out", "train.watch.split"):
         check_split(content["tasks"], key, sections, file)
-    check_methods(content.get("methods"), sections, file)
-    check_fit(sections, file)
+    check_search_methods(content.get("methods"), sections, file)
+    check_strategy_and_trainers(sections, file)
+    check_base_model(sections["base"])
     options = {name: content[name] for name in ("tasks", "preset", "methods", "trainers")}
     return options | sections
 
 
 def check_tasks(tasks: Any, file: Path) -> None:
+    """Raise UserError unless `tasks` is a list of different tasks that exist."""
     from dartune.tasks.task import Task
 
     if not isinstance(tasks, list) or not tasks or len(set(map(str, tasks))) < len(tasks):
@@ -68,6 +70,7 @@ def check_tasks(tasks: Any, file: Path) -> None:
 
 
 def check_split(tasks: list[str], key: str, sections: dict[str, dict[str, Any]], file: Path) -> None:
+    """Raise UserError unless the value of a dotted key is a split that every task holds out of training."""
     from dartune.tasks.task import Task
 
     stage, *inner, name = key.split(".")
@@ -76,24 +79,23 @@ def check_split(tasks: list[str], key: str, sections: dict[str, dict[str, Any]],
         section = section[part]
     split = section[name]
     for task in tasks:
-        held_out = [each for each in Task(task).splits if each != "train"]
+        held_out = [name for name in Task(task).splits if name != "train"]
         if split not in held_out:
             raise UserError(f"{file}: {key} is {split!r}, which {task} does not hold out{nearest(split, held_out)}")
 
 
-def check_methods(options_of: Any, sections: dict[str, dict[str, Any]], file: Path) -> None:
+def check_search_methods(methods: Any, sections: dict[str, dict[str, Any]], file: Path) -> None:
+    """Raise UserError for a search method that does not exist, or whose options are wrong where a stage uses it."""
     from dartune.pool.search_loop import options, search_class
 
-    for name in options_of or ():
+    for name in methods or ():
         search_class(str(name))
     for name in dict.fromkeys([sections["pool"]["method"], *sections["search"]["methods"]]):
         options(name, file)
 
 
-def check_fit(sections: dict[str, dict[str, Any]], file: Path) -> None:
-    """What no single value shows."""
-    from dartune.base_model.base import EMBEDDED
-    from dartune.models.checkpoint import check_model
+def check_strategy_and_trainers(sections: dict[str, dict[str, Any]], file: Path) -> None:
+    """Raise UserError for wrong options of a strategy or a trainer, or for an unknown task to probe."""
     from dartune.pairs.strategies import check_strategy
     from dartune.tasks.task import names
     from dartune.training.trainers import TRAINERS, options
@@ -104,8 +106,15 @@ def check_fit(sections: dict[str, dict[str, Any]], file: Path) -> None:
     options(sections["train"]["method"], file)
     for name in set(sections["train"]["watch"]["remember"]) - set(names()):
         raise UserError(f"{file}: train.watch.remember: there is no task {name!r}{nearest(name, names())}")
-    if sections["base"]["model"] != EMBEDDED:
-        check_model(sections["base"]["model"], sections["base"]["revision"])
+
+
+def check_base_model(section: dict[str, Any]) -> None:
+    """Raise UserError for a base model that is neither the embedded one nor one that can be loaded."""
+    from dartune.base_model.base import EMBEDDED
+    from dartune.models.checkpoint import check_model
+
+    if section["model"] != EMBEDDED:
+        check_model(section["model"], section["revision"])
 
 
 def list_tasks() -> None:
@@ -121,12 +130,12 @@ def list_tasks() -> None:
 
 
 def score_files(task_name: str, split: str, files: list[str], *, as_json: bool) -> None:
-    """Print the verdict on each file, as they come. All files are read before the first is judged."""
+    """Print the verdict on each file as soon as there is one. All files are read before the first is judged."""
     from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
     from dartune.tasks.task import Task
 
     task = Task(task_name)
-    task.instances(split)  # a UserError for a split that is not there
+    task.instances(split)  # raises for an unknown split
     programs = [read_program(file) for file in files]
     row = "{file:<28} {status:<16} {score:>12} {objective:>12} {gap:>8} {cpu_s:>8}  {reason}"
     if not as_json:
@@ -137,12 +146,12 @@ def score_files(task_name: str, split: str, files: list[str], *, as_json: bool) 
         for first in range(0, len(files), SCORE_CHUNK):
             part = slice(first, first + SCORE_CHUNK)
             for file, verdict in zip(files[part], referee.judge(programs[part]), strict=True):
-                record = scored(task, split, file, verdict)
-                print(json.dumps(record) if as_json else row.format(**readable(record)), flush=True)
+                record = verdict_record(task, split, file, verdict)
+                print(json.dumps(record) if as_json else row.format(**table_cells(record)), flush=True)
 
 
 def read_program(file: str) -> str:
-    """A file's text, standard input for "-". Bytes that are not UTF-8 become what no program holds: a syntax error."""
+    """Return the text of a file, of standard input for "-". Bytes that are not UTF-8 make a syntax error of it."""
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
@@ -150,8 +159,8 @@ def read_program(file: str) -> str:
     return content.decode(errors="surrogateescape")
 
 
-def scored(task: Any, split: str, file: str, verdict: Any) -> dict[str, Any]:
-    """One line of `dartune score --json`."""
+def verdict_record(task: Any, split: str, file: str, verdict: Any) -> dict[str, Any]:
+    """Return the object of a line of `dartune score --json`."""
     is_ok = verdict.status == "ok"
     return {
         "file": file,
@@ -167,15 +176,15 @@ def scored(task: Any, split: str, file: str, verdict: Any) -> dict[str, Any]:
     }
 
 
-def readable(record: dict[str, Any]) -> dict[str, str]:
-    """The record with numbers as a table shows them."""
-    shown = {"score": "{:.4f}", "objective": "{:.4f}", "gap": "{:.2%}", "cpu_s": "{:.3f}"}
-    values = {key: shown[key].format(record[key]) if record[key] is not None else "-" for key in shown}
-    return {key: str(value) for key, value in record.items()} | values
+def table_cells(record: dict[str, Any]) -> dict[str, str]:
+    """Return the record as texts, numbers rounded for the table."""
+    formats = {"score": "{:.4f}", "objective": "{:.4f}", "gap": "{:.2%}", "cpu_s": "{:.3f}"}
+    numbers = {key: text.format(record[key]) if record[key] is not None else "-" for key, text in formats.items()}
+    return {key: str(value) for key, value in record.items()} | numbers
 
 
-@one_line
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(prog="dartune", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("check", help="check params.yaml before a run: names, types, models, tasks")
@@ -197,7 +206,13 @@ def main() -> None:
     export.add_argument("task", metavar="TASK", help="one of those that `dartune tasks` lists")
     export.add_argument("folder", metavar="FOLDER", type=Path, help="where to; it must not exist, or be empty")
     export.add_argument("--merge", action="store_true", help="merge an adapter into the base model's weights")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+@one_line
+def main() -> None:
+    """Run a command."""
+    arguments = parse_arguments()
     if arguments.command == "score":
         score_files(arguments.task, arguments.split, arguments.files, as_json=arguments.json)
     elif arguments.command == "tasks":
@@ -209,12 +224,12 @@ def main() -> None:
     elif arguments.command == "trace":
         from dartune.export import lineage
 
-        found = lineage.trace(arguments.pair)
-        print(json.dumps(found) if arguments.json else lineage.readable(found))
+        pair = lineage.trace(arguments.pair)
+        print(json.dumps(pair) if arguments.json else lineage.readable(pair))
     elif arguments.command == "export":
-        from dartune.export.export import export as write_export
+        from dartune.export.export import export
 
-        print(write_export(arguments.task, arguments.folder, arguments.merge))
+        print(export(arguments.task, arguments.folder, arguments.merge))
     else:
         content = check()
         print(f"params.yaml: {len(stages())} sections and {len(content['tasks'])} tasks are in order")

@@ -1,6 +1,6 @@
-"""params.yaml: one section a stage. The keyword-only arguments of the stage's function are the schema of its section.
+"""params.yaml: one section per stage, whose schema is the keyword-only arguments of the stage's function.
 
-`preset` names a file of presets/, which gives what hangs on the model; each value stands in one of the two files.
+`preset` names a file of presets/ with the values that depend on the model; each value stands in one of the two files.
 
 Read with ruamel, a YAML 1.2 reader, because DVC writes floats such as 3e-05 that YAML 1.1 takes for strings.
 """
@@ -19,7 +19,7 @@ PRESETS = "presets"  # beside params.yaml
 
 
 def read(file: Path = FILE) -> dict[str, Any]:
-    """The whole file as plain values."""
+    """Return the content of a YAML file. Raises UserError where it is missing or does not parse."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -39,7 +39,7 @@ def read(file: Path = FILE) -> dict[str, Any]:
 
 
 def preset(content: Mapping[str, Any], file: Path = FILE) -> Path:
-    """The file of the preset that params.yaml names."""
+    """Return the file of the preset that params.yaml names. Raises UserError where there is none."""
     name, folder = str(content.get("preset")), file.parent / PRESETS
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in names:
@@ -48,23 +48,23 @@ def preset(content: Mapping[str, Any], file: Path = FILE) -> Path:
 
 
 def everything(file: Path = FILE) -> dict[str, Any]:
-    """params.yaml with the values of its preset."""
+    """Return params.yaml with the values of its preset. Raises UserError for a value that both have."""
     content = read(file)
     if "preset" not in content:
         return content
     source = preset(content, file)
     for name, values in read(source).items():
-        own = content.setdefault(name, {})
-        if not isinstance(own, dict) or not isinstance(values, dict):
+        section = content.setdefault(name, {})
+        if not isinstance(section, dict) or not isinstance(values, dict):
             raise UserError(f"{source}: {name} is no section with values")
-        for key in set(own) & set(values):
+        for key in set(section) & set(values):
             raise UserError(f"{file}: {name}.{key} stands in {source} too; take it out of one of them")
-        content[name] = own | values
+        content[name] = section | values
     return content
 
 
 def section(name: str, function: Callable[..., Any], file: Path = FILE) -> dict[str, Any]:
-    """The section of a stage, checked against the keyword-only arguments of its function."""
+    """Return the section of a stage, checked against its function. Raises UserError; see `check`."""
     content = everything(file)
     if not isinstance(content.get(name), dict):
         raise UserError(f"{file}: section {name!r} is missing{nearest(name, content)}")
@@ -72,7 +72,10 @@ def section(name: str, function: Callable[..., Any], file: Path = FILE) -> dict[
 
 
 def check(name: str, values: Mapping[str, Any], function: Callable[..., Any], file: Path = FILE) -> dict[str, Any]:
-    """The values with their types, or a UserError that names the first key that is unknown, missing or ill-typed."""
+    """Return the values as the function's keyword-only arguments declare them.
+
+    Raises UserError that names the first key that is unknown, missing or ill-typed.
+    """
     fields = schema(function)
     for key in values:
         if key not in fields:
@@ -90,7 +93,7 @@ def check(name: str, values: Mapping[str, Any], function: Callable[..., Any], fi
 
 
 def place(name: str, key: str, file: Path) -> Path:
-    """The file where a value of a section stands: the preset, where it has it."""
+    """Return the file that has a value of a section: the preset, or `file` where the preset does not have it."""
     content = read(file) if file.exists() else {}
     if "preset" not in content:
         return file
@@ -102,6 +105,6 @@ def place(name: str, key: str, file: Path) -> Path:
 
 
 def schema(function: Callable[..., Any]) -> dict[str, Any]:
-    """Keyword-only arguments as pydantic fields. None has a default: every value stands in params.yaml."""
+    """Return the keyword-only arguments as pydantic fields. None has a default: params.yaml has every value."""
     parameters = inspect.signature(function).parameters.values()
     return {p.name: (p.annotation, ...) for p in parameters if p.kind is p.KEYWORD_ONLY}
