@@ -11,7 +11,7 @@ from measured_task import BETTER, FAIR, TEMPLATE, look, rows, trained, write_inp
 
 def warnings(folder: Path, **limits: float) -> list[str]:
     """The warnings alone: they need no drawing."""
-    shares = {"validity": 0.05, "distinct_behaviours": 0.2, "equal_to_template": 0.1} | limits
+    shares = {"max_validity_drop": 0.05, "max_distinct_drop": 0.2, "max_template_rise": 0.1} | limits
     inputs = [folder / name for name in ("metrics", "evaluation", "search", "plots")]
     return warnings_of(read_result("tour", *inputs), shares)
 
@@ -26,15 +26,15 @@ COPIES = [*BETTER[:16], *[TEMPLATE] * 4]
 @pytest.mark.parametrize(
     ("scores", "limit", "words"),
     [
-        (FEWER_VALID, "validity", "validity fell: 100.0 % -> 90.0 % on test, shifted_20 (limit 9.9 points)"),
-        (ALIKE, "distinct_behaviours", "distinct behaviours 100.0 % -> 70.0 % on test, shifted_20 (limit 29.9 points)"),
-        (COPIES, "equal_to_template", "equal to the template 0.0 % -> 20.0 % on test, shifted_20 (limit 19.9 points)"),
+        (FEWER_VALID, "max_validity_drop", "validity fell: 100.0 % -> 90.0 % on test, shifted_20 (limit 9.9 points)"),
+        (ALIKE, "max_distinct_drop", "distinct behaviours 100.0 % -> 70.0 % on test, shifted_20 (limit 29.9 points)"),
+        (COPIES, "max_template_rise", "equal to the template 0.0 % -> 20.0 % on test, shifted_20 (limit 19.9 points)"),
     ],
 )
 def test_a_warning_appears_exactly_when_its_limit_is_crossed(
     tmp_path: Path, scores: list[float | None], limit: str, words: str
 ) -> None:
-    change = {"validity": 0.1, "distinct_behaviours": 0.3, "equal_to_template": 0.2}[limit]
+    change = {"max_validity_drop": 0.1, "max_distinct_drop": 0.3, "max_template_rise": 0.2}[limit]
     write_inputs(tmp_path, rows("base", FAIR), rows("tuned", scores))
     crossed = warnings(tmp_path, **{limit: change - 0.001})
     assert any(words in warning for warning in crossed)

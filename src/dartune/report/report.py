@@ -39,9 +39,9 @@ def write_report(
     Raises UserError where a file is missing, cut or of an older version; nothing is written then.
     """
     limits = {
-        "validity": max_validity_drop,
-        "distinct_behaviours": max_distinct_drop,
-        "equal_to_template": max_template_rise,
+        "max_validity_drop": max_validity_drop,
+        "max_distinct_drop": max_distinct_drop,
+        "max_template_rise": max_template_rise,
     }
     results = {task: read_result(task, metrics, evaluation, search, plots) for task in tasks}
     warnings = {task: warnings_of(result, limits) for task, result in results.items()}

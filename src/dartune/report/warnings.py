@@ -1,50 +1,48 @@
 """Signs that a tuning went wrong, or that its gain is not shown."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from dartune.evaluation.statistics import MODELS, interval_text, significance
+from dartune.referee.drift import FIGURES, exceeded
 from dartune.report.results import Result
 
 MAX_LENGTH_DRIFT = 0.25  # of the base model's mean length
+DRIFTS = {
+    "max_validity_drop": "validity fell:",
+    "max_distinct_drop": "mode collapse: distinct behaviours",
+    "max_template_rise": "mode collapse: equal to the template",
+    "max_length_drift": "mean length drifted:",
+}
 
 
 def warnings_of(result: Result, limits: dict[str, float]) -> list[str]:
     """Return what went wrong with the tuning of one task, and gains that are not shown, one line each.
 
-    limits: shares of the samples by which "validity" and "distinct_behaviours" may fall, "equal_to_template" may rise.
+    limits: "max_validity_drop", "max_distinct_drop" and "max_template_rise", as shares of the samples.
     """
-    warnings = [
-        share_warning(result, "validity", -1, limits, "validity fell:"),
-        share_warning(result, "distinct_behaviours", -1, limits, "mode collapse: distinct behaviours"),
-        share_warning(result, "equal_to_template", 1, limits, "mode collapse: equal to the template"),
-        length_warning(result.splits[result.held_out]),
+    return [
+        *drift_warnings(result, limits | {"max_length_drift": MAX_LENGTH_DRIFT}),
         *gain_warnings(result.splits),
         *training_warnings(result.train),
         *gate_warnings(result.rounds),
         *(f"pairs: {warning}" for warning in result.sample["warnings"]),
     ]
-    return [warning for warning in warnings if warning]
 
 
-def share_warning(result: Result, name: str, sign: int, limits: dict[str, float], words: str) -> str | None:
-    """Return the warning of a share that moved by more than its limit, with the numbers of the first such split.
-
-    sign: 1 where a rise is bad, -1 where a fall is.
-    """
-    changes = {split: sign * (m["tuned"][name] - m["base"][name]) for split, m in result.splits.items()}
-    over = [split for split, change in changes.items() if round(change, 9) > limits[name]]
-    if not over:
-        return None
-    base, tuned = (f"{100 * result.splits[over[0]][model][name]:.1f} %" for model in MODELS)
-    return f"{words} {base} -> {tuned} on {', '.join(over)} (limit {100 * limits[name]:g} points)"
-
-
-def length_warning(split: dict[str, Any]) -> str | None:
-    """Return the warning of programs whose mean length moved by more than MAX_LENGTH_DRIFT."""
-    base, tuned = (split[model]["mean_tokens"] for model in MODELS)
-    if abs(tuned - base) <= MAX_LENGTH_DRIFT * base:
-        return None
-    return f"mean length drifted: {base:.1f} -> {tuned:.1f} tokens (limit {100 * MAX_LENGTH_DRIFT:g} % of base)"
+def drift_warnings(result: Result, limits: dict[str, float]) -> Iterator[str]:
+    """Yield the limits that the tuned model exceeds against the base model, with the numbers of the first split."""
+    over = {split: exceeded(models["base"], models["tuned"], limits) for split, models in result.splits.items()}
+    for limit, words in DRIFTS.items():
+        splits = [split for split, names in over.items() if limit in names]
+        if not splits:
+            continue
+        base, tuned = (result.splits[splits[0]][model][FIGURES[limit][0]] for model in MODELS)
+        if limit == "max_length_drift":  # on every split: the programs are the same
+            yield f"{words} {base:.1f} -> {tuned:.1f} tokens (limit {100 * limits[limit]:g} % of base)"
+        else:
+            changed = f"{100 * base:.1f} % -> {100 * tuned:.1f} %"
+            yield f"{words} {changed} on {', '.join(splits)} (limit {100 * limits[limit]:g} points)"
 
 
 def gain_warnings(splits: dict[str, Any]) -> list[str]:
