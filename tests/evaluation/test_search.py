@@ -35,15 +35,15 @@ def rows(*scores: float | None) -> list[dict[str, Any]]:
 # ---- the best so far, and the ten best
 
 
-def test_the_leader_is_the_best_so_far_and_of_equals_the_first() -> None:
+def test_the_best_so_far_is_of_equals_the_first() -> None:
     assert best_so_far(rows(None, -3.0, -4.0, -3.0, None, -2.0, -2.0)) == [None, 1, 1, 1, 1, 5, 5]
 
 
-def test_without_a_valid_program_nothing_leads() -> None:
+def test_without_a_valid_program_there_is_no_best() -> None:
     assert best_so_far(rows(None, None)) == [None, None] and best_so_far([]) == []
 
 
-def test_the_leader_is_the_first_of_the_ranked_ones_in_the_end() -> None:
+def test_the_best_in_the_end_has_rank_1() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
         found = rows(*(None if rng.random() < 0.3 else float(-rng.integers(1, 6)) for _ in range(30)))
@@ -71,7 +71,7 @@ def ranked(*qualities: float | None) -> list[dict[str, Any]]:
     return [{"rank": None if q is None else next(ranks), "quality": q} for q in qualities]
 
 
-def test_top_1_is_the_quality_of_the_best_by_guide_also_where_another_is_better_held_out() -> None:
+def test_top_1_is_the_held_out_quality_of_the_best_guided_program() -> None:
     assert top_qualities(ranked(0.7, 0.9, None)) == {"top_1": 0.7, "top_10": pytest.approx(0.8)}
 
 
@@ -129,7 +129,7 @@ RUNS = {
 }
 
 
-def test_a_comparison_has_means_over_seeds_and_the_differences_seed_by_seed() -> None:
+def test_a_comparison_has_means_over_seeds_and_seed_by_seed_differences() -> None:
     # top 1: base .5 .6 .7, tuned .6 .8 1.0: differences .1 .2 .3, mean .2, deviation .1, half 4.302653 * .1 / sqrt(3)
     # top 10: base .4 .6 .6, tuned .5 .7 .9: differences .1 .1 .3, mean 1/6, deviation sqrt(.04 / 3) = .115470,
     # half 4.302653 * .115470 / sqrt(3) = .286844
@@ -177,7 +177,7 @@ def test_at_equal_seconds_the_slower_model_has_made_fewer_evaluations() -> None:
     }
 
 
-def test_at_equal_seconds_an_evaluation_that_is_not_finished_does_not_count() -> None:
+def test_at_equal_seconds_an_unfinished_evaluation_does_not_count() -> None:
     # tuned ends after 3.9 s, when base has finished one of 2 s
     found = {("m", "base", 0): clocked(2, 2), ("m", "tuned", 0): clocked(1.3, 1.3, 1.3)}
     runs = {("m", "base", 0): run(2, 0.1, 0.9), ("m", "tuned", 0): run(3, 0.5)}
@@ -191,7 +191,7 @@ def test_at_equal_seconds_a_model_that_has_finished_nothing_yet_has_0() -> None:
     assert at_equal_seconds(found, runs, "m", [0])["base"] == {"evaluations": 0.0, "top_1": 0.0}
 
 
-def test_at_equal_seconds_all_of_two_runs_that_took_the_same_count_whatever_the_rounding() -> None:
+def test_runs_that_took_equal_seconds_count_in_full_despite_rounding() -> None:
     # ten times 0.1 adds up to 0.9999999999999999
     found = {("m", "base", 0): clocked(*[0.1] * 10), ("m", "tuned", 0): clocked(1.0)}
     runs = {("m", "base", 0): run(10, *[i / 10 for i in range(10)]), ("m", "tuned", 0): run(1, 0.5)}
@@ -233,7 +233,7 @@ def written(program: str | None, score: float | None) -> dict[str, Any]:
     }
 
 
-def test_what_led_and_what_is_ranked_is_judged_on_the_held_out_instances(
+def test_best_and_ranked_programs_are_judged_on_held_out_instances(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
