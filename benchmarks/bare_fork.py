@@ -5,35 +5,28 @@ a child for each program on standard input (a JSON list) and waits for its end. 
 them: no limits, no seal, no pipe, no costs. Prints seconds on the clock. Part of benchmarks/referee.py.
 """
 
-import gc
 import json
 import os
 import sys
 import time
-from importlib import import_module
 
 from dartune.referee import sandbox
-from dartune.referee.worker import WARM, WorkerState, answer, fix_chance
+from dartune.referee.worker import WorkerState, answer, preload, prepare_for_forks
 from dartune.tasks.task import Task
 
 
 def main() -> None:
     task, split, core = Task(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     os.sched_setaffinity(0, {core})
-    for name in WARM.split():
-        import_module(name)
-    bench = WorkerState(task, task.instances(split))
+    preload()
+    state = WorkerState(task, task.instances(split))
     programs = json.load(sys.stdin)
-    fix_chance()
-    gc.collect()
-    sandbox.trim()
-    gc.freeze()
-    gc.set_threshold(10_000)
+    prepare_for_forks()
     start = time.perf_counter()
     for program in programs:
         child = sandbox.fork()
         if child == 0:
-            answer(bench, program)
+            answer(state, program)
             os._exit(0)
         os.waitpid(child, 0)
     print(time.perf_counter() - start)

@@ -28,7 +28,7 @@ from typing import Any
 
 from dartune.referee import worker_pool
 from dartune.referee.referee import Referee
-from dartune.referee.worker import load
+from dartune.referee.worker import load_function
 from dartune.tasks.task import Task
 
 TASKS = ("admissible_set", "tsp_construct", "cvrp_construct")
@@ -37,9 +37,9 @@ CORES = worker_pool.cores()
 
 
 def decide(task: str, instances: list[Any], program: str) -> list[Any]:
-    rule = Task(task).rollout
-    function = load(program, rule.FUNCTION, rule.N_ARGUMENTS)
-    return [rule.decide(function, instance) for instance in instances]
+    rollout = Task(task).rollout
+    function = load_function(program, rollout.FUNCTION, rollout.N_ARGUMENTS)
+    return [rollout.run(function, instance) for instance in instances]
 
 
 def half(task: str, programs: list[str], queue: "multiprocessing.SimpleQueue[float]") -> None:
@@ -98,8 +98,8 @@ def by_referee(task: str, programs: list[str]) -> float:
 
 
 def evaluate(task: str, instances: list[Any], program: str, queue: "multiprocessing.SimpleQueue[object]") -> None:
-    referee = Task(task).cost
-    queue.put(referee.settle(referee.prepare(instances), [as_array(d) for d in decide(task, instances, program)])[0])
+    cost = Task(task).cost
+    queue.put(cost.compute_costs(cost.prepare(instances), [as_array(d) for d in decide(task, instances, program)])[0])
 
 
 def as_array(decision: list[Any]) -> object:

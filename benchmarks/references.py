@@ -29,7 +29,7 @@ def reference(task: str, split: str, number: int) -> float:
     stop = MaxRuntime(SECONDS_PER_NODE * len(distances))
     routes = problem(distances, demands, capacity).solve(stop, seed=1, display=False).best.routes()
     walk = [node for route in routes for node in (0, *visited(route))]
-    return float(Task(task).cost.settle(instance, walk)[0])
+    return float(Task(task).cost.compute_costs(instance, walk)[0])
 
 
 def visited(route: Any) -> list[int]:

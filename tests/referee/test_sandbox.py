@@ -56,10 +56,10 @@ with Referee(Task("tsp_construct"), "train", max_slowdown=1, memory_mib=256) as 
     (honest,) = referee.judge([programs.pop("honest")])
     results = {}
     for name, program in programs.items():
-        ((_, verdict),) = referee._panel.judge([(program, "f" * 8)], 0.1, 256)
+        ((_, verdict),) = referee._pool.judge([(program, "f" * 8)], 0.1, 256)
         offspring = [child for worker in children(os.getpid()) for child in children(worker)]
         results[name] = {**vars(verdict), "offspring": offspring, "files": files()}
-print(json.dumps({"honest": vars(honest), "missing": referee._panel.missing, **results}))
+print(json.dumps({"honest": vars(honest), "missing": referee._pool.missing_layers, **results}))
 """
 
 HONEST = "def select_next_node(c, d, u, m):\n    return u[0]\n"

@@ -94,9 +94,9 @@ def test_a_failing_program_gets_a_typed_verdict_without_a_score(task: str, progr
 
 def test_a_vehicle_above_its_capacity_is_refused() -> None:
     task = Task("cvrp_construct")
-    board = task.cost.prepare(task.instances("train"))
+    prepared = task.cost.prepare(task.instances("train"))
     with pytest.raises(Exception, match="its capacity is 40"):
-        task.cost.settle(board, [np.arange(51)] * 8)
+        task.cost.compute_costs(prepared, [np.arange(51)] * 8)
 
 
 FORGED = """

@@ -1,4 +1,4 @@
-"""Judgement: completions in, programs and verdicts out. The same for the pool and for evaluation."""
+"""Completions in, programs and verdicts out: one function for pools, probes, rewards and evaluation."""
 
 import pyarrow as pa
 
@@ -23,18 +23,18 @@ PROGRAM_SCHEMA = pa.schema(
 
 
 def judge(referee: Referee, completions: list[str]) -> list[tuple[str | None, Verdict]]:
-    """(program, verdict) of each completion; program is None where there is none."""
+    """Return (program, verdict) of each completion, in order; program is None where the completion holds none."""
     task = referee.task
-    found: list[str | Refused] = []
+    programs: list[str | Refused] = []
     for completion in completions:
         try:
-            found.append(extract(completion, task.rollout.FUNCTION, task.rollout.N_ARGUMENTS, task.template))
+            programs.append(extract(completion, task.rollout.FUNCTION, task.rollout.N_ARGUMENTS, task.template))
         except Refused as refused:
-            found.append(refused)
-    verdicts = iter(referee.judge(program for program in found if isinstance(program, str)))
+            programs.append(refused)
+    verdicts = iter(referee.judge(program for program in programs if isinstance(program, str)))
     return [
         (None, Verdict(program.status, program.reason)) if isinstance(program, Refused) else (program, next(verdicts))
-        for program in found
+        for program in programs
     ]
 
 

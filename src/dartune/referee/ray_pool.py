@@ -1,7 +1,7 @@
-"""The panel on a Ray cluster: the same workers and the same verdicts, on every core that Ray offers.
+"""The workers on a Ray cluster: the same sandbox and the same verdicts, on every core that Ray offers.
 
-Ray is an extra (requirements-ray.in). Its actors hold no model: each starts a worker of its own, in a sandbox, on its
-node. An actor or node that dies is replaced by Ray, and what it had is judged again.
+Ray is an extra (requirements-ray.in). Each actor starts one worker on its node. Ray replaces actors and nodes that die,
+and their programs are judged again.
 """
 
 import os
@@ -16,25 +16,27 @@ from dartune.programs.verdict import Verdict
 from dartune.referee.worker_pool import WorkerPool
 from dartune.tasks.task import Task
 
-CHUNK = 16  # programs per call: long enough to hide a call's cost, short enough to share the end evenly
-TRIES = 3  # of a chunk, when its actor dies; of a connection, when the head drops it
+CHUNK = 16  # programs per call: enough to hide a call's cost, few enough to share the last ones evenly
+TRIES = 3  # of a chunk whose actor dies; of a connection that the head drops
 
 
 class RayWorker:
-    """One actor: a panel of one worker."""
+    """An actor: a pool of one worker."""
 
     def __init__(self, task: str, split: str) -> None:
-        self._panel = WorkerPool(Task(task), split, n_workers=1).__enter__()
+        self._pool = WorkerPool(Task(task), split, n_workers=1).__enter__()
 
-    def missing(self) -> list[str]:
-        return self._panel.missing
+    def missing_layers(self) -> list[str]:
+        """Return the layers of the sandbox that the actor's node does not offer."""
+        return self._pool.missing_layers
 
     def judge(self, programs: list[tuple[str, str]], timeout_s: float, memory_mib: int) -> list[tuple[int, Verdict]]:
-        return list(self._panel.judge(programs, timeout_s, memory_mib))
+        """Return what WorkerPool.judge yields."""
+        return list(self._pool.judge(programs, timeout_s, memory_mib))
 
 
 class RayPool:
-    """A WorkerPool whose workers are spread over a cluster. address: "local" for one on this machine, else Ray's own."""
+    """A WorkerPool over a cluster. address: Ray's, or "local" for a cluster of this machine."""
 
     def __init__(self, task: Task, split: str, address: str) -> None:
         self._task, self._split, self._address = task, split, address
@@ -42,45 +44,47 @@ class RayPool:
     def __enter__(self) -> "RayPool":
         ray = self._ray = load_ray()
         connect(ray, self._address)
-        seat = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=TRIES)(RayWorker)
-        n_seats = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        self._seats = [seat.remote(self._task.name, self._split) for _ in range(n_seats)]
-        layers = ray.get([each.missing.remote() for each in self._seats])
-        self.missing = sorted({layer for missing in layers for layer in missing})
+        actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=TRIES)(RayWorker)
+        n_workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self._workers = [actor.remote(self._task.name, self._split) for _ in range(n_workers)]
+        layers = ray.get([worker.missing_layers.remote() for worker in self._workers])
+        self.missing_layers = sorted({layer for missing in layers for layer in missing})
         return self
 
     def __exit__(self, *_: Any) -> None:
-        for seat in self._seats:
-            self._ray.kill(seat)
+        for worker in self._workers:
+            self._ray.kill(worker)
         self._ray.shutdown()
 
     def judge(
         self, programs: Iterable[tuple[str, str]], timeout_s: float, memory_mib: int
     ) -> Iterator[tuple[int, Verdict]]:
-        """(number, verdict) of each (program, key), as they come."""
-        calls = chunks(list(programs))
-        waiting: dict[Any, tuple[Any, int]] = {}  # call -> seat, number of its first program
+        """Yield (number, verdict) of each (program, key) as they come; see WorkerPool.judge."""
+        waiting_chunks = chunks(list(programs))
+        calls: dict[Any, tuple[Any, int]] = {}  # call -> worker, number of its first program
 
-        def give(seat: Any) -> None:
-            for first, chunk in islice(calls, 1):
-                waiting[seat.judge.remote(chunk, timeout_s, memory_mib)] = (seat, first)
+        def submit_chunk(worker: Any) -> None:
+            for first, chunk in islice(waiting_chunks, 1):
+                calls[worker.judge.remote(chunk, timeout_s, memory_mib)] = (worker, first)
 
-        for seat in self._seats * 2:  # one chunk ahead, so that no seat waits for this process
-            give(seat)
-        while waiting:
-            for done in self._ray.wait(list(waiting))[0]:
-                seat, first = waiting.pop(done)
-                for number, verdict in self._ray.get(done):
+        for worker in self._workers * 2:  # two chunks each, so that no worker waits for this process
+            submit_chunk(worker)
+        while calls:
+            for call in self._ray.wait(list(calls))[0]:
+                worker, first = calls.pop(call)
+                for number, verdict in self._ray.get(call):
                     yield first + number, verdict
-                give(seat)
+                submit_chunk(worker)
 
 
 def chunks(programs: list[tuple[str, str]]) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+    """Yield (number of the first, programs) of each chunk."""
     for first in range(0, len(programs), CHUNK):
         yield first, programs[first : first + CHUNK]
 
 
 def load_ray() -> Any:
+    """Import Ray, without its usage statistics. Raises UserError where it is not installed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -90,19 +94,21 @@ def load_ray() -> Any:
 
 
 def connect(ray: Any, address: str) -> None:
-    """Join the cluster, or start one here. Its dashboard stays off."""
+    """Join the cluster, or start one here without its dashboard. Raises UserError where that fails."""
     if address != "local":
-        knock(address)
-    # Said to be local: without an address Ray joins a cluster that runs here, or waits for one that ran here.
+        check_reachable(address)
+    # "local" explicitly: without an address Ray joins a cluster that runs here, or waits for one that ran here.
     here = {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     where = here if address == "local" else {"address": address}
     for n_left in reversed(range(TRIES)):
         try:
             ray.init(**where, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
             return
-        # The head of a cluster forks a server for each client, beside threads of gRPC: some die at that.
+        # A cluster's head forks a server for each client while gRPC's threads run; some of these die.
         except ConnectionAbortedError as error:
-            refusal = f"cluster: {address!r} does not let us in: {str(error).splitlines()[-1]}"  # its traceback's end
+            refusal = (
+                f"cluster: {address!r} does not let us in: {str(error).splitlines()[-1]}"  # the end of its traceback
+            )
             if not n_left:
                 raise UserError(refusal) from error
             print(f"{refusal}; trying again", file=sys.stderr, flush=True)
@@ -110,8 +116,8 @@ def connect(ray: Any, address: str) -> None:
             raise UserError(f"cluster: {address!r} does not let us in: {error}") from error
 
 
-def knock(address: str) -> None:
-    """A UserError unless something listens there: Ray itself would try for five minutes."""
+def check_reachable(address: str) -> None:
+    """Raise UserError unless something listens there; Ray itself would try for five minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()

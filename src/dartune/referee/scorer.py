@@ -1,4 +1,4 @@
-"""Scorer: decisions that came out of a program's process become a verdict, in a process that runs no program."""
+"""Turns the decisions of a program into a verdict, in a process that runs no program."""
 
 from typing import Any
 
@@ -11,15 +11,22 @@ from dartune.tasks.task import Task
 
 
 class Scorer:
-    """The task's referee with its own instances."""
+    """Computes costs with the task's cost.py, on its own copy of the instances.
+
+    missing: layers of the sandbox that were missing while the programs ran.
+    """
 
     def __init__(self, task: Task, instances: list[dict[str, np.ndarray]], missing: list[str]) -> None:
         self._task, self._n_instances = task, len(instances)
-        self._board = task.cost.prepare(instances)
+        self._prepared = task.cost.prepare(instances)
         self._missing = ", ".join(missing)
 
     def verdict(self, report: dict[str, Any], answer: bytes, timeout_s: float) -> Verdict:
-        """report: what the worker saw of the child, {"cpu_s", "is_late", "signal"}. answer: what the child wrote."""
+        """Return the verdict on one run.
+
+        report: what the worker saw of the child, {"cpu_s", "is_late", "signal"}. answer: the bytes that the child wrote
+        (decisions.py). timeout_s: the limit on CPU seconds, for the reason of a timeout.
+        """
         cpu_s: float = report["cpu_s"]
         try:
             if report["is_late"]:
@@ -28,12 +35,12 @@ class Scorer:
             if not answer:
                 how = f"by signal {report['signal']}" if report["signal"] not in (0, 9) else "without an answer"
                 raise Refused("crash", f"the process ended {how}")
-            settled = self._settle(decode(answer, self._n_instances))
-            return Verdict("ok", "", *settled, cpu_s=cpu_s, missing_layers=self._missing)
+            scores = self._score(decode(answer, self._n_instances))
+            return Verdict("ok", "", *scores, cpu_s=cpu_s, missing_layers=self._missing)
         except Refused as refused:
             return Verdict(refused.status, refused.reason, cpu_s=cpu_s, missing_layers=self._missing)
 
-    def _settle(self, decisions: list[np.ndarray]) -> tuple[float, tuple[float, ...], str, tuple[int, ...]]:
-        """Score, costs, behaviour and signature, or Refused."""
-        costs, moves = self._task.cost.settle(self._board, decisions)
+    def _score(self, decisions: list[np.ndarray]) -> tuple[float, tuple[float, ...], str, tuple[int, ...]]:
+        """Return score, costs, behaviour and signature; raise Refused when the decisions are not feasible."""
+        costs, moves = self._task.cost.compute_costs(self._prepared, decisions)
         return self._task.score(costs), tuple(costs), fingerprint(moves), signature(moves)

@@ -1,23 +1,23 @@
-"""The process that has programs run: one warm process a worker, which forks a child for every program.
+"""The process that runs programs: one warm process per worker, which forks a child for every program.
 
-Started by panel.py as `python worker.py TASK PARENT`, from the same tree of code, with nothing large in memory. It
-reads the instances once, then one request a program on standard input, and answers each on standard output with a
-report and what the child wrote, unread. Programs and answers pass through one buffer, which is overwritten at once: a
-child, which begins as a copy of this process, finds nothing in it of the programs before. The child gets the program's
-text and, by the fork, its own copy of the instances, and hands back decisions (decisions.py). settlement.py checks and
-costs them in the process that started the worker, on instances that no child can reach.
+worker_pool.py starts it as `python worker.py TASK PARENT`. It reads the instances once, then one request per program on
+standard input, and answers each on standard output with a report and the bytes that the child wrote, unread. Programs
+and answers pass through one buffer, which is overwritten at once: a child, which starts as a copy of this process,
+finds nothing there of earlier programs. The child gets the program's text and, by the fork, its own copy of the
+instances, and hands back decisions (decisions.py). scorer.py checks them and computes their costs in the process that
+started the worker, on instances that no child can reach.
 
-Covered, each by the layers of sandbox.py that the kernel offers (what is missing stands in every verdict):
-endless loops and long C calls (CPU clock of the child, watched from outside; RLIMIT_CPU behind it), sleeping and
-waiting (refused, or wall clock where seccomp is missing), unbounded memory, floods on standard output, answers
-without end, forks, threads and what they leave behind, signals to others or blocked ones, files, sockets, the
-environment, reading other processes or other programs, patched modules (the child's own copies), forged answers (they
-are only other decisions), early exits, crashes, recursion, atexit and __del__ (never reached), randomness (seeded, also
-where a program asks for none of its own; the kernel's is refused, the clock's is found by a second run).
+Covered, each by the layers of sandbox.py that the kernel offers (every verdict names the missing ones): endless loops
+and long C calls (the child's CPU clock, watched from outside; RLIMIT_CPU behind it), sleeping and waiting (refused, or
+ended by the wall clock where seccomp is missing), unbounded memory, floods on standard output, endless answers, forks
+and threads and what they leave behind, signals to others, blocked signals, files, sockets, the environment, reading
+other processes or other programs, patched modules (they are the child's own copies), forged answers (they are only
+other decisions), early exits, crashes, recursion, atexit and __del__ (never reached), randomness (seeded, also where a
+program does not ask for it; the kernel's is refused, the clock's is found by a second run).
 
-Not covered: a program may compute what it likes from what it is given, so a task whose instances reveal their future
-to the function must hand it over piece by piece in its rule; our three tasks are offline, nothing is to come. A program
-that was written by someone who knows a held-out split's seed can contain that split.
+Not covered: a program may compute what it likes from what it is given. A task whose instances reveal their future must
+hand them to the function step by step in its rollout; our three tasks are offline. A program written by somebody who
+knows the seed of a held-out split can contain that split.
 """
 
 import fcntl
@@ -51,19 +51,19 @@ from dartune.programs.verdict import Refused
 from dartune.referee import sandbox
 from dartune.tasks.task import Task
 
-# What programs import. Done once here: numpy.random alone, which numpy imports when it is first used, would cost every
-# child more than its program does.
-WARM = "numpy.random numpy.linalg math random itertools functools collections heapq operator statistics typing"
-FRAME = struct.Struct("<Q")  # before the instances, an answer, and what a worker says: the length of it
-REQUEST = struct.Struct("<QdIB")  # before a program: its length, timeout_s, memory_mib, whether this is its second run
-RESULT = 3  # the only descriptor that a child has, beside three on /dev/null
-LIMITS = {resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NOFILE: 64, resource.RLIMIT_CORE: 0}  # the worker's own too
-LARGE = 1 << 20  # bytes of the buffer that are given back rather than kept
-LOWEST = 16  # descriptors from here on are the worker's own
+# What programs import. Imported once here: numpy.random alone, which numpy loads on first use, would cost every child
+# more than its program does.
+PRELOADED = "numpy.random numpy.linalg math random itertools functools collections heapq operator statistics typing"
+FRAME = struct.Struct("<Q")  # length; precedes the instances, reports and answers
+REQUEST = struct.Struct("<QdIB")  # program length, timeout_s, memory_mib, is second run
+RESULT = 3  # the only descriptor of a child besides 0 to 2, which are /dev/null
+LIMITS = {resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NOFILE: 64, resource.RLIMIT_CORE: 0}  # hold for the worker too
+MAX_KEPT_BYTES = 1 << 20  # of the buffer; more is given back to the kernel
+FIRST_OWN_DESCRIPTOR = 16  # the worker's own descriptors have this number or a higher one
 
 
 def read_frame(descriptor: int) -> bytes | None:
-    """The next length-prefixed message, None at the end of the stream or when it is cut."""
+    """Return the next length-prefixed message; None at the end of the stream or when it is cut."""
     head = bytearray(FRAME.size)
     if not read_into(descriptor, memoryview(head)):
         return None
@@ -72,7 +72,7 @@ def read_frame(descriptor: int) -> bytes | None:
 
 
 def read_into(descriptor: int, space: memoryview) -> bool:
-    """Fill the space, no byte more than that. False when the stream ends before."""
+    """Fill the space, reading no byte more. Return False when the stream ends before that."""
     while space:
         n_bytes = os.readv(descriptor, [space])
         if not n_bytes:
@@ -82,17 +82,19 @@ def read_into(descriptor: int, space: memoryview) -> bool:
 
 
 def write_all(descriptor: int, body: bytes | memoryview) -> None:
+    """Write every byte, however many the system takes at a time."""
     rest = memoryview(body)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
 def write_frame(descriptor: int, body: bytes) -> None:
+    """Write a message that read_frame can read."""
     write_all(descriptor, FRAME.pack(len(body)) + body)
 
 
 def pack(instances: list[dict[str, np.ndarray]]) -> bytes:
-    """Instances as an .npz without pickles."""
+    """Return the instances as the bytes of an .npz file without pickles."""
     buffer = io.BytesIO()
     arrays = {f"{i}/{key}": value for i, instance in enumerate(instances) for key, value in instance.items()}
     np.savez(buffer, allow_pickle=False, **arrays)
@@ -100,6 +102,7 @@ def pack(instances: list[dict[str, np.ndarray]]) -> bytes:
 
 
 def unpack(body: bytes) -> list[dict[str, np.ndarray]]:
+    """Return the instances that pack() turned into bytes."""
     instances: dict[int, dict[str, np.ndarray]] = {}
     with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
         for key in arrays.files:
@@ -109,17 +112,17 @@ def unpack(body: bytes) -> list[dict[str, np.ndarray]]:
 
 
 class WorkerState:
-    """What children need to run programs, made once, before the sandbox closes, and the buffer."""
+    """What children need to run programs, made before the sandbox closes, and the buffer for programs and answers."""
 
     def __init__(self, task: Task, instances: list[dict[str, np.ndarray]]) -> None:
         self.rollout, self.instances = task.rollout, instances
         self.memory = mmap.mmap(-1, FRAME.size + MAX_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self.buffer = memoryview(self.memory)  # takes no memory before it is filled
+        self.buffer = memoryview(self.memory)  # takes no memory until it is filled
         self.is_sealed = True
         children = f"/proc/self/task/{os.getpid()}/children" if sandbox.IS_LINUX else os.devnull
-        self.offspring = os.open(children, os.O_RDONLY)
-        answer(self, task.template)  # the interpreter adapts to the rule here, not in every child
-        # numpy's libraries have mapped much address space already: the limit is on what the program adds.
+        self.children_file = os.open(children, os.O_RDONLY)
+        answer(self, task.template)  # the interpreter specialises the rollout's bytecode here, not in every child
+        # numpy's libraries have already mapped much address space: the limit is on what the program adds.
         pages = Path("/proc/self/statm").read_text().split()[0] if sandbox.IS_LINUX else 0
         self.mapped = int(pages) * resource.getpagesize()
 
@@ -127,54 +130,65 @@ class WorkerState:
 def serve(task: str) -> None:
     """Answer requests until standard input ends."""
     requests, answers = take_over_descriptors()
-    for name in WARM.split():
-        import_module(name)
-    bench = WorkerState(Task(task), unpack(read_frame(requests) or b""))
+    preload()
+    state = WorkerState(Task(task), unpack(read_frame(requests) or b""))
     sys.path[:] = [path for path in sys.path if "-packages" not in path and path != str(Path(__file__).parents[2])]
     os.environ.clear()
     for limit, value in LIMITS.items():
         resource.setrlimit(limit, (value, value))
     missing = sandbox.enter()
-    bench.is_sealed = "seccomp" not in missing
-    fix_chance()
-    gc.collect()
-    sandbox.trim()  # every page that is left costs each fork something
-    gc.freeze()  # else every child's collector would copy the pages of all objects
-    gc.set_threshold(10_000)
+    state.is_sealed = "seccomp" not in missing
+    prepare_for_forks()
     write_frame(answers, json.dumps(missing).encode())
     head = bytearray(REQUEST.size)
     while read_into(requests, memoryview(head)):
         n_bytes, timeout_s, memory_mib, run = REQUEST.unpack(head)
-        if not read_into(requests, bench.buffer[:n_bytes]):
+        if not read_into(requests, state.buffer[:n_bytes]):
             return
-        report, answer_bytes, n_bytes = run_child(bench, n_bytes, run, timeout_s, memory_mib)
+        report, answer_bytes, n_bytes = run_child(state, n_bytes, run, timeout_s, memory_mib)
         write_frame(answers, json.dumps(report).encode())
         write_all(answers, FRAME.pack(answer_bytes))
-        write_all(answers, bench.buffer[FRAME.size : FRAME.size + answer_bytes])
-        wipe(bench, n_bytes)
+        write_all(answers, state.buffer[FRAME.size : FRAME.size + answer_bytes])
+        wipe(state, n_bytes)
 
 
-def fix_chance() -> None:
-    """Every child starts from the same state of all generators, and of os.urandom, which seeds those without a seed.
+def preload() -> None:
+    """Import what programs import."""
+    for name in PRELOADED.split():
+        import_module(name)
 
-    A refusal would hit honest programs: RandomState(1) draws a seed before it takes the one that it was given.
+
+def prepare_for_forks() -> None:
+    """Seed all generators, then shrink and freeze the heap: every page that a child touches is copied."""
+    seed_generators()
+    gc.collect()
+    sandbox.trim()
+    gc.freeze()  # otherwise every child's collector would copy the pages of all objects
+    gc.set_threshold(10_000)
+
+
+def seed_generators() -> None:
+    """Give every child the same state of all generators, and of os.urandom, which seeds those without a seed.
+
+    Refusing os.urandom would hit honest programs: RandomState(1) draws a seed before it takes the one it was given.
     """
     random.seed(0)
     np.random.seed(0)
     os.urandom = random._urandom = random.Random(0).randbytes  # type: ignore[attr-defined]
 
 
-def wipe(bench: WorkerState, n_bytes: int) -> None:
-    """Overwrite what was used of the buffer; much of it goes back to the kernel, which hands it out as zeros."""
-    if n_bytes > LARGE and sandbox.IS_LINUX:
-        bench.memory.madvise(mmap.MADV_DONTNEED)
+def wipe(state: WorkerState, n_bytes: int) -> None:
+    """Overwrite the used part of the buffer, or give it back to the kernel, which returns zeros."""
+    if n_bytes > MAX_KEPT_BYTES and sandbox.IS_LINUX:
+        state.memory.madvise(mmap.MADV_DONTNEED)
     else:
-        bench.buffer[:n_bytes] = bytes(n_bytes)
+        state.buffer[:n_bytes] = bytes(n_bytes)
 
 
 def take_over_descriptors() -> tuple[int, int]:
-    """Standard input, output and error move up, so that children, which close all above 3, find /dev/null in 0 to 2."""
-    requests, answers, errors = (fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, LOWEST) for number in (0, 1, 2))
+    """Move standard input, output and error up, so that children find /dev/null in 0 to 2. Return the first two."""
+    duplicate = fcntl.F_DUPFD_CLOEXEC
+    requests, answers, errors = (fcntl.fcntl(number, duplicate, FIRST_OWN_DESCRIPTOR) for number in (0, 1, 2))
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)
@@ -183,31 +197,31 @@ def take_over_descriptors() -> tuple[int, int]:
 
 
 def run_child(
-    bench: WorkerState, n_bytes: int, run: int, timeout_s: float, memory_mib: int
+    state: WorkerState, n_bytes: int, run: int, timeout_s: float, memory_mib: int
 ) -> tuple[dict[str, Any], int, int]:
     """Have a child run the program in the buffer.
 
-    Returns what became of it, the length of its answer, which lies behind the first eight bytes, and what to wipe.
+    run: 1 on a second run, else 0. Return the report ({"cpu_s", "is_late", "signal"}), the length of the answer, which
+    starts at byte FRAME.size of the buffer, and how many bytes of the buffer are to be wiped.
     """
     read_end, write_end = os.pipe()
     child = sandbox.fork()
     if child == 0:
-        be_child(bench, n_bytes, run, write_end, timeout_s, memory_mib)
+        run_in_child(state, n_bytes, run, write_end, timeout_s, memory_mib)
     os.close(write_end)
-    wipe(bench, n_bytes)
-    answer_bytes, n_bytes, is_late = collect(bench.buffer, read_end, child, timeout_s)
+    wipe(state, n_bytes)
+    answer_bytes, n_bytes, is_late = collect(state.buffer, read_end, child, timeout_s)
     os.close(read_end)
-    status, cpu_s = end(bench, child)
+    status, cpu_s = kill_child(state, child)
     signal_number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     return {"cpu_s": cpu_s, "is_late": is_late or cpu_s > timeout_s, "signal": signal_number}, answer_bytes, n_bytes
 
 
 def collect(buffer: memoryview, descriptor: int, child: int, timeout_s: float) -> tuple[int, int, bool]:
-    """Length of the child's answer, of all that it wrote, and whether the limit came before the answer's end.
+    """Return the length of the child's answer, that of all it wrote, and whether the time limit came first.
 
-    The answer is complete with as many bytes as it announced: nobody waits for the end of the process, and what follows
-    does not count. The wall clock only ends what waits where the kernel could not forbid it: a busy machine makes no
-    program late.
+    The answer is complete after as many bytes as it announced; we do not wait for the process to end. CPU time decides,
+    so a busy machine makes no program late; the wall clock only ends programs that wait where nothing forbids it.
     """
     n_bytes, backstop = 0, time.monotonic() + 10 * timeout_s + 5
     announced = 0
@@ -223,20 +237,20 @@ def collect(buffer: memoryview, descriptor: int, child: int, timeout_s: float) -
         n_bytes += n_read
         announced = min(FRAME.unpack_from(buffer)[0], MAX_BYTES) if n_bytes >= FRAME.size else 0
         if n_bytes < FRAME.size + announced:
-            time.sleep(0.0005)  # else a child that hands out single bytes would keep this process as busy as itself
+            time.sleep(0.0005)  # otherwise a child that writes single bytes would keep this process busy too
     return max(0, min(n_bytes - FRAME.size, announced)), n_bytes, False
 
 
 def cpu_seconds(process: int) -> float:
-    """What a process has used so far, by its CPU clock, whose number is made as clock_getcpuclockid makes it."""
+    """Return the CPU time of a process so far. The clock's number is computed as clock_getcpuclockid does."""
     try:
         return time.clock_gettime(~process << 3 | 2) if sandbox.IS_LINUX else 0.0
     except OSError:  # it has ended
         return 0.0
 
 
-def end(bench: WorkerState, child: int) -> tuple[int, float]:
-    """Kill the child, its group and whatever else descends from it. Returns its exit status and CPU seconds."""
+def kill_child(state: WorkerState, child: int) -> tuple[int, float]:
+    """Kill the child, its process group and all its descendants. Return its exit status and CPU seconds."""
     for kill in (os.killpg, os.kill):  # the group does not exist before the child has called setsid
         with suppress(ProcessLookupError, PermissionError):
             kill(child, signal.SIGKILL)
@@ -244,47 +258,47 @@ def end(bench: WorkerState, child: int) -> tuple[int, float]:
     with suppress(ChildProcessError):  # raised when no process is left
         while True:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                for orphan in orphans(bench):
+                for orphan in orphans(state):
                     os.kill(orphan, signal.SIGKILL)
     return status, usage.ru_utime + usage.ru_stime
 
 
-def orphans(bench: WorkerState) -> list[int]:
-    """Processes that fell to this one: those that the child left behind. Some of them, when they are very many."""
-    listed = os.pread(bench.offspring, 1 << 16, 0)
+def orphans(state: WorkerState) -> list[int]:
+    """Return the processes that the child left behind, which are our children now; if there are very many, some."""
+    listed = os.pread(state.children_file, 1 << 16, 0)
     return [int(orphan) for orphan in listed[: listed.rfind(b" ") + 1].split()]
 
 
-def be_child(bench: WorkerState, n_bytes: int, run: int, write_end: int, timeout_s: float, memory_mib: int) -> None:
-    """Never returns: the child's whole life."""
+def run_in_child(state: WorkerState, n_bytes: int, run: int, write_end: int, timeout_s: float, memory_mib: int) -> None:
+    """Run the program in the buffer, write its answer and exit; never returns."""
     try:
-        confine(bench, write_end, timeout_s, memory_mib)
-        _junk = [bytearray(size) for size in range(1, 600 * run)]  # other addresses for the program's objects
-        write_frame(RESULT, answer(bench, str(bench.buffer[:n_bytes], "utf-8", "surrogatepass")))
+        confine(state, write_end, timeout_s, memory_mib)
+        _junk = [bytearray(size) for size in range(1, 600 * run)]  # on a second run, objects have other addresses
+        write_frame(RESULT, answer(state, str(state.buffer[:n_bytes], "utf-8", "surrogatepass")))
     finally:
         os._exit(0)
 
 
-def confine(bench: WorkerState, write_end: int, timeout_s: float, memory_mib: int) -> None:
-    """Own session, only the result pipe left, limits set, then sealed."""
+def confine(state: WorkerState, write_end: int, timeout_s: float, memory_mib: int) -> None:
+    """Start a session, close all descriptors but the result pipe, set the limits, then seal."""
     os.setsid()
     sys.stderr = sys.__stderr__  # on /dev/null; the worker's own is closed here
     sandbox.die_with_parent()
     os.dup2(write_end, RESULT)
     os.closerange(RESULT + 1, 256)
-    cpu_s, memory = int(timeout_s) + 1, bench.mapped + (memory_mib << 20)
+    cpu_s, memory = int(timeout_s) + 1, state.mapped + (memory_mib << 20)
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-    if not sandbox.seal() and bench.is_sealed:
-        os._exit(1)  # rather no verdict than one without the layer that was promised
+    if not sandbox.seal() and state.is_sealed:
+        os._exit(1)  # no verdict is better than one without the promised layer
 
 
-def answer(bench: WorkerState, program: str) -> bytes:
-    """The decisions, or the failure, as the program's process tells them."""
+def answer(state: WorkerState, program: str) -> bytes:
+    """Run the program on all instances and return its decisions, or its failure, as bytes (decisions.py)."""
     try:
-        function = load(program, bench.rollout.FUNCTION, bench.rollout.N_ARGUMENTS)
-        return encode(bench.rollout.decide(function, instance) for instance in bench.instances)
+        function = load_function(program, state.rollout.FUNCTION, state.rollout.N_ARGUMENTS)
+        return encode(state.rollout.run(function, instance) for instance in state.instances)
     except Refused as refused:
         return encode_failure(refused.status, refused.reason)
     except MemoryError:
@@ -297,12 +311,12 @@ def answer(bench: WorkerState, program: str) -> bytes:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether the sandbox is behind it. Threads come back as a RuntimeError, processes with the limit on them."""
+    """Return whether the sandbox caused the error. A refused thread is a RuntimeError, a refused fork an EAGAIN."""
     return isinstance(error, PermissionError | BlockingIOError) or "start new thread" in str(error)
 
 
-def load(program: str, name: str, n_arguments: int) -> Callable[..., Any]:
-    """The program's function, after its module code has run."""
+def load_function(program: str, name: str, n_arguments: int) -> Callable[..., Any]:
+    """Run the program's module code and return its function; Refused when that is missing or takes other arguments."""
     namespace: dict[str, Any] = {"__name__": "program"}
     try:
         code = compile(program, "<program>", "exec")
@@ -318,21 +332,22 @@ def load(program: str, name: str, n_arguments: int) -> Callable[..., Any]:
 
 
 def is_plain(code: CodeType, n_arguments: int) -> bool:
-    """Whether a function takes just these arguments by position: seen at once, where inspect takes a third of a ms."""
+    """Return whether a function takes exactly these positional arguments; inspect would need a third of a ms."""
     return code.co_argcount == n_arguments and code.co_kwonlyargcount == 0
 
 
 def check_signature(function: Callable[..., Any], name: str, n_arguments: int) -> None:
+    """Raise Refused("signature") unless the function can be called with this many arguments."""
     try:
         inspect.signature(function).bind(*[None] * n_arguments)
     except TypeError as error:
         raise Refused("signature", f"{name} cannot be called with {n_arguments} arguments: {error}") from error
-    except ValueError:  # a function written in C: it will say so itself
+    except ValueError:  # a function written in C: calling it will tell
         pass
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started us, which stops us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started us; it will stop us
     sandbox.die_with_parent()
     if os.getppid() == int(sys.argv[2]):
         serve(sys.argv[1])

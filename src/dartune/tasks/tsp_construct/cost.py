@@ -16,7 +16,7 @@ def prepare(instances: list[dict[str, np.ndarray]]) -> np.ndarray:
     return np.stack([instance["distances"] for instance in instances])
 
 
-def settle(distances: np.ndarray, decisions: list[Any]) -> tuple[list[float], np.ndarray]:
+def compute_costs(distances: np.ndarray, decisions: list[Any]) -> tuple[list[float], np.ndarray]:
     """Lengths of the closed tours, and their edges. Raises Refused unless each visits every city once, from city 0."""
     n_cities = distances.shape[1]
     tours = [integers(decision, max_length=n_cities, below=n_cities) for decision in decisions]

@@ -12,7 +12,7 @@ FUNCTION = "select_next_node"
 N_ARGUMENTS = 4
 
 
-def decide(program: Callable[..., Any], instance: dict[str, np.ndarray]) -> list[int]:
+def run(program: Callable[..., Any], instance: dict[str, np.ndarray]) -> list[int]:
     """The tour as city numbers from the start, 0; the last city is forced."""
     distances = instance["distances"]
     nearest = np.argsort(distances, axis=1)[:, 1:]

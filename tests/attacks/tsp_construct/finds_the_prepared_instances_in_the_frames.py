@@ -7,7 +7,7 @@ import numpy as np
 def arrays(value):
     if isinstance(value, np.ndarray):
         yield value
-    for name in ("board", "_board", "distances"):
+    for name in ("prepared", "_prepared", "distances"):
         yield from arrays(getattr(value, name)) if hasattr(value, name) else ()
 
 

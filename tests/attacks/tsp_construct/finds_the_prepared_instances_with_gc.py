@@ -6,7 +6,7 @@ import numpy as np
 
 
 def vandalise(value):
-    for array in (value, getattr(value, "board", None), getattr(value, "_board", None)):
+    for array in (value, getattr(value, "prepared", None), getattr(value, "_prepared", None)):
         if isinstance(array, np.ndarray) and array.ndim == 3:
             array[:] = 0
 
