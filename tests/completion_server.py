@@ -14,6 +14,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from dartune.models.backend import Backend, Decoding
+
+DECODING = Decoding(temperature=1.0, top_p=1.0, max_new_tokens=16)
 MISSING = object()
 DESCRIPTION: dict[str, Any] = {
     "url": "http://127.0.0.1:8000/v1",
@@ -40,7 +43,8 @@ def described(folder: Path, **changes: Any) -> Path:
 
 
 def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(600):
+    """Wait until a server answers, two minutes at most: it imports torch, beside other tests."""
+    for _ in range(1200):
         assert process.poll() is None, log.read_text()
         try:
             urllib.request.urlopen(url, timeout=5).close()
@@ -146,3 +150,8 @@ def drip(handler: BaseHTTPRequestHandler, _: dict[str, Any]) -> None:
 
 
 OK = says(body())
+
+
+def complete(server: Backend, n: int = 1) -> list[str]:
+    answers = server.complete([f"prompt {number}" for number in range(n)], seed=0, decoding=DECODING)
+    return [answer.text for answer in answers]

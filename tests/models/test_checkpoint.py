@@ -53,7 +53,7 @@ def test_the_prompt_goes_through_the_models_own_chat_template(base: Path) -> Non
     assert tokenizer.decode(prompt_ids(tokenizer, "Hello")) == "<s>[user]\nHello</s>\n[assistant]\n"
 
 
-def test_a_pool_is_written_in_the_same_way_twice_and_otherwise_with_another_seed(base: Path) -> None:
+def test_a_pool_is_equal_for_equal_seeds_and_different_for_another(base: Path) -> None:
     rules = Path("rules.json")
     rules.write_text("{}")
     settings = {"n_programs": 6, "batch_size": 4, "temperature": 1.0, "top_p": 0.95, "max_new_tokens": 8}
@@ -73,7 +73,7 @@ def test_batches_do_not_repeat_each_other(base: Path) -> None:
     assert len(set(texts)) == 8
 
 
-def test_pairs_hold_what_the_model_reads_and_writes_and_where_it_comes_from(base: Path, pairs: Path) -> None:
+def test_pairs_hold_texts_in_the_models_form_and_the_ids_of_programs(base: Path, pairs: Path) -> None:
     row = rows_of(pairs)[4]
     completions = corpus(TASK, 40, 3)
     assert row["prompt"] == [{"role": "user", "content": Task(TASK).prompt}]
@@ -83,7 +83,7 @@ def test_pairs_hold_what_the_model_reads_and_writes_and_where_it_comes_from(base
     assert sum(row["is_held_out"] for row in rows_of(pairs)) == 4  # a fifth of 20
 
 
-def test_trl_trains_on_the_prompt_and_the_completions_as_the_model_writes_them(base: Path, pairs: Path) -> None:
+def test_trl_trains_on_prompts_and_completions_as_the_model_writes_them(base: Path, pairs: Path) -> None:
     rows = [row for row in rows_of(pairs) if not row["is_held_out"]]
     tokenizer = open_tokenizer(base)
     tokenized = trainer(base, rows_of(pairs)).train_dataset

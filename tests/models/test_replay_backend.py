@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dartune.errors import UserError
 from dartune.models.backend import Backend, Completion, Decoding
 from dartune.models.replay_backend import ReplayBackend
+from one_line_errors import refused
 
 DECODING = Decoding(temperature=1.0, top_p=1.0, max_new_tokens=16)
 
@@ -36,14 +35,6 @@ def texts(backend: Backend, prompts: list[str], seed: int = 0) -> list[str]:
     return [answer.text for answer in answers]
 
 
-def refused(call: Callable[[], Any]) -> str:
-    """The UserError that a call ends in, one line."""
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
 A1, A2, B1 = ({"prompt": prompt, "completion": prompt + n} for prompt, n in (("a", "1"), ("a", "2"), ("b", "1")))
 
 
@@ -52,7 +43,7 @@ def test_each_prompt_gets_its_own_completions_in_the_order_recorded(tmp_path: Pa
     assert texts(backend, ["b", "a", "a"]) == ["b1", "a1", "a2"]
 
 
-def test_what_comes_next_depends_on_what_was_asked_before_and_not_on_seeds(tmp_path: Path) -> None:
+def test_what_comes_next_depends_on_earlier_prompts_and_not_on_seeds(tmp_path: Path) -> None:
     backend = ReplayBackend(recorded(tmp_path, A1, B1, A2))
     assert [texts(backend, ["a"], seed) for seed in (5, 5)] == [["a1"], ["a2"]]
 
@@ -64,7 +55,7 @@ def test_a_batch_that_was_not_finished_gets_the_same_again(tmp_path: Path) -> No
     assert [answer.text for answer in first] == ["a1", "b1", "a2"]
 
 
-def test_a_run_that_counts_the_batches_of_an_earlier_one_goes_on_after_them(tmp_path: Path) -> None:
+def test_a_resumed_run_goes_on_after_the_batches_that_it_counts(tmp_path: Path) -> None:
     resumed = ReplayBackend(recorded(tmp_path, A1, B1, A2))
     resumed.count(["b", "a"], 0, 0)
     assert texts(resumed, ["a"]) == ["a2"]

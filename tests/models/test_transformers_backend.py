@@ -9,11 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dartune.base_model.base import plain, train_tokenizer
+from dartune.base_model.base import new_network, plain, train_tokenizer
 from dartune.errors import UserError
 from dartune.models import transformers_backend
 from dartune.models.backend import Completion, Decoding
 from dartune.models.transformers_backend import TransformersBackend, draw_tokens, generate
+from dartune.pool.pool import open_backend
+from dartune.referee.referee import Referee
+from replayed_search import TASK, explored
 
 # chi-square at p = 0.001, by degrees of freedom; the draws are seeded, so nothing here fails by chance
 CRITICAL = {2: 13.82, 4: 18.47}
@@ -96,7 +99,7 @@ def slots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.usefixtures("slots")
-def test_the_coldest_completions_are_those_of_generate_for_prompts_of_all_lengths(backend: TransformersBackend) -> None:
+def test_the_coldest_completions_equal_generate_for_prompts_of_all_lengths(backend: TransformersBackend) -> None:
     # a third of all tokens end a turn, so that rows end at different times and their slots are filled again
     ending_at(backend.model, list(range(2, len(backend.tokenizer), 3)))
     ids = prompts(backend, 20)
@@ -106,14 +109,14 @@ def test_the_coldest_completions_are_those_of_generate_for_prompts_of_all_length
 
 
 @pytest.mark.usefixtures("slots")
-def test_completions_that_run_to_the_end_are_those_of_generate_too(backend: TransformersBackend) -> None:
+def test_completions_that_are_cut_equal_generate_too(backend: TransformersBackend) -> None:
     ending_at(backend.model, EOS)
     ids = prompts(backend, 8)
     assert generate(backend.model, ids, chances(8), COLD) == greedy(backend.model, ids)
 
 
 @pytest.mark.usefixtures("slots")
-def test_a_seed_gives_the_same_tokens_whatever_number_of_rows_is_written_at_once(
+def test_tokens_do_not_depend_on_how_many_rows_are_written_at_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # in float64, so that the order of additions decides no token
@@ -127,7 +130,7 @@ def test_a_seed_gives_the_same_tokens_whatever_number_of_rows_is_written_at_once
     assert len({len(each) for each in found}) > 5
 
 
-def test_a_row_is_written_in_the_same_way_whoever_else_is_in_the_batch(folder: Path) -> None:
+def test_a_row_does_not_depend_on_the_other_rows_of_its_batch(folder: Path) -> None:
     model = TransformersBackend(folder).model.double()
     ids, chance = prompts(TransformersBackend(folder), 12), chances(12)
     alone = [generate(model, [each], chance[i : i + 1], WARM)[0] for i, each in enumerate(ids)]
@@ -324,9 +327,50 @@ def test_other_kinds_of_models_write_what_generate_writes(kind: str, tokenizer: 
     assert generate(backend.model, ids, chances(8), COLD) == greedy(backend.model, ids)
 
 
-def test_a_model_that_attends_to_a_window_is_refused_where_the_window_is_shorter_than_what_it_reads(
-    tokenizer: Any, tmp_path: Path
-) -> None:
+def test_a_model_with_a_sliding_window_may_read_no_more_than_the_window(tokenizer: Any, tmp_path: Path) -> None:
     folder = saved(tmp_path, tokenizer, "Mistral", intermediate_size=64, num_key_value_heads=4, sliding_window=8)
     with pytest.raises(UserError, match="the model's context is 8 tokens"):
         TransformersBackend(folder).complete(["def f(n):\n    return n + 1\n"], seed=0, decoding=COLD)
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model without a chat template, whose context is 64 tokens."""
+    folder = tmp_path_factory.mktemp("short")
+    tokenizer = train_tokenizer([lesson.answer for lesson in plain(TASK.name, 50, 0)], 400)
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(folder)
+    network = new_network(tokenizer, 32, 1, 0)
+    network.config.max_position_embeddings = 64
+    network.save_pretrained(folder)
+    return folder
+
+
+def test_a_context_that_is_too_short_is_named_with_its_numbers(
+    short: Path, referee: Referee, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    local: Any = open_backend(short)
+    n = len(local.tokenizer(TASK.prompt)["input_ids"])
+    words = f"context is 64 tokens: a prompt of {n} and max_new_tokens: 256 do not fit"
+    with pytest.raises(UserError, match=words) as refused:
+        explored("independent", local, None)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(UserError, match=r"context is 64 tokens: a prompt of \d+ and max_new_tokens: 256 do not fit"):
+        explored("funsearch", local, referee)
+
+
+def test_a_context_that_just_holds_prompt_and_answer_is_enough(short: Path) -> None:
+    local: Any = open_backend(short)
+    prompt, n = "def f", len(local.tokenizer("def f")["input_ids"])
+    fitting = Decoding(temperature=1.0, top_p=1.0, max_new_tokens=64 - n)
+    assert len(local.complete([prompt], seed=0, decoding=fitting)) == 1
+    with pytest.raises(UserError, match=f"a prompt of {n} and max_new_tokens: {65 - n} do not fit"):
+        local.complete([prompt], seed=0, decoding=Decoding(temperature=1.0, top_p=1.0, max_new_tokens=65 - n))
+
+
+def test_a_model_without_a_chat_template_gets_the_prompt_as_plain_text(short: Path) -> None:
+    local: Any = open_backend(short)
+    (completion,) = local.complete(["def f(n):"], seed=0, decoding=Decoding(1.0, 1.0, 4))
+    assert completion.n_prompt_tokens == len(local.tokenizer("def f(n):")["input_ids"])
+    assert local._ids("def f(n):", 4) == local.tokenizer("def f(n):")["input_ids"]

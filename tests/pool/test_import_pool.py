@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
+from dartune import cli
 from dartune.errors import UserError
 from dartune.pool.import_pool import import_pool
 from dartune.pool.pool import POOL_SCHEMA, write_pool
@@ -90,7 +91,7 @@ def completions(*files: Path, task: str = TASK) -> list[str]:
 # ---- what can be read
 
 
-def test_a_program_becomes_a_row_with_the_columns_of_a_pool_and_null_for_what_is_not_known() -> None:
+def test_a_program_becomes_a_row_of_a_pool_with_null_for_what_is_unknown() -> None:
     file = file_of(lines({"program": NEAREST, "score": -7.0}))
     assert imported(file) == [
         {
@@ -167,7 +168,7 @@ def test_of_eoh_the_code_is_taken() -> None:
     assert completions(file_of([EOH])) == [EOH["code"]]
 
 
-def test_of_evotune_the_imports_stand_before_the_function_and_its_prompt_of_numbers_is_none() -> None:
+def test_of_evotune_the_imports_come_before_the_function() -> None:
     row = imported(file_of(json.dumps(EVOTUNE)))[0]
     assert row["completion"] == f"import numpy as np\n{FARTHEST}"
     assert row["prompt"] == Task(TASK).prompt
@@ -266,9 +267,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("content", "message"), BROKEN, ids=[message[11:60] for _, message in BROKEN])
-def test_a_broken_file_gets_one_line_with_its_name_and_the_place_and_nothing_is_written(
-    content: Any, message: str
-) -> None:
+def test_a_broken_file_is_named_with_the_place_and_nothing_is_written(content: Any, message: str) -> None:
     good, bad = file_of([{"program": NEAREST}], "good.json"), file_of(content)
     with pytest.raises(UserError) as caught:
         import_pool(TASK, [good, bad], Path("imported"))
@@ -295,13 +294,10 @@ def test_a_pickle_is_refused_and_not_run() -> None:
     assert not Path("exploded").exists()
 
 
-def dartune(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dartune.cli", "import-pool", *arguments]
-    return subprocess.run(command, text=True, capture_output=True)
-
-
 def test_the_command_writes_below_data_and_prints_one_line() -> None:
-    done = dartune("--task", TASK, str(file_of([LLM4AD])), str(file_of([EOH], "eoh.json")))
+    files = str(file_of([LLM4AD])), str(file_of([EOH], "eoh.json"))
+    command = [sys.executable, "-m", "dartune.cli", "import-pool", "--task", TASK, *files]
+    done = subprocess.run(command, text=True, capture_output=True)
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
     assert done.stdout.startswith("data/imported/tsp_construct.parquet: 2 programs of 2 records, 0 duplicates")
     assert "2 scores not taken over" in done.stdout and "`pool.source: data/imported`" in done.stdout
@@ -319,10 +315,14 @@ def test_the_command_writes_below_data_and_prints_one_line() -> None:
         ),
     ],
 )
-def test_the_command_says_a_mistake_in_one_line(arguments: tuple[str, ...], line: str) -> None:
-    done = dartune("--task", TASK, *arguments)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert done.stderr.startswith(line)
+def test_the_command_says_a_mistake_in_one_line(
+    arguments: tuple[str, ...], line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dartune", "import-pool", "--task", TASK, *arguments])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert capsys.readouterr() == ("", "")  # Python prints what sys.exit was given to stderr, and ends with status 1
+    assert isinstance(left.value.code, str) and left.value.code.startswith(line) and "\n" not in left.value.code
 
 
 # ---- an imported pool in the stages
@@ -353,7 +353,7 @@ def test_a_table_with_other_columns_is_no_pool() -> None:
         write_pool(TASK, *PLACES, source="imported", n_programs=2, **SETTINGS)
 
 
-def test_the_scores_of_an_imported_pool_are_the_referees_and_not_the_records() -> None:
+def test_an_imported_pool_is_scored_by_the_referee_not_by_its_records() -> None:
     records = [
         {"program": STAYS, "score": 99.0},
         {"program": FARTHEST, "score": 50.0},
@@ -385,7 +385,7 @@ def project(tmp_path: Path) -> Path:
     content["pool"]["source"] = "data/imported"
     yaml.dump(content, Path("params.yaml"))
     run("git", "init", "-q")
-    assert dartune("--task", TASK, str(file_of([{"program": NEAREST}]))).returncode == 0
+    import_pool(TASK, [file_of([{"program": NEAREST}])], cli.IMPORTED)
     return tmp_path
 
 
@@ -396,21 +396,16 @@ def run(*command: str) -> str:
     return done.stdout
 
 
-def test_dvc_runs_an_imported_pool_and_runs_it_again_after_another_import(project: Path) -> None:
+def test_dvc_reruns_the_pool_after_another_import_and_can_keep_the_imports(project: Path) -> None:
     stage = f"pool@{TASK}"
     assert "Running stage" in run("dvc", "repro", stage)
     assert pq.read_table(f"data/pool/{TASK}.parquet")["completion"].to_pylist() == [NEAREST]
-    assert "Running stage" not in run("dvc", "repro", stage)
-    assert dartune("--task", TASK, str(file_of([{"program": STAYS}]))).returncode == 0
-    assert "Running stage" in run("dvc", "repro", stage)
+    import_pool(TASK, [file_of([{"program": STAYS}])], cli.IMPORTED)
+    assert f"Running stage '{stage}'" in run("dvc", "repro", stage)
     assert pq.read_table(f"data/pool/{TASK}.parquet")["completion"].to_pylist() == [STAYS]
-
-
-def test_git_ignores_an_imported_pool_and_dvc_can_keep_it(project: Path) -> None:
     run("git", "add", "-A")
-    assert "data/imported" not in run("git", "ls-files")
-    run("dvc", "repro", f"pool@{TASK}")
+    assert "data/imported" not in run("git", "ls-files")  # git ignores it, and DVC can keep it
     run("dvc", "add", "data/imported")
     run("git", "add", "-A")
     assert [path for path in run("git", "ls-files").splitlines() if "imported" in path] == ["data/imported.dvc"]
-    assert "Running stage" not in run("dvc", "repro", f"pool@{TASK}")
+    assert "Running stage" not in run("dvc", "repro", stage)

@@ -13,7 +13,9 @@ import re
 import time
 from dataclasses import KW_ONLY, dataclass, field, replace
 from email.utils import parsedate_to_datetime
+from functools import cache
 from pathlib import Path
+from ssl import SSLContext
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -220,7 +222,7 @@ class HttpClient(openai.DefaultAsyncHttpxClient):
     """
 
     def __init__(self, backend: OpenAIBackend, *, trust_env: bool) -> None:
-        super().__init__(trust_env=trust_env)
+        super().__init__(trust_env=trust_env, verify=tls_context())
         self._backend = backend
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
@@ -236,6 +238,12 @@ class HttpClient(openai.DefaultAsyncHttpxClient):
         elif asked_wait_s(response.headers.get("retry-after", "")) > MAX_WAIT_S:
             response.headers["retry-after"] = str(MAX_WAIT_S)
         return response
+
+
+@cache
+def tls_context() -> SSLContext:
+    """Return the settings of TLS connections, once a process: reading the certificates takes 0.1 s."""
+    return httpx2.create_ssl_context()
 
 
 def open_server(file: Path) -> OpenAIBackend:

@@ -7,6 +7,7 @@ prompts), in words of our own. The embedded model's chat template reads the prog
 import ast
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from dartune.tasks.task import Task
 
@@ -60,6 +61,7 @@ def renamed(program: str, function: str, version: int) -> str:
     return re.sub(rf"\b{function}\b", f"{function}_v{version}", program)
 
 
+@lru_cache(maxsize=1024)  # a search shows its best programs again and again
 def without_docstrings(program: str) -> str:
     """Return the program without the docstrings that have lines to themselves, unchanged where it does not parse."""
     lines: list[str | None] = [*program.split("\n")]
