@@ -81,6 +81,17 @@ def folder(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def two_rounds(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of two rounds with a lenient gate. Copy it; do not change it."""
+    folder = tmp_path_factory.mktemp("two_rounds")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        shutil.copy(first, folder / "scored.parquet")
+        assert run_rounds(folder, settings(LENIENT), n=2)["kept_round"] == 2
+    return folder
+
+
 def weights(folder: Path) -> bytes:
     return (folder / "model.safetensors").read_bytes()
 
@@ -103,11 +114,9 @@ def test_the_gate_stops_a_collapsing_run_and_keeps_the_previous_model(folder: Pa
     assert not (folder / "rounds/3").exists()
 
 
-def test_more_rounds_keep_earlier_ones_unless_settings_changed(folder: Path) -> None:
-    lenient = settings(LENIENT)
-    found = run_rounds(folder, lenient, n=2)
-    assert found["kept_round"] == 2
-    second = folder / "rounds/2"
+def test_more_rounds_keep_earlier_ones_unless_settings_changed(two_rounds: Path, folder: Path) -> None:
+    shutil.copytree(two_rounds, folder, dirs_exist_ok=True)
+    lenient, second = settings(LENIENT), folder / "rounds/2"
     assert weights(folder / "final") == weights(second / TUNED) != weights(folder / "tuned")
     before = {path: path.stat().st_mtime_ns for path in second.rglob("*") if path.is_file()}
 
@@ -132,13 +141,8 @@ def test_pairs_come_from_all_pools_and_training_continues_the_last_model(folder:
     assert used & own and used & earlier and used <= own | earlier
 
 
-def test_an_interrupted_round_ends_as_an_undisturbed_one(
-    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lenient, other = settings(LENIENT), tmp_path_factory.mktemp("cut")
-    run_rounds(folder, lenient, n=2)
-    monkeypatch.chdir(other)
-    shutil.copy(folder / "scored.parquet", other / "scored.parquet")
+def test_an_interrupted_round_ends_as_an_undisturbed_one(two_rounds: Path, folder: Path) -> None:
+    lenient = settings(LENIENT)
 
     def cut(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -150,11 +154,11 @@ def test_an_interrupted_round_ends_as_an_undisturbed_one(
     ):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(f"{module}.{name}", lambda *a, **k: cut())
-            run_rounds(other, lenient, n=2)
-    pool = (other / "rounds/2" / POOL).stat().st_mtime_ns
-    assert run_rounds(other, lenient, n=2)["kept_round"] == 2
-    assert (other / "rounds/2" / POOL).stat().st_mtime_ns == pool  # kept, not written again
+            run_rounds(folder, lenient, n=2)
+    pool = (folder / "rounds/2" / POOL).stat().st_mtime_ns
+    assert run_rounds(folder, lenient, n=2)["kept_round"] == 2
+    assert (folder / "rounds/2" / POOL).stat().st_mtime_ns == pool  # kept, not written again
     for name in (POOL, SCORED, PAIRS):
-        assert (other / "rounds/2" / name).read_bytes() == (folder / "rounds/2" / name).read_bytes()
-    assert weights(other / "final") == weights(folder / "final")
+        assert (folder / "rounds/2" / name).read_bytes() == (two_rounds / "rounds/2" / name).read_bytes()
+    assert weights(folder / "final") == weights(two_rounds / "final")
     assert not list(batches.WORK.rglob("*.parquet"))
