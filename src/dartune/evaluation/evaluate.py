@@ -16,7 +16,7 @@ from dartune.files.modules import code_fingerprint
 from dartune.models.backend import Decoding, start_seed
 from dartune.models.checkpoint import revision
 from dartune.programs.verdict import Verdict
-from dartune.referee.completions import PROGRAM_SCHEMA, judge, template_score
+from dartune.referee.completions import PROGRAM_SCHEMA, equals_template, judge, template_score
 from dartune.referee.referee import Referee, code_version
 from dartune.tasks.task import Task
 
@@ -157,10 +157,8 @@ def evaluate(task: Task, split: str, completions: dict[str, pa.Table], limits: d
 
 def verdict_columns(task: Task, split: str, program: str | None, verdict: Verdict) -> dict[str, Any]:
     """Return the columns of a judged program, quality and gap among them."""
-    quality, gap = 0.0, None
-    if verdict.score is not None:
-        quality, gap = task.quality(verdict.score, split), task.gap(verdict.score, split)
-    return {**vars(verdict), "program": program, "quality": quality, "gap": gap}
+    gap = None if verdict.score is None else task.gap(verdict.score, split)
+    return {**vars(verdict), "program": program, "quality": task.quality(verdict.score, split), "gap": gap}
 
 
 def score_of_template(task: Task, split: str, limits: dict[str, Any]) -> float:
@@ -185,13 +183,13 @@ def summary(rows: list[dict[str, Any]], qualities: np.ndarray, template_score: f
     with a strictly better one.
     """
     n, gaps = len(rows), sorted(100 * row["gap"] for row in rows if row["gap"] is not None)
-    scores = np.array([row["score"] for row in rows if row["score"] is not None])
-    is_equal = np.isclose(scores, template_score, rtol=1e-9)
+    scores = [row["score"] for row in rows if row["score"] is not None]
+    others = [score for score in scores if not equals_template(score, template_score)]
     return {
         "n_samples": n,
         **{name: round(float(metric(qualities)), 6) for name, metric in statistics.metrics(n).items()},
-        "equal_to_template": round(float(is_equal.sum()) / n, 6),
-        "better_than_template": round(float(((scores > template_score) & ~is_equal).sum()) / n, 6),
+        "equal_to_template": round((len(scores) - len(others)) / n, 6),
+        "better_than_template": round(sum(score > template_score for score in others) / n, 6),
         "distinct_behaviours": round(len({row["behaviour"] for row in rows} - {None}) / n, 6),
         "gap_percent_best": round(gaps[0], 4) if gaps else None,
         "gap_percent_top_10": round(float(np.mean(gaps[:10])), 4) if gaps else None,

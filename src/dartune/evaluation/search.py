@@ -108,8 +108,7 @@ def judged_runs(written: Runs, referee: Referee, guide: str, held_out: str) -> R
     verdicts = dict(zip(programs, referee.judge(programs), strict=True))
 
     def held_out_quality(program: str) -> float:
-        score = verdicts[program].score
-        return 0.0 if score is None else referee.task.quality(score, held_out)
+        return referee.task.quality(verdicts[program].score, held_out)
 
     def judged(run: Run, i: int, row: dict[str, Any]) -> dict[str, Any]:
         best_i, rank = best[run][i], ranks[run].get(i)
@@ -117,7 +116,7 @@ def judged_runs(written: Runs, referee: Referee, guide: str, held_out: str) -> R
             **row,
             **dict(zip(("method", "model", "seed"), run, strict=True)),
             "evaluation": i + 1,
-            "guide_quality": 0.0 if row["score"] is None else referee.task.quality(row["score"], guide),
+            "guide_quality": referee.task.quality(row["score"], guide),
             "best_quality": 0.0 if best_i is None else held_out_quality(written[run][best_i]["program"]),
             "rank": rank,
             "quality": held_out_quality(row["program"]) if rank else None,

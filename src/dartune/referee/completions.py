@@ -1,5 +1,7 @@
 """Completions in, programs and verdicts out: one function for pools, probes, rewards and evaluation."""
 
+import math
+
 import pyarrow as pa
 
 from dartune.errors import UserError
@@ -39,8 +41,13 @@ def judge(referee: Referee, completions: list[str]) -> list[tuple[str | None, Ve
 
 
 def template_score(referee: Referee) -> float:
-    """The score of the program that a model is asked to better, on the referee's instances."""
+    """Return the score of the program that a model is asked to improve on. Raises UserError when it has none."""
     (verdict,) = referee.judge([referee.task.template])
     if verdict.score is None:
         raise UserError(f"{referee.task.name}: its own template program is judged {verdict.status}: {verdict.reason}")
     return verdict.score
+
+
+def equals_template(score: float, template_score: float) -> bool:
+    """Return whether a score is the template's but for rounding: the same solutions, or others of the same cost."""
+    return math.isclose(score, template_score, rel_tol=1e-9)

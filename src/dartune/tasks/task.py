@@ -1,4 +1,4 @@
-"""A task: one folder under tasks/ that holds its prompt, template program, instances, rule, referee and references."""
+"""A task: one folder under tasks/ with prompt, template program, instances, rollout, cost and references."""
 
 import json
 from dataclasses import dataclass
@@ -13,12 +13,13 @@ TASKS = Path(__file__).parent
 
 
 def names() -> list[str]:
+    """Return the names of all tasks."""
     return sorted(path.parent.name for path in TASKS.glob("*/prompt.md"))
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task by name. Each part is read when it is asked for: a stage depends only on the files that it uses."""
+    """One task by name; UserError for an unknown one. Each part is read when it is first used."""
 
     name: str
 
@@ -28,7 +29,7 @@ class Task:
 
     @property
     def prompt(self) -> str:
-        """The fixed prompt x of METHOD: task description + function template."""
+        """The prompt that every completion answers: the task's description and the template program."""
         return f"{self.description}\n\n```python\n{self.template.strip()}\n```\n"
 
     @property
@@ -38,7 +39,7 @@ class Task:
 
     @property
     def template(self) -> str:
-        """The program that the model is asked to better."""
+        """The text of the program that the model is asked to improve on."""
         return self._read("template.py")
 
     @property
@@ -63,10 +64,12 @@ class Task:
 
     @cached_property
     def rollout(self) -> Any:
+        """The module that calls a program: FUNCTION, N_ARGUMENTS, run(program, instance)."""
         return self.part("rollout")
 
     @cached_property
     def cost(self) -> Any:
+        """The module that computes costs: DIRECTION, OBJECTIVE, prepare and compute_costs."""
         return self.part("cost")
 
     @cached_property
@@ -76,34 +79,38 @@ class Task:
 
     @property
     def grammar(self) -> Any:
+        """The module that draws programs for the embedded model: draw(rng)."""
         return self.part("grammar")
 
     def instances(self, split: str) -> list[dict[str, Any]]:
-        """The instances of a split, as the task's instances.py draws them from the split's own seed."""
+        """Return the instances of a split, drawn from the split's own seed. Raises UserError for an unknown split."""
         if split not in self.splits:
             raise UserError(f"{self.name}: there is no split {split!r}{nearest(split, self.splits)}")
         return list(self.part("instances").draw(split))
 
     def reference(self, split: str) -> float:
-        """Best known (or near-optimal) mean objective of a split: the zero of the gap."""
+        """Return the best known or near-optimal mean objective of a split, where the gap is 0."""
         return self._references[split]
 
     def score(self, costs: list[float]) -> float:
-        """Mean objective over the instances, turned so that higher is better."""
+        """Return the mean cost over the instances, negated if costs are minimised, so that higher is better."""
         return self.sign * sum(costs) / len(costs)
 
     def gap(self, score: float, split: str) -> float:
-        """How far a score is from the reference, as a fraction of the reference; 0 is as good."""
+        """Return how far a score is from the reference, as a fraction of the reference; 0 is as good."""
         reference = self.reference(split)
         return (self.sign * reference - score) / reference
 
-    def quality(self, score: float, split: str) -> float:
-        """A score as a fraction of the reference: 1 is as good, 0 what a failure counts for."""
+    def quality(self, score: float | None, split: str) -> float:
+        """Return a score as a fraction of the reference: 1 is as good as the reference. A failure, None, has 0."""
+        if score is None:
+            return 0.0
         ratio = abs(score) / self.reference(split)
         return ratio if self.sign > 0 else 1 / ratio
 
     @property
     def sign(self) -> int:
+        """-1 where costs are minimised, 1 where they are maximised."""
         return {"minimise": -1, "maximise": 1}[self.cost.DIRECTION]
 
     @property
@@ -115,5 +122,5 @@ class Task:
         return (TASKS / self.name / file).read_text()
 
     def part(self, module: str) -> Any:
-        """A module of the task's folder."""
+        """Import and return a module of the task's folder."""
         return import_module(f"dartune.tasks.{self.name}.{module}")

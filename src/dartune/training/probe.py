@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 from dartune.errors import UserError
 from dartune.models.backend import Decoding, start_seed
 from dartune.models.checkpoint import render, render_completion
-from dartune.referee.completions import judge, template_score
+from dartune.referee.completions import equals_template, judge, template_score
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
 
@@ -91,7 +91,7 @@ class Probe:
         verdicts = [verdict for _, verdict in judge(self.referee, [each.text for each in written])]
         scores = [verdict.score for verdict in verdicts if verdict.score is not None]
         behaviours = {verdict.behaviour for verdict in verdicts} - {None}
-        n_equal = sum(math.isclose(score, self.template, rel_tol=1e-9) for score in scores)
+        n_equal = sum(equals_template(score, self.template) for score in scores)
         return {
             "validity": len(scores) / self.n_samples,
             "mean": float(sum(self.task.quality(score, self.split) for score in scores)) / self.n_samples,
