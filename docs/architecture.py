@@ -21,6 +21,7 @@ Graph = dict[str, set[str]]  # {name: names that its arrows point to}
 
 
 def main(*arguments: str) -> None:
+    """Rewrite the page; with --check, exit with one line if it would change."""
     text = PAGE.read_text()
     new = text
     for name, content in (("packages", packages()), ("stages", stages())):
@@ -118,6 +119,7 @@ def in_order(graph: Graph) -> list[str]:
 
 
 def mermaid(direction: str, graph: Graph, labels: dict[tuple[str, str], str] | None = None) -> str:
+    """Return the graph as a Mermaid flowchart. labels: text on an arrow, by (start, end)."""
     arrows = [
         f"    {name} -->|{labels[name, end]}| {end}" if labels else f"    {name} --> {end}"
         for name in graph
@@ -127,10 +129,12 @@ def mermaid(direction: str, graph: Graph, labels: dict[tuple[str, str], str] | N
 
 
 def named(names: Iterable[str]) -> str:
+    """Return the names as code, sorted."""
     return ", ".join(f"`{name}`" for name in sorted(names))
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Return a Markdown table."""
     return "".join(f"| {' | '.join(row)} |\n" for row in [head, ("---",) * len(head), *rows])
 
 
