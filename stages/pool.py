@@ -1,4 +1,4 @@
-"""pool: what a model writes, independently or in a search. Usage: pool.py TASK SOURCE RULES OUTPUT METRICS RESOURCES"""
+"""pool: what a model writes, independently or in a search. Usage: pool.py TASK SOURCE LIMITS OUTPUT METRICS RESOURCES"""
 
 import sys
 from pathlib import Path
@@ -11,10 +11,10 @@ from dartune.pool.search_loop import options
 
 
 @one_line
-def main(task: str, source: str, rules: str, output: str, metrics: str, resources: str) -> None:
+def main(task: str, source: str, limits: str, output: str, metrics: str, resources: str) -> None:
     section = params.section("pool", write_pool) | {"source": source}
     with measured(Path(resources)):
-        write_pool(task, Path(rules), options(section["method"]), Path(output), Path(metrics), **section)
+        write_pool(task, Path(limits), options(section["method"]), Path(output), Path(metrics), **section)
 
 
 if __name__ == "__main__":

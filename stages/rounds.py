@@ -35,8 +35,8 @@ def main(
     base: str,
     tuned: str,
     scored: str,
-    pool_rules: str,
-    train_rules: str,
+    pool_limits: str,
+    train_limits: str,
     output: str,
     final: str,
     metrics: str,
@@ -48,7 +48,7 @@ def main(
         search_options=search_loop.options(sections["pool"]["method"]),
         trainer_options=trainers.options(sections["train"]["method"]),
     )
-    first = FirstRound(*map(Path, (base, tuned, scored, pool_rules, train_rules)))
+    first = FirstRound(*map(Path, (base, tuned, scored, pool_limits, train_limits)))
     with measured(Path(resources)):
         write_rounds(
             task,

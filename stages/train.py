@@ -1,4 +1,4 @@
-"""train: the model tuned on the pairs. Usage: train.py TASK PAIRS BASE RULES OUTPUT METRICS PLOTS RESOURCES"""
+"""train: the model tuned on the pairs. Usage: train.py TASK PAIRS BASE LIMITS OUTPUT METRICS PLOTS RESOURCES"""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from dartune.training.trainers import options
 
 
 @one_line
-def main(task: str, pairs: str, base: str, rules: str, output: str, metrics: str, plots: str, resources: str) -> None:
+def main(task: str, pairs: str, base: str, limits: str, output: str, metrics: str, plots: str, resources: str) -> None:
     section = params.section("train", write_tuned)
     with measured(Path(resources)):
         write_tuned(
@@ -20,7 +20,7 @@ def main(task: str, pairs: str, base: str, rules: str, output: str, metrics: str
             Path(pairs),
             Path(base),
             None,
-            json.loads(Path(rules).read_text()),
+            json.loads(Path(limits).read_text()),
             options(section["method"]),
             Path(output),
             Path(metrics),

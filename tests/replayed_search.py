@@ -77,5 +77,5 @@ def explored(
     """The rows of a search without the seconds that they took. Finished ones are kept in the folder `kept`."""
     options, decoding = changed.get("options", OPTIONS[name]), changed.get("decoding", DECODING)
     spec = SearchSpec(TASK, name, options, n, [seed], decoding, 6 if name == "independent" else None)
-    table = run_searches("pool t", spec, backend, referee, Path("kept"), rules=changed.get("rules"))
+    table = run_searches("pool t", spec, backend, referee, Path("kept"), limits=changed.get("limits"))
     return list(table.drop_columns("seconds").to_pylist())

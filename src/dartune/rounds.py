@@ -28,7 +28,7 @@ from dartune.referee.referee import Referee
 from dartune.referee.score import write_scored
 from dartune.tasks.task import Task
 from dartune.training.probe import Probe, warnings_of
-from dartune.training.train import limits, write_tuned
+from dartune.training.train import write_tuned
 
 SEED_STEP = 1000  # between the seeds of two rounds, so that no two share one
 POOL, SCORED, SAMPLED, PAIRS, TUNED = "pool.parquet", "scored.parquet", "sample.parquet", "pairs.parquet", "tuned"
@@ -40,8 +40,8 @@ class FirstRound(NamedTuple):
     base: Path  # the base model
     tuned: Path  # the tuned model
     scored: Path  # the scored pool
-    pool_rules: Path  # file of data/referee: how a search judges programs
-    train_rules: Path  # the same of a training
+    pool_limits: Path  # file of data/referee: the referee's limits for programs of a search
+    train_limits: Path  # the same of a training
 
 
 class Settings(NamedTuple):
@@ -139,8 +139,8 @@ class Round:
             decoding_of(section),
             section["batch_size"] if section["method"] == INDEPENDENT else None,
         )
-        backend, rules = TransformersBackend(self.first.base, writer), json.loads(self.first.pool_rules.read_text())
-        generate_pool(spec, backend, rules, self.folder / POOL, self.folder / "pool.json")
+        backend, limits = TransformersBackend(self.first.base, writer), json.loads(self.first.pool_limits.read_text())
+        generate_pool(spec, backend, limits, self.folder / POOL, self.folder / "pool.json")
 
     def write_scored(self) -> None:
         """Write the scored pool."""
@@ -161,9 +161,9 @@ class Round:
     def write_tuned(self, start: Path | None) -> None:
         """Write the tuned model. start: the model that is tuned, None for the base model."""
         if not (self.folder / TUNED).exists():
-            rules = json.loads(self.first.train_rules.read_text())
+            limits = json.loads(self.first.train_limits.read_text())
             outputs = [self.folder / name for name in (TUNED, "train.json", "plots")]
-            inputs = (self.folder / PAIRS, self.first.base, start, rules, self.settings.trainer_options)
+            inputs = (self.folder / PAIRS, self.first.base, start, limits, self.settings.trainer_options)
             write_tuned(self.task, *inputs, *outputs, **self.settings.train)
 
 
@@ -187,8 +187,8 @@ def gate(
     """
     section = settings.train
     watch = section["watch"] | {"n_samples": n_samples, "remember": []}
-    rules, seed = json.loads(first.train_rules.read_text()), section["seed"] + SEED_STEP * number + 1
-    with Referee(Task(task), watch["split"], **limits(rules)) as referee:
+    limits, seed = json.loads(first.train_limits.read_text()), section["seed"] + SEED_STEP * number + 1
+    with Referee.from_limits(Task(task), watch["split"], limits) as referee:
         probe = Probe(referee, open_tokenizer(first.base), [], watch, decoding_of(section), seed)
         measured = [probe.measure(open_model(first.base, model).eval()) for model in models]
     base, before, tuned = measured[0], measured[-2], measured[-1]

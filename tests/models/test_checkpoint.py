@@ -54,12 +54,12 @@ def test_the_prompt_goes_through_the_models_own_chat_template(base: Path) -> Non
 
 
 def test_a_pool_is_equal_for_equal_seeds_and_different_for_another(base: Path) -> None:
-    rules = Path("rules.json")
-    rules.write_text("{}")
+    limits = Path("limits.json")
+    limits.write_text("{}")
     settings = {"n_programs": 6, "batch_size": 4, "temperature": 1.0, "top_p": 0.95, "max_new_tokens": 8}
     for name, seed in (("one", 0), ("same", 0), ("other", 1)):
         outputs = Path(f"{name}.parquet"), Path(f"{name}.json")
-        write_pool(TASK, rules, {}, *outputs, source=str(base), method="independent", seed=seed, **settings)
+        write_pool(TASK, limits, {}, *outputs, source=str(base), method="independent", seed=seed, **settings)
     assert Path("one.parquet").read_bytes() == Path("same.parquet").read_bytes()
     one, other = pq.read_table("one.parquet"), pq.read_table("other.parquet")
     assert len(one) == 6 and len(set(one["id"].to_pylist())) == 6

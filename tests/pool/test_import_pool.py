@@ -28,7 +28,7 @@ TASK = "tsp_construct"
 NEAREST = "def select_next_node(c, d, u, m):\n    return u[0]\n"
 FARTHEST = "def select_next_node(c, d, u, m):\n    return u[-1]\n"
 STAYS = "def select_next_node(c, d, u, m):\n    return c\n"
-PLACES = (Path("rules.json"), {}, Path("pool.parquet"), Path("pool.json"))
+PLACES = (Path("limits.json"), {}, Path("pool.parquet"), Path("pool.json"))
 SETTINGS = {"method": "independent", "batch_size": 4, "seed": 0, "temperature": 1.0, "top_p": 0.95, "max_new_tokens": 8}
 
 # One record of each tool, as it writes them. LLM4AD: str(Function) ends with an empty line.

@@ -24,30 +24,30 @@ from replayed_search import (
 
 
 @pytest.fixture
-def rules() -> Path:
-    write_referee(TASK.name, JUDGES, Path("rules"), **LIMITS, cluster=None)
-    return Path("rules")
+def limits() -> Path:
+    write_referee(TASK.name, JUDGES, Path("limits"), **LIMITS, cluster=None)
+    return Path("limits")
 
 
-def written(backend: Any, rules: Path, monkeypatch: pytest.MonkeyPatch, **changed: Any) -> bytes:
+def written(backend: Any, limits: Path, monkeypatch: pytest.MonkeyPatch, **changed: Any) -> bytes:
     """The bytes of a pool that write_pool writes with this back end."""
     settings = POOL | changed
     name = settings["method"]
     monkeypatch.setattr(pool, "open_backend", lambda source: backend)
     outputs = Path("pool.parquet"), Path("pool.json")
-    write_pool(TASK.name, rules / f"{name}.json", OPTIONS[name], *outputs, **settings)
+    write_pool(TASK.name, limits / f"{name}.json", OPTIONS[name], *outputs, **settings)
     return outputs[0].read_bytes()
 
 
 def test_a_pool_has_equal_bytes_for_equal_seeds_and_others_for_another(
-    rules: Path, monkeypatch: pytest.MonkeyPatch
+    limits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, same = (written(Replaying(), rules, monkeypatch) for _ in range(2))
-    assert one == same != written(Replaying(), rules, monkeypatch, seed=1)
+    one, same = (written(Replaying(), limits, monkeypatch) for _ in range(2))
+    assert one == same != written(Replaying(), limits, monkeypatch, seed=1)
 
 
-def test_a_pool_says_what_decided_it_and_what_it_cost(rules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written(Replaying(), rules, monkeypatch)
+def test_a_pool_says_what_decided_it_and_what_it_cost(limits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(Replaying(), limits, monkeypatch)
     table = pq.read_table("pool.parquet")
     assert table.schema == pool.POOL_SCHEMA
     decided = {name: set(table[name].to_pylist()) for name in ("task", "method", "model", "seed", "max_new_tokens")}
@@ -69,15 +69,15 @@ def test_a_pool_says_what_decided_it_and_what_it_cost(rules: Path, monkeypatch: 
     }
 
 
-def test_a_sampled_pool_starts_no_referee(rules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sampled_pool_starts_no_referee(limits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = Replaying()
-    written(backend, rules, monkeypatch, method="independent", batch_size=10)
+    written(backend, limits, monkeypatch, method="independent", batch_size=10)
     assert backend.asked == [10, 10, 10, 6]
     assert not Path(".work/verdicts").exists()
 
 
-def test_a_finished_pool_leaves_no_journal(rules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written(Replaying(), rules, monkeypatch)
+def test_a_finished_pool_leaves_no_journal(limits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(Replaying(), limits, monkeypatch)
     assert list(Path(".work").rglob("*.parquet")) == []
 
 

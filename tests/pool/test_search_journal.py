@@ -113,7 +113,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "the population": {"options": OPTIONS["eoh"] | {"population": 9}},
     "the model": {"backend": Replaying("another")},
     "the temperature": {"decoding": Decoding(temperature=0.5, top_p=1.0, max_new_tokens=256)},
-    "the rules": {"rules": {"max_slowdown": 2.0}},
+    "the limits": {"limits": {"max_slowdown": 2.0}},
     "the method": {"name": "climb"},
 }
 
@@ -203,8 +203,8 @@ for folder in sys.stdin:  # imports take longer than the pool: so each run is a 
     if child == 0:
         os.chdir(folder.strip())
         output = Path("pool.parquet"), Path("pool.json")
-        rules, options = Path("rules/eoh.json"), {"population": 10, "n_parents": 2}
-        pool.write_pool("tsp_construct", rules, options, *output, **POOL | {"n_programs": 100})
+        limits, options = Path("limits/eoh.json"), {"population": 10, "n_parents": 2}
+        pool.write_pool("tsp_construct", limits, options, *output, **POOL | {"n_programs": 100})
         os._exit(0)
     print(child, flush=True)
     print(os.waitpid(child, 0)[1], flush=True)
@@ -242,7 +242,7 @@ def test_a_pool_killed_at_random_moments_is_that_of_an_undisturbed_run(
     assert script.stdin and script.stdout
     whole, killed = (tmp_path / name for name in ("whole", "killed"))
     for folder in (whole, killed):
-        write_referee(TASK.name, JUDGES, folder / "rules", **LIMITS, cluster=None)
+        write_referee(TASK.name, JUDGES, folder / "limits", **LIMITS, cluster=None)
 
     def run(folder: Path, seconds: float = 60.0) -> tuple[int, int]:
         """How a run ended that was killed after so many seconds, and how many workers it had then."""

@@ -167,8 +167,8 @@ WRONG = [
 @pytest.mark.parametrize(("key", "message"), WRONG)
 def test_a_stage_refuses_its_section_before_it_loads_anything(in_project_copy: Path, key: str, message: str) -> None:
     change(in_project_copy, key, "high")
-    Path("rules.json").write_text("{}")
-    words = ["tsp_construct", "pairs", "base", "rules.json", *"abcd"]
+    Path("limits.json").write_text("{}")
+    words = ["tsp_construct", "pairs", "base", "limits.json", *"abcd"]
     command = [sys.executable, str(ROOT / "stages/train.py"), *words]
     result = subprocess.run(command, cwd=in_project_copy.parent, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (1, message)

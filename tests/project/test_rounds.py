@@ -52,8 +52,8 @@ def run_rounds(folder: Path, settings: Settings, **section: Any) -> dict[str, An
     """What the gate saw. The first round's model is the base model itself: cheap, and as good as any to go on from."""
     shutil.copytree(BASE, folder / "tuned", dirs_exist_ok=True)
     (folder / "none.json").write_text("{}")
-    (folder / "rules.json").write_text('{"version": "", "max_slowdown": 1000, "memory_mib": 512}')
-    names = ("tuned", "scored.parquet", "none.json", "rules.json")
+    (folder / "limits.json").write_text('{"version": "", "max_slowdown": 1000, "memory_mib": 512}')
+    names = ("tuned", "scored.parquet", "none.json", "limits.json")
     first = FirstRound(BASE, *(folder / name for name in names))
     outputs = [folder / name for name in ("rounds", "final", "rounds.json")]
     write_rounds(TASK, first, settings, *outputs, **ROUNDS | section)

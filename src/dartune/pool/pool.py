@@ -34,7 +34,7 @@ SPLIT = "train"
 
 def write_pool(
     task: str,
-    rules: Path,
+    limits: Path,
     options: dict[str, Any],
     output: Path,
     metrics: Path,
@@ -50,7 +50,7 @@ def write_pool(
 ) -> None:
     """Write the pool of a task as Parquet (POOL_SCHEMA), and its tokens and money as JSON.
 
-    rules: file that says how the programs of a search are judged on the training instances, {} for a method that judges
+    limits: file with the referee's limits for the programs of a search (stage referee), {} for a method that judges
     none (stage referee). options: of the method. source: a model's folder, a server's .yaml, recorded completions, or a
     folder that `dartune import-pool` wrote: then its first n_programs rows are the pool, and no other argument counts.
     method: a file of pool/methods/. n_programs: completions to write. batch_size: completions per call of the model, of
@@ -62,14 +62,14 @@ def write_pool(
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     size = batch_size if method == INDEPENDENT else None
     spec = SearchSpec(Task(task), method, options, n_programs, [seed], decoding, size)
-    generate_pool(spec, open_backend(Path(source)), json.loads(rules.read_text()), output, metrics)
+    generate_pool(spec, open_backend(Path(source)), json.loads(limits.read_text()), output, metrics)
 
 
-def generate_pool(spec: SearchSpec, backend: Backend, rules: dict[str, Any], output: Path, metrics: Path) -> None:
-    """Have a back end write a pool, by one search. rules: content of the file that write_pool takes."""
+def generate_pool(spec: SearchSpec, backend: Backend, limits: dict[str, Any], output: Path, metrics: Path) -> None:
+    """Have a back end write a pool, by one search. limits: content of the file that write_pool takes."""
     task, work = spec.task, batches.WORK / "pools" / spec.task.name
-    with open_referee(task, rules) as referee:
-        table = run_searches(f"pool {task.name}", spec, backend, referee, work, rules=rules)
+    with open_referee(task, limits) as referee:
+        table = run_searches(f"pool {task.name}", spec, backend, referee, work, limits=limits)
     constants = {"task": task.name, "method": spec.method, "model": backend.revision, **vars(spec.decoding)}
     for field in POOL_SCHEMA:
         if field.name in constants:
@@ -111,11 +111,11 @@ def open_backend(source: Path) -> Backend:
     )
 
 
-def open_referee(task: Task, rules: dict[str, Any]) -> AbstractContextManager[Referee | None]:
-    """Return the referee of a search's programs, None where the rules are {}."""
-    if not rules:
+def open_referee(task: Task, limits: dict[str, Any]) -> AbstractContextManager[Referee | None]:
+    """Return the referee of a search's programs, None where limits is {}."""
+    if not limits:
         return nullcontext()
-    return Referee(task, SPLIT, max_slowdown=rules["max_slowdown"], memory_mib=rules["memory_mib"])
+    return Referee.from_limits(task, SPLIT, limits)
 
 
 def read_imported_pool(task: str, source: Path) -> pa.Table | None:

@@ -67,6 +67,11 @@ class Referee:
         self.version = version(task, split)
         self.n_run = 0
 
+    @classmethod
+    def from_limits(cls, task: Task, split: str, limits: dict[str, Any]) -> "Referee":
+        """Return a referee with the limits of a file that stage `referee` wrote."""
+        return cls(task, split, max_slowdown=limits["max_slowdown"], memory_mib=limits["memory_mib"])
+
     def __enter__(self) -> "Referee":
         with ExitStack() as stack:  # a template that fails must not leave the workers behind
             stack.enter_context(self._pool)

@@ -41,7 +41,7 @@ def write_tuned(
     pairs: Path,
     base: Path,
     start: Path | None,
-    rules: dict[str, Any],
+    limits: dict[str, Any],
     options: dict[str, Any],
     output: Path,
     metrics: Path,
@@ -64,7 +64,7 @@ def write_tuned(
 ) -> None:
     """Write the tuned model's folder (an adapter, or weights), its metrics and its curves.
 
-    start: a tuned model to go on from, None for the base model. rules: how programs are judged (stage referee).
+    start: a tuned model to go on from, None for the base model. limits: the referee's (stage referee).
     options: of the trainer. method: one of TRAINERS. warmup_steps below 1 is a share of the steps. patience: stop after
     so many looks at the held-out pairs, one every SAVE_STEPS steps, without a lower loss, and keep the lowest; null
     trains to the end, and for grpo and rloo, which have no such loss, nothing else is possible. max_length: tokens of
@@ -94,10 +94,13 @@ def write_tuned(
         "watch": watch,
     }
     files = [pairs, base, *([start] if start else [])]
-    work = batches.folder(f"train {task}", fingerprint(files, code=code_fingerprint(__name__), rules=rules, **settings))
+    work = batches.folder(
+        f"train {task}", fingerprint(files, code=code_fingerprint(__name__), limits=limits, **settings)
+    )
     with ExitStack() as stack, disk_watched(work):
         judges = {
-            split: stack.enter_context(Referee(Task(task), split, **limits(rules))) for split in wanted(method, watch)
+            split: stack.enter_context(Referee.from_limits(Task(task), split, limits))
+            for split in wanted(method, watch)
         }
         common = {"seed": seed, **schedule}
         referee = judges.get(SPLIT)
@@ -173,10 +176,6 @@ def refuse_others(rows: list[dict[str, Any]], base: Path) -> None:
 def wanted(method: str, watch: ProbeConfig) -> list[str]:
     """The splits on which this process judges programs during the training."""
     return [SPLIT] * (method in ONLINE) + [watch["split"]] * (watch["n_times"] > 0 and is_main())
-
-
-def limits(rules: dict[str, Any]) -> dict[str, Any]:
-    return {name: rules[name] for name in ("max_slowdown", "memory_mib")}
 
 
 def new_trainer(material: TrainingInputs, method: str, options: dict[str, Any], plots: Path) -> Any:
