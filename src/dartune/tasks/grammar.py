@@ -1,7 +1,7 @@
-"""What the tasks' program grammars share: weighted choices, coarse constants and three-address sums.
+"""What the program grammars of the tasks share: weighted choices, coarse constants, sums of one operation a line.
 
-A grammar writes canonical names and shallow expressions on purpose: a model of a million parameters learns to write
-valid programs of that kind in minutes, and variety comes from structure (loops, stages, look-ahead, branches).
+A grammar uses few names and shallow expressions on purpose: a model of a million parameters then learns to write valid
+programs in minutes, and variety comes from structure (loops, stages, look-ahead, branches).
 """
 
 import sys
@@ -15,15 +15,20 @@ FACTORS = (*FRACTIONS, "1.2", "1.5", "2.0", "2.5", "3.0", "5.0")
 
 
 def weighted(rng: Random, choices: Mapping[str, float]) -> str:
+    """Return one of the keys, drawn by its weight."""
     return rng.choices(list(choices), list(choices.values()))[0]
 
 
 def indent(lines: list[str], depth: int = 1) -> list[str]:
+    """Return the lines indented by `depth` levels."""
     return ["    " * depth + line for line in lines]
 
 
 def combine(rng: Random, names: list[str], maximum: str, minimum: str) -> list[str]:
-    """Lines that fold the named terms into s, one operation a line. maximum, minimum: the functions of two terms."""
+    """Return lines that fold the named terms into s, one operation a line.
+
+    maximum, minimum: names of functions of two arguments.
+    """
     first, *rest = names
     lines = [weighted(rng, {f"s = {first}": 4, f"s = {rng.choice(FACTORS)} * {first}": 1, f"s = {first} ** 2": 0.5})]
     for name in rest:
@@ -45,7 +50,7 @@ def combine(rng: Random, names: list[str], maximum: str, minimum: str) -> list[s
 
 
 def terms_in_order(rng: Random, weights: dict[str, float]) -> list[str]:
-    """One to three distinct names, the order in which they are combined."""
+    """Return one to three distinct names, drawn by weight, in the order in which they are to be combined."""
     n_terms = min(len(weights), rng.choices((1, 2, 3), (1, 4, 3))[0])
     names: list[str] = []
     while len(names) < n_terms:
@@ -53,11 +58,31 @@ def terms_in_order(rng: Random, weights: dict[str, float]) -> list[str]:
     return names
 
 
+def extreme_of(rng: Random, nodes: str, terms: Mapping[str, str], weights: dict[str, float]) -> list[str]:
+    """Return lines that combine a few of the terms, vectors over `nodes`, into s and return the node of its extreme.
+
+    terms: line that computes each, by its name. weights: how often each is taken.
+    """
+    names = terms_in_order(rng, weights)
+    extreme = weighted(rng, {"argmin": 2, "argmax": 1})
+    return [
+        *(terms[name] for name in sorted(names)),
+        *combine(rng, names, "np.maximum", "np.minimum"),
+        f"return {nodes}[np.{extreme}(s)]",
+    ]
+
+
+def at_position(rng: Random, vector: list[str]) -> list[str]:
+    """Return the lines of `extreme_of` over unvisited_nodes with another end: the node at a position in the order."""
+    position = weighted(rng, {"0": 2, "-1": 2, "len(order) // 2": 1, "len(order) // 3": 1})
+    return [*vector[:-1], "order = np.argsort(s)", f"return unvisited_nodes[order[{position}]]"]
+
+
 Place = tuple[Any, ...]
 
 
 class Recorder(Random):
-    """A source of chance that remembers each draw by the place in the grammar that made it, and repeats known ones.
+    """A random number generator that records each draw by the place in the grammar that made it, and repeats draws.
 
     A place is the line that draws and the line that called its function, and how often they drew before: so a program
     is a table of draws, and one that shares most of them shares most of its structure (the addresses of Wingate,
@@ -71,6 +96,7 @@ class Recorder(Random):
         self.draws: dict[Place, float] = {}
 
     def random(self) -> float:
+        """Return the known draw of this place, else a new one."""
         place = self._place()
         self.draws[place] = self._known[place] if place in self._known else self._rng.random()
         return self.draws[place]
@@ -91,18 +117,18 @@ Draws = Mapping[Place, float]
 
 
 def recorded(draw: Draw, rng: Random, known: Draws | None = None) -> tuple[str, Draws]:
-    """A program with the draws that made it; those that are known are not made anew."""
+    """Return a program and the draws that made it. known: draws to repeat, by place."""
     recorder = Recorder(rng, known)
     return draw(recorder), recorder.draws
 
 
 def mutant(draw: Draw, rng: Random, parent: Draws, n_draws: int) -> tuple[str, Draws]:
-    """A program with so many of the parent's draws made anew, and those that hang on them."""
+    """Return a program for which n_draws of the parent's draws, and those that depend on them, were made again."""
     changed = set(rng.sample(list(parent), min(len(parent), n_draws)))
     return recorded(draw, rng, {place: value for place, value in parent.items() if place not in changed})
 
 
 def crossover(draw: Draw, rng: Random, first: Draws, second: Draws) -> tuple[str, Draws]:
-    """A program that takes each of its draws from one parent or the other."""
+    """Return a program that takes each of its draws from one parent or the other."""
     taken = {place: value for place, value in second.items() if place not in first or rng.random() < 0.5}
     return recorded(draw, rng, {**first, **taken})

@@ -2,7 +2,16 @@
 
 from random import Random
 
-from dartune.tasks.grammar import FACTORS, FRACTIONS, combine, indent, terms_in_order, weighted
+from dartune.tasks.grammar import (
+    FACTORS,
+    FRACTIONS,
+    at_position,
+    combine,
+    extreme_of,
+    indent,
+    terms_in_order,
+    weighted,
+)
 
 # The template as pretraining shows it. A copy: an edit of template.py must not train the embedded model anew.
 TEMPLATE = """\
@@ -73,9 +82,7 @@ def simple(rng: Random) -> list[str]:
 
 def sort(rng: Random) -> list[str]:
     """A position in the order of a vector."""
-    *lines, _ = vector(rng, "unvisited_nodes")
-    position = weighted(rng, {"0": 2, "-1": 2, "len(order) // 2": 1, "len(order) // 3": 1})
-    return [*lines, "order = np.argsort(s)", f"return unvisited_nodes[order[{position}]]"]
+    return at_position(rng, vector(rng, "unvisited_nodes"))
 
 
 def vector(rng: Random, nodes: str) -> list[str]:
@@ -88,13 +95,7 @@ def vector(rng: Random, nodes: str) -> list[str]:
         "e": f"e = distance_matrix[{nodes}].mean(axis=1)",
         "f": f"f = np.sort(distance_matrix[{nodes}][:, unvisited_nodes], axis=1)[:, :{rng.choice(N_NEAR)}].sum(axis=1)",
     }
-    names = terms_in_order(rng, {"a": 5, "b": 4, "c": 1.5, "d": 0.7, "e": 1, "f": 1.5})
-    extreme = weighted(rng, {"argmin": 2, "argmax": 1})
-    return [
-        *(terms[name] for name in sorted(names)),
-        *combine(rng, names, "np.maximum", "np.minimum"),
-        f"return {nodes}[np.{extreme}(s)]",
-    ]
+    return extreme_of(rng, nodes, terms, {"a": 5, "b": 4, "c": 1.5, "d": 0.7, "e": 1, "f": 1.5})
 
 
 def loop(rng: Random) -> list[str]:
