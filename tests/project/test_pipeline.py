@@ -194,7 +194,7 @@ def test_a_pool_too_small_stops_the_run_with_one_line(project: Path, flown, pref
     result = fly(project, prefect_server, "--set", "sample.options.dar.n_subsets=40", is_ok=False)
     assert result.returncode == 1
     assert re.fullmatch(
-        r"sample: \d+ different programs of admissible_set are ok; at least 80 are needed for M = 40 subsets\. "
+        r"sample: \d+ distinct programs of admissible_set are ok; at least 80 are needed for M = 40 subsets\. "
         r"Raise pool\.n_programs or lower sample\.options\.dar\.n_subsets",
         result.stderr.strip().splitlines()[-1],
     )
