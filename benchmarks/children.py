@@ -26,6 +26,7 @@ PARENT = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
 def main() -> None:
+    """Print the table."""
     print("| task | operation | n | valid | child | grammar's child | random program | copies |")
     print("|---|---|---|---|---|---|---|---|")
     local = TransformersBackend(Path("models/base"))
@@ -35,6 +36,7 @@ def main() -> None:
 
 
 def rows(local: TransformersBackend, task: Task) -> list[list[str]]:
+    """Return the task's cells of the table: the plain prompt, then one row for each operation."""
     rewriting = Rewriting(task.name, SEED)
     examples = [rewriting.example() for _ in range(N_PROMPTS)]
     prompts = [prompt for prompt, _, _ in examples] + [task.prompt] * N_PLAIN
@@ -64,6 +66,7 @@ def alike(example: tuple[str, str, str], child: str | None, random: list[str], n
 
 
 def ratio(first: str, second: str) -> float:
+    """Return how alike two texts are, from 0 to 1."""
     return SequenceMatcher(None, first, second, autojunk=False).ratio()
 
 

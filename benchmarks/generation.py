@@ -25,6 +25,7 @@ DECODING = Decoding(temperature=1.0, top_p=0.95, max_new_tokens=256)
 
 
 def main() -> None:
+    """Print the table."""
     torch.set_num_threads(1)
     local = TransformersBackend(BASE)
     rewriting = Rewriting(TASK, 1)
@@ -47,23 +48,24 @@ def main() -> None:
                 rates[way].append(rate(write, seed))
         best = max((way for way in ways if way != "ours"), key=lambda way: statistics.median(rates[way]))
         ratios = sorted(mine / theirs for mine, theirs in zip(rates["ours"], rates[best], strict=True))
-        shown = " | ".join(
-            f"{statistics.median(each):.0f} ({min(each):.0f}-{max(each):.0f})" for each in rates.values()
-        )
+        shown = " | ".join(f"{statistics.median(way):.0f} ({min(way):.0f}-{max(way):.0f})" for way in rates.values())
         print(f"| {name} | {shown} | {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}) |", flush=True)
 
 
 def rate(write: Callable[[int], int], seed: int) -> float:
+    """Return the tokens per second of one way to write, which returns how many it wrote."""
     start = time.perf_counter()
     return write(seed) / (time.perf_counter() - start)
 
 
 def ours(local: TransformersBackend, prompts: list[str], seed: int) -> int:
+    """Return the tokens that our back end writes."""
     return sum(completion.n_tokens for completion in local.complete(prompts, seed=seed, decoding=DECODING))
 
 
 @torch.inference_mode()
 def plain(local: TransformersBackend, prompts: list[str], seed: int, size: int) -> int:
+    """Return the tokens that transformers' generate writes, in batches of `size` prompts."""
     model, tokenizer = local.model, local.tokenizer
     torch.manual_seed(seed)
     n_tokens, ends = 0, torch.tensor(ends_of_turn(model))

@@ -34,6 +34,7 @@ LIMITS: dict[str, Any] = {"max_slowdown": MAX_SLOWDOWN, "memory_mib": MEMORY_MIB
 
 
 def main() -> None:
+    """Print the table, and draw docs/search.svg."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", nargs="+", default=params.read()["tasks"])
     parser.add_argument("--n-evaluations", type=int, default=500)
@@ -61,6 +62,7 @@ def main() -> None:
 
 
 def searched(task: Task, n_evaluations: int, seeds: list[int]) -> Runs:
+    """Return the rows of every method's searches."""
     backend = TransformersBackend(BASE)
     found: Runs = {}
     with Referee(task, GUIDE, **LIMITS) as referee:
@@ -73,6 +75,7 @@ def searched(task: Task, n_evaluations: int, seeds: list[int]) -> Runs:
 
 
 def lines(task: str, found: Runs, runs: Runs, seeds: list[int]) -> Iterator[str]:
+    """Yield the task's lines of the table, one for each method."""
     figures_of = {method: [summary(runs[method, "base", seed]) for seed in seeds] for method in methods()}
     for method, each in figures_of.items():
         valid, top_1, top_10 = (statistics.mean(f[name] for f in each) for name in ("validity", "top_1", "top_10"))
@@ -86,6 +89,7 @@ def lines(task: str, found: Runs, runs: Runs, seeds: list[int]) -> Iterator[str]
 
 
 def difference(ours: list[dict[str, float]], theirs: list[dict[str, float]], name: str) -> str:
+    """Return the mean difference over seeds with its interval."""
     return interval_text(t_interval([mine[name] - other[name] for mine, other in zip(ours, theirs, strict=True)]))
 
 

@@ -244,10 +244,16 @@ def test_a_pool_killed_at_random_moments_is_that_of_an_undisturbed_run(
     for folder in (whole, killed):
         write_referee(TASK.name, JUDGES, folder / "limits", **LIMITS, cluster=None)
 
-    def run(folder: Path, seconds: float = 60.0) -> tuple[int, int]:
-        """How a run ended that was killed after so many seconds, and how many workers it had then."""
+    def batches_of(folder: Path) -> int:
+        return len(list(folder.glob(".work/pool/tsp_construct/*/*.parquet")))
+
+    def run(folder: Path, seconds: float = 60.0, n_more: int = 0) -> tuple[int, int]:
+        """How a run ended that was killed so many seconds after it had n_more batches, and how many workers it had."""
+        before = batches_of(folder)
         script.stdin.write(f"{folder}\n".encode())
         child, n_workers = int(script.stdout.readline()), 0
+        while batches_of(folder) < before + n_more and not select.select([script.stdout], [], [], 0.01)[0]:
+            pass
         if not select.select([script.stdout], [], [], seconds)[0]:
             n_workers = len(workers(child))
             os.kill(child, signal.SIGKILL)
@@ -266,14 +272,16 @@ def test_a_pool_killed_at_random_moments_is_that_of_an_undisturbed_run(
 
     rng, output, n_workers, n_batches = random.Random(0), killed / "pool.parquet", [], set()
     while len(n_workers) < N_KILLS:
-        end, n = run(killed, rng.uniform(0.05, longest))
+        # every second kill at any moment, its start included; the others while batches are being written
+        is_any = len(n_workers) % 2 == 0
+        end, n = run(killed, rng.uniform(0.05, longest) if is_any else rng.uniform(0, 0.3), 0 if is_any else 1)
         assert not output.exists() or output.read_bytes() == expected  # never half a pool
         if end == 0:
             output.unlink()  # it was faster than its kill: once more
         else:
             assert end == -signal.SIGKILL
             n_workers.append(n)
-            n_batches.add(len(list(killed.glob(".work/pool/tsp_construct/*/*.parquet"))))
+            n_batches.add(batches_of(killed))
     assert max(n_workers) > 0 and len(n_batches) > 3  # kills did hit runs at work, and these did go on
     assert run(killed)[0] == 0
     assert output.read_bytes() == expected and pq.read_table(output).num_rows == 100
