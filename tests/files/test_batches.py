@@ -39,7 +39,7 @@ def test_a_killed_run_goes_on_with_the_batch_that_was_not_done() -> None:
     assert table["row"].to_pylist() == list(range(10))
 
 
-def test_a_killed_and_repeated_run_writes_the_same_bytes_as_an_undisturbed_one() -> None:
+def test_a_killed_and_repeated_run_writes_the_bytes_of_an_undisturbed_one() -> None:
     with pytest.raises(Killed):
         batches.run("pool t", "key", 10, 3, batch_maker([], die_at=9), Path("killed.parquet"))
     batches.run("pool t", "key", 10, 3, batch_maker([]), Path("killed.parquet"))
@@ -81,7 +81,7 @@ def test_a_truncated_parquet_file_is_named_in_one_line() -> None:
         parquet.read(Path("cut.parquet"))
 
 
-def test_a_checkpoint_cut_while_it_was_written_is_removed_and_the_one_before_taken() -> None:
+def test_a_cut_checkpoint_is_removed_and_the_one_before_is_taken() -> None:
     for step, is_whole in ((10, True), (20, False)):
         Path(f"work/checkpoint-{step}").mkdir(parents=True)
         if is_whole:

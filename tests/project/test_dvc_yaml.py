@@ -54,14 +54,14 @@ def test_a_task_that_runs_is_one_whose_prompt_a_training_depends_on() -> None:
     assert set(PARAMS["tasks"]) <= set(PARAMS["train"]["watch"]["remember"])
 
 
-def test_there_is_one_stage_one_script_one_section_and_one_function_of_each_name() -> None:
+def test_a_stage_a_script_a_section_and_a_function_share_each_name() -> None:
     scripts = {file.stem for file in (ROOT / "stages").glob("*.py")}
     assert set(STAGES) == scripts
     assert set(STAGES) - OTHER == set(WHOLE) - {"tasks", "preset", "methods", "trainers"} == set(stages())
 
 
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - OTHER))
-def test_the_arguments_of_the_function_are_the_keys_of_the_section_in_their_order(stage: str) -> None:
+def test_a_functions_arguments_are_its_sections_keys_in_their_order(stage: str) -> None:
     arguments = list(schema(stages()[stage]))
     for part in (PARAMS.get(stage, {}), PRESET.get(stage, {})):
         assert list(part) == [name for name in arguments if name in part]
@@ -69,7 +69,7 @@ def test_the_arguments_of_the_function_are_the_keys_of_the_section_in_their_orde
 
 
 @pytest.mark.parametrize("name", TRAINERS)
-def test_the_arguments_of_a_trainer_are_the_keys_of_its_section_in_their_order(name: str) -> None:
+def test_a_trainers_arguments_are_its_sections_keys_in_their_order(name: str) -> None:
     assert list(schema(TRAINERS[name])) == list(PRESET["trainers"][name])
 
 
@@ -95,7 +95,7 @@ def test_every_path_that_a_command_names_is_declared(stage: str) -> None:
     assert [word for word in words if word not in known | folders | {"${item.task}"}] == []
 
 
-def test_every_stage_with_work_to_do_says_what_it_cost_and_no_output_hangs_on_the_clock() -> None:
+def test_stages_write_what_they_took_and_no_output_depends_on_the_clock() -> None:
     for stage in set(STAGES) - OTHER - {"report"}:
         name = "base" if stage == "base" else f"{stage}/${{item.task}}"
         assert STAGES[stage]["cmd"].split()[-1] == f"metrics/resources/{name}.json"
