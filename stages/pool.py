@@ -1,4 +1,4 @@
-"""pool: what a model writes, independently or in a search. Usage: pool.py TASK SOURCE LIMITS OUTPUT METRICS RESOURCES"""
+"""pool: what a model writes, alone or in a search. Usage: pool.py TASK SOURCE LIMITS OUTPUT METRICS RESOURCES"""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,6 @@
 """rounds: the tuned model after more rounds, or as it is.
 
-Usage: rounds.py TASK BASE TUNED SCORED POOL_RULES TRAIN_RULES OUTPUT FINAL METRICS RESOURCES
+Usage: rounds.py TASK BASE TUNED SCORED POOL_LIMITS TRAIN_LIMITS OUTPUT FINAL METRICS RESOURCES
 """
 
 import sys

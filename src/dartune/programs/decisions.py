@@ -25,11 +25,13 @@ def encode(decisions: Iterable[list[int] | list[float]]) -> bytes:
 
 
 def encode_one(decision: list[int] | list[float]) -> bytes:
+    """Return one array of an answer."""
     name, typecode = (b"f", "d") if decision and isinstance(decision[0], float) else (b"i", "q")
     return HEAD.pack(name, len(decision)) + array(typecode, decision).tobytes()
 
 
 def encode_failure(status: str, reason: str) -> bytes:
+    """Return the answer that tells of a failure."""
     return b"!" + json.dumps({"status": status, "reason": reason[:500]}).encode()
 
 

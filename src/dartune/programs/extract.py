@@ -94,6 +94,7 @@ def program(lines: list[str], tree: ast.Module, function: str, n_arguments: int)
 
 
 def first_line(node: ast.stmt) -> int:
+    """Return the number of the first line of a statement, decorators included."""
     decorators: list[ast.expr] = getattr(node, "decorator_list", [])
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
@@ -112,12 +113,15 @@ def with_imports(text: str, template: str) -> str:
 
 
 def imports(text: str) -> list[ast.Import | ast.ImportFrom]:
+    """Return all import statements of a module text."""
     return [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 def bound(node: ast.Import | ast.ImportFrom) -> set[str]:
+    """Return the names that an import statement binds."""
     return {alias.asname or alias.name.split(".")[0] for alias in node.names}
 
 
 def all_bound(text: str) -> set[str]:
+    """Return the names that all imports of a module text bind."""
     return {name for node in imports(text) for name in bound(node)}

@@ -51,6 +51,7 @@ def text_fingerprint(text: str) -> int:
 
 
 def without_annotations(tree: ast.Module) -> ast.Module:
+    """Remove type annotations, in place."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             node.returns = None
@@ -77,6 +78,7 @@ def rename(tree: ast.Module) -> ast.Module:
 
 
 def binds(node: ast.AST) -> Iterator[str]:
+    """Yield the name that a node binds, if any; imports apart."""
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
         yield node.id
     elif isinstance(node, ast.arg):
@@ -95,6 +97,7 @@ def imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def without_constants(tree: ast.Module) -> ast.Module:
+    """Replace constants by the names of their types, in place."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant):
             node.value = type(node.value).__name__

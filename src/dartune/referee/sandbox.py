@@ -99,6 +99,7 @@ def readable() -> list[Path]:
 
 
 def restrict_files() -> bool:
+    """Let this process read only `readable()` and write nothing. Return whether Landlock is there."""
     abi = LIBC.syscall(CREATE_RULESET, None, 0, 1)
     if abi < 1:
         return False
@@ -114,6 +115,7 @@ def restrict_files() -> bool:
 
 
 def allow(ruleset: int, path: Path) -> None:
+    """Add a file or folder to what a Landlock ruleset lets a process read."""
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     rights = READ_FILE | (READ_DIR if path.is_dir() else 0)
     LIBC.syscall(ADD_RULE, ruleset, 1, struct.pack("<Qi", rights, descriptor), 0)
@@ -190,6 +192,7 @@ PR_SET_SECCOMP, PR_GET_SECCOMP, SECCOMP_MODE_FILTER = 22, 21, 2
 
 
 def instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    """Return one BPF instruction; jumps count the instructions to skip."""
     return struct.pack("<HBBI", code, if_true, if_false, value)
 
 
@@ -253,5 +256,6 @@ def seal() -> bool:
 
 @cache
 def filter_program() -> Filter:
+    """Return the filter for prctl, made once."""
     text = bpf()
     return Filter(len(text) // 8, text)

@@ -1,4 +1,4 @@
-"""Scores: the pool's rows with the program found in each completion, its traits, and the referee's verdict on it."""
+"""Stage `score`: the pool's rows with the program in each completion, its traits and the referee's verdict."""
 
 from collections import Counter
 from pathlib import Path
@@ -65,7 +65,7 @@ def write_scored(
 
 
 def task_version(task: Task) -> str:
-    """Fingerprint of the task's own part in a verdict: instances, rollout, cost and template."""
+    """Return a hash of the task's own part in a verdict: instances, rollout, cost and template."""
     return fingerprint([task.file], code=code_fingerprint(*judging(task.name), within="dartune.tasks"))
 
 
@@ -86,12 +86,12 @@ def beside(
 
 
 def score_signature(verdict: Verdict) -> int | None:
-    """64 bits that are equal for programs of exactly the same cost on every instance."""
+    """Return 64 bits that are equal for programs of exactly the same cost on every instance; None without costs."""
     return text_fingerprint(repr(verdict.costs)) if verdict.costs else None
 
 
 def summary(table: pa.Table, base: Path) -> dict[str, object]:
-    """Counts per status, validity, and how much of what is valid is new, and differs by text, tree and behaviour."""
+    """Return the stage's metrics: counts per status, validity, and the novelty and variety of the valid programs."""
     columns = ["program", "status", "behaviour", "tree", "shape", "score_signature", "family"]
     valid = [row for row in table.select(columns).to_pylist() if row["status"] == "ok"]
     novel = is_novel(base)

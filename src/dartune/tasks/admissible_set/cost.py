@@ -42,6 +42,7 @@ def compute_costs(instances: list[dict[str, np.ndarray]], decisions: list[Any]) 
 
 
 def build(instance: dict[str, np.ndarray], decision: np.ndarray) -> list[int]:
+    """Return the candidates that the greedy set takes under these priorities, in order; or raise Refused."""
     priorities = numbers(decision, length=len(instance["codes"]))
     return greedy(np.argsort(-priorities, kind="stable").tolist(), int(instance["n"]), int(instance["w"]))
 
@@ -87,8 +88,10 @@ def conflicts(n: int, w: int) -> tuple[list[list[int]], Any, list[list[list[int]
 
 
 def completions(a: int, b: int) -> list[int]:
+    """Return the codes c for which (a, b, c) is a bad triple."""
     return [c for c in range(7) if tuple(sorted((a, b, c))) in BAD_TRIPLES]
 
 
 def bits(mask: np.ndarray) -> int:
+    """Return a boolean mask as an integer with one bit per entry."""
     return int.from_bytes(np.packbits(mask, bitorder="little").tobytes(), "little")

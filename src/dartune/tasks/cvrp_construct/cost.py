@@ -38,6 +38,7 @@ def compute_costs(prepared: dict[str, np.ndarray], decisions: list[Any]) -> tupl
 
 
 def check_visits(table: np.ndarray, n_nodes: int) -> None:
+    """Raise Refused unless every walk starts at the depot and serves each customer once."""
     visits = np.stack([np.bincount(walk, minlength=n_nodes)[1:] for walk in table])
     wrong = (table[:, 0] != 0) | (visits != 1).any(axis=1)
     if wrong.any():

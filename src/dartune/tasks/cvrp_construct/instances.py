@@ -21,6 +21,7 @@ def draw(split: str) -> list[dict[str, np.ndarray]]:
 
 
 def one(generator: np.random.RandomState, n_nodes: int, capacity: int) -> dict[str, np.ndarray]:
+    """Draw one instance."""
     points = generator.rand(n_nodes, 2)
     demands = generator.randint(1, 10, size=n_nodes)  # the depot draws one too, as in LLM4AD; nobody reads it
     distances = np.linalg.norm(points[:, None] - points[None], axis=2)

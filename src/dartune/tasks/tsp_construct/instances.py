@@ -22,5 +22,6 @@ def draw(split: str) -> list[dict[str, np.ndarray]]:
 
 
 def euclidean(points: np.ndarray) -> np.ndarray:
+    """Return the distances between points of shape (n, 2), shape (n, n)."""
     distances: np.ndarray = np.linalg.norm(points[:, None] - points[None], axis=2)
     return distances
