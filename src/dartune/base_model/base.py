@@ -19,8 +19,9 @@ from dartune.files.atomic import write_json
 from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
 from dartune.files.parquet import write
-from dartune.models.checkpoint import CORPUS, point_to, quiet, render, text_fingerprint
+from dartune.models.checkpoint import CORPUS, point_to, quiet, render
 from dartune.pool.prompts import OPERATIONS
+from dartune.programs.features import text_fingerprint
 
 EMBEDDED = "embedded"
 BOS, EOS, PAD, PARENT, PROGRAM = "<s>", "</s>", "<pad>", "<parent>", "<program>"

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from dartune.errors import UserError
 from dartune.files.fingerprint import fingerprint
-from dartune.programs.features import text_fingerprint as text_fingerprint  # base_model imports it from here
+from dartune.programs.features import text_fingerprint
 
 # Read when huggingface_hub and tqdm are imported, which is later. In a log, each update of a bar is a line.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
