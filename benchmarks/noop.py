@@ -1,8 +1,8 @@
-"""What a run costs where everything is up to date: DVC, DVC with `true` as commands, and the flow.
+"""Seconds of a run that has nothing to do: `dvc repro`, `dvc repro` with `true` for every command, and the flow.
 
-`make bench-noop`, in a tree that is up to date. Each is run in turn on copies; medians and ranges of --n runs. DVC runs
-no command where nothing changed, so the first ratio shows what is left: the longer lines of commands, no more. The
-copies have the same stages, dependencies, parameters and outputs.
+`make bench-noop`, in a tree that is up to date. Prints medians and ranges of --n runs of each, in turn, on copies. DVC
+runs no command where nothing changed, so the two copies, which have the same stages, dependencies, parameters and
+outputs, differ only in the length of their commands.
 """
 
 import argparse
@@ -25,24 +25,25 @@ sys.path.insert(0, str(ROOT / "flows"))
 
 from server import Server  # noqa: E402
 
+AIM_S = 8.0  # of the flow with its own server, on two cores
 HEAVY = ("torch", "transformers", "trl", "duckdb", "pyarrow")
 
 
-def copied(folder: Path) -> None:
-    """The working tree as it is, with data and models, and with hashes known to DVC."""
+def copy_tree(folder: Path) -> None:
+    """Copy the working tree with data, models and the hashes that DVC knows."""
     names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
-    made = ("data", "models", "report", ".dvc/cache")
+    outputs = ("data", "models", "report", ".dvc/cache")
     for name in names.stdout.splitlines():
-        if (ROOT / name).is_file() and not name.startswith(made):
+        if (ROOT / name).is_file() and not name.startswith(outputs):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    for name in made:
+    for name in outputs:
         shutil.copytree(ROOT / name, folder / name)
     sh(folder, "git", "init", "-q")
 
 
-def trivial(folder: Path) -> None:
-    """Every command becomes `true`, and what there is is committed as its result."""
+def make_trivial(folder: Path) -> None:
+    """Replace every command by `true`, and commit the present outputs as its results."""
     yaml, file = YAML(), folder / "dvc.yaml"
     content = yaml.load(file)
     for stage in content["stages"].values():
@@ -64,7 +65,7 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def started(folder: Path) -> Server:
+def start_server(folder: Path) -> Server:
     with chdir(folder):
         server = Server()
         server.wait()
@@ -72,15 +73,15 @@ def started(folder: Path) -> Server:
 
 
 def heavy(folder: Path, *command: str, **more: str) -> list[str]:
-    """Which of HEAVY a command imports."""
+    """Return which packages of HEAVY a command imports."""
     times = sh(folder, sys.executable, "-X", "importtime", *command, **more).stderr
-    found = {name.split(".")[0] for name in re.findall(r"\| +([\w.]+)$", times, re.MULTILINE)}
-    return sorted(found.intersection(HEAVY))
+    imported = {name.split(".")[0] for name in re.findall(r"\| +([\w.]+)$", times, re.MULTILINE)}
+    return sorted(imported.intersection(HEAVY))
 
 
 def measure(folder: Path, n: int) -> dict[str, list[float]]:
     real, bare = folder / "real", folder / "bare"
-    server = started(real)
+    server = start_server(real)
     running = {"PREFECT_API_URL": f"{server.url}/api"}
     flow = (sys.executable, "flows/finetune.py")
     for name, command, more in (("dvc repro", ("-m", "dvc", "repro"), {}), ("flow", flow[1:], running)):
@@ -91,40 +92,39 @@ def measure(folder: Path, n: int) -> dict[str, list[float]]:
         "flow, server running": lambda: sh(real, *flow, **running),
         "flow, own server": lambda: sh(real, *flow),
     }
-    found: dict[str, list[float]] = {name: [] for name in [*ways, "server start"]}
+    took: dict[str, list[float]] = {name: [] for name in [*ways, "server start"]}
     for number in range(n + 1):  # the first round fills caches and does not count
         for name, way in ways.items():
-            found[name] += [seconds(way)] * (number > 0)
+            took[name] += [seconds(way)] * (number > 0)
         begin = time.perf_counter()
-        another = started(bare)
-        found["server start"] += [time.perf_counter() - begin] * (number > 0)
+        another = start_server(bare)
+        took["server start"] += [time.perf_counter() - begin] * (number > 0)
         another.end()
     server.end()
-    return found
+    return took
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=5)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="noop-") as name:
         folder = Path(name)
         for copy in ("real", "bare"):
-            copied(folder / copy)
-        trivial(folder / "bare")
+            copy_tree(folder / copy)
+        make_trivial(folder / "bare")
         for copy in ("real", "bare"):
             if "Running stage" in sh(folder / copy, "dvc", "repro").stdout:
                 sys.exit("noop: the working tree is not up to date; run `make run` first")
-        found = measure(folder, given.n)
-    medians = {name: statistics.median(values) for name, values in found.items()}
+        took = measure(folder, arguments.n)
+    medians = {name: statistics.median(values) for name, values in took.items()}
     print("| | median s | range |\n|---|---|---|")
-    for name, values in found.items():
+    for name, values in took.items():
         print(f"| {name} | {medians[name]:.2f} | {min(values):.2f} to {max(values):.2f} |")
     ratio = medians["dvc repro"] / medians["dvc repro, commands `true`"]
-    allowed = medians["dvc repro"] + medians["server start"]
     print(f"dvc repro / commands `true`: {ratio:.2f} (aim: at most 1.2)")
-    print(f"flow with its own server: {medians['flow, own server']:.2f} s (aim: at most {allowed:.2f} s)")
-    sys.exit(ratio > 1.2 or medians["flow, own server"] > allowed)
+    print(f"flow with its own server: {medians['flow, own server']:.2f} s (aim: at most {AIM_S:g} s)")
+    sys.exit(ratio > 1.2 or medians["flow, own server"] > AIM_S)
 
 
 if __name__ == "__main__":

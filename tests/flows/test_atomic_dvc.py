@@ -34,7 +34,7 @@ def command() -> list[str]:
     return [sys.executable, str(FLOWS / "atomic_dvc.py"), "repro", "-q", "--single-item", "last"]
 
 
-def test_a_kill_while_dvc_lock_is_written_leaves_it_as_it_was_and_the_next_run_completes(repo: Path) -> None:
+def test_a_kill_while_dvc_lock_is_written_leaves_it_unchanged(repo: Path) -> None:
     before, partial = Path("dvc.lock").read_bytes(), Path(".dvc/tmp/dvc.lock.partial")
     dvc = subprocess.Popen(command())
     while not partial.exists():
@@ -47,7 +47,7 @@ def test_a_kill_while_dvc_lock_is_written_leaves_it_as_it_was_and_the_next_run_c
     assert "\n  last:\n" in Path("dvc.lock").read_text() and not partial.exists()
 
 
-def test_a_disk_that_fills_up_while_a_lock_file_is_written_leaves_it_as_it_was(repo: Path) -> None:
+def test_a_full_disk_while_a_lock_file_is_written_leaves_it_unchanged(repo: Path) -> None:
     before = Path("dvc.lock").read_bytes()
     with pytest.raises(OSError, match="No space"), atomic_dvc.atomic_write(Path("dvc.lock")) as stream:
         stream.write("schema")

@@ -146,7 +146,7 @@ def test_a_second_run_starts_no_process_and_touches_no_file(repo: Path, monkeypa
     assert (repo / "dvc.lock").stat().st_mtime_ns == before
 
 
-def test_only_what_changed_and_what_hangs_on_it_runs_and_a_change_undone_is_restored(repo: Path) -> None:
+def test_only_changed_stages_and_their_dependents_run_and_undo_restores(repo: Path) -> None:
     state = run(repo, overrides={"train.beta": 0.2})
     assert ran(repo) == ["report.json", "train.txt"]
     assert {name for name, value in stages(state).items() if value == "Cached"} == {"base", "pool@a", "pool@b"}
@@ -198,7 +198,7 @@ def test_no_stage_runs_where_stage_modules_fails(repo_with_modules: Path) -> Non
     assert stages(state, 6)["base"] == "NotReady"
 
 
-def test_a_failed_stage_fails_the_run_in_its_own_words_and_stops_only_what_needs_it(repo: Path) -> None:
+def test_a_failed_stage_fails_the_run_and_stops_only_what_needs_it(repo: Path) -> None:
     edit(repo, "beta: 0.1", "beta: 0.3")
     edit(repo, "n: 2", "n: 0")
     state = run(repo)
@@ -261,7 +261,7 @@ def test_the_script_ends_with_the_error_of_the_stage_and_status_1(repo: Path, pr
     assert [line.split()[:2] for line in done.stdout.splitlines()[-2:]] == [["base", "Cached"], ["pool@b", "Failed"]]
 
 
-def test_an_unknown_override_is_refused_with_the_nearest_name_and_nothing_is_written(repo: Path) -> None:
+def test_an_unknown_override_is_refused_with_the_nearest_name(repo: Path) -> None:
     state = run(repo, overrides={"pool.n": 3, "train.betta": 0.2})
     assert state.message == "params.yaml: there is no 'train.betta'; did you mean 'train.beta'?"
     assert (repo / "params.yaml").read_text() == PARAMS

@@ -30,7 +30,7 @@ def imported(script: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("script", "mark"), [(FLOW, "prefect"), (DVC, "dvc")])
-def test_neither_the_plan_of_the_flow_nor_dvc_imports_what_only_stages_need(script: str, mark: str) -> None:
+def test_neither_planning_nor_dvc_imports_what_only_stages_need(script: str, mark: str) -> None:
     found = imported(script)
     assert mark in found
     assert found & HEAVY == set()

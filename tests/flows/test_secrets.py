@@ -74,7 +74,7 @@ def leaks(found: dict[str, bytes]) -> list[tuple[str, str]]:
     return [(name, key) for name, text in found.items() for key in PLANTED if PLANTED[key].encode() in text]
 
 
-def test_no_secret_of_the_environment_is_in_anything_that_a_failing_run_writes(repo: Path) -> None:
+def test_a_failing_run_writes_no_secret_of_the_environment_anywhere(repo: Path) -> None:
     done = fly(repo)
     assert done.returncode == 1 and b"it went wrong" in done.stdout + done.stderr
     run(repo, "git", "add", "-A")
