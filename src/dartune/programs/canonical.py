@@ -1,33 +1,36 @@
-"""Programs as text: when two are the same, and which are run a second time."""
+"""When two programs count as the same one, and which programs are run a second time."""
 
 import ast
 import re
 import warnings
 
-# What brings chance or time into a program that the worker's fixed seeds do not reach.
+# Sources of randomness or time that the worker's fixed seeds do not control.
 ENTROPY = re.compile(
     r"\b(time|datetime|secrets|urandom|uuid|SystemRandom|getrandom|id|perf_counter|monotonic|getpid|getppid|gc"
     r"|times|getrusage|getloadavg|sysinfo|stat|hash|repr|getattr|__import__|ctypes)\b"
     r"|\b(default_rng|RandomState|Random|seed)\(\s*((\w+\s*=\s*)?None)?\s*\)|\bobject\("
 )
-# With what a program reads its own text: then layout and comments count.
+# Ways for a program to read its own text: comments and layout then matter.
 INTROSPECTION = re.compile(r"__doc__|__code__|lineno|_getframe|\b(inspect|traceback|linecache)\b")
-MAX_LENGTH = 50_000  # characters; a longer program is not judged: some texts take Python seconds to parse
-SAMPLED = 100  # every 100th of the other programs too
+MAX_LENGTH = 50_000  # characters; longer programs are refused, since some texts take Python seconds to parse
+SAMPLED = 100  # one in 100 of all other programs also runs twice
 
 
 def normal_form(program: str) -> str:
-    """Text that is equal for programs with the same syntax tree: comments, layout and docstrings do not count."""
+    """Return a text that is equal for programs that differ only in comments, layout and docstrings.
+
+    The program itself where it cannot be parsed, is too long, or can read its own text.
+    """
     if len(program) > MAX_LENGTH or INTROSPECTION.search(program):
         return program
     try:
         return ast.dump(parse(program))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # also integers too long to be written out
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # ValueError: an integer too long to print
         return program
 
 
 def parse(program: str) -> ast.Module:
-    """The tree without docstrings."""
+    """Return the syntax tree without docstrings. Raises what ast.parse raises."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = ast.parse(program)
@@ -38,8 +41,8 @@ def parse(program: str) -> ast.Module:
 
 
 def runs_twice(program: str, key: str) -> bool:
-    """Whether a second run must agree with the first: where chance or time may play a part, and on a fixed sample.
+    """Return whether the program must run twice with equal decisions: if it may use chance or time, or is in a sample.
 
-    key: hexadecimal hash of the normal form, so that a program is always in the sample or never.
+    key: hexadecimal hash of the normal form, which decides about the sample, so that reruns agree.
     """
     return bool(ENTROPY.search(program)) or int(key[:8], 16) % SAMPLED == 0

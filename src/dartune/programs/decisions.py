@@ -1,4 +1,4 @@
-"""Decisions on their way out of a program's process: bounded, typed, and nothing that could run.
+"""The format in which decisions leave a program's process: bounded, typed arrays, never pickles.
 
 An answer is b"=" and one array per instance, each a kind (b"i" int64, b"f" float64), its length and its values in
 little-endian order; or b"!" and a JSON object with the status and the reason of a failure.
@@ -20,23 +20,23 @@ HEAD = struct.Struct("<cI")
 
 
 def encode(decisions: Iterable[list[int] | list[float]]) -> bytes:
-    """The answer that holds these decisions; a list of which the first is a float is one of floats."""
-    return b"=" + b"".join(map(encode_one, decisions))
+    """Return the answer with these decisions. A list is written as floats if its first value is a float."""
+    return b"=" + b"".join(map(encode_array, decisions))
 
 
-def encode_one(decision: list[int] | list[float]) -> bytes:
-    """Return one array of an answer."""
+def encode_array(decision: list[int] | list[float]) -> bytes:
+    """Return one list as its kind, length and values."""
     name, typecode = (b"f", "d") if decision and isinstance(decision[0], float) else (b"i", "q")
     return HEAD.pack(name, len(decision)) + array(typecode, decision).tobytes()
 
 
 def encode_failure(status: str, reason: str) -> bytes:
-    """Return the answer that tells of a failure."""
+    """Return the answer that reports a failure."""
     return b"!" + json.dumps({"status": status, "reason": reason[:500]}).encode()
 
 
 def decode(answer: bytes, n_arrays: int) -> list[np.ndarray]:
-    """The n_arrays arrays in an answer, or Refused: with the failure that it tells of, or "output" otherwise."""
+    """Return the arrays in an answer. Raises Refused with the failure it reports, or "output" if malformed."""
     if answer[:1] == b"!":
         raise failure(answer[1:])
     if answer[:1] != b"=":
@@ -54,13 +54,13 @@ def decode(answer: bytes, n_arrays: int) -> list[np.ndarray]:
         if len(arrays) > n_arrays:
             break
     if len(arrays) != n_arrays:
-        found = len(arrays) if len(arrays) < n_arrays else "more"
-        raise Refused("output", f"expected decisions for {n_arrays} instances, found {found}")
+        count = len(arrays) if len(arrays) < n_arrays else "more"
+        raise Refused("output", f"expected decisions for {n_arrays} instances, found {count}")
     return arrays
 
 
 def failure(body: bytes) -> Refused:
-    """What the program's process says of its own failure. It may lie, but never to its advantage."""
+    """Return the failure that a process reports of itself; a program may forge one, but only to its disadvantage."""
     try:
         content = json.loads(body) if len(body) <= MAX_FAILURE_BYTES else None
     except (ValueError, RecursionError):
@@ -71,7 +71,7 @@ def failure(body: bytes) -> Refused:
 
 
 def integers(decision: np.ndarray, *, max_length: int, below: int) -> np.ndarray:
-    """The decision as int64, shape (at most max_length,), each value in 0..below-1; or Refused."""
+    """Return a decision of 1 to max_length int64 in 0..below-1. Raises Refused if it is anything else."""
     if decision.dtype.kind != "i" or not 0 < len(decision) <= max_length:
         raise Refused("output", f"expected 1 to {max_length} integers")
     if decision.min() < 0 or decision.max() >= below:
@@ -80,7 +80,7 @@ def integers(decision: np.ndarray, *, max_length: int, below: int) -> np.ndarray
 
 
 def numbers(decision: np.ndarray, *, length: int) -> np.ndarray:
-    """The decision as finite float64, shape (length,); or Refused."""
+    """Return a decision of `length` finite float64. Raises Refused if it is anything else."""
     if decision.dtype.kind != "f" or len(decision) != length:
         raise Refused("output", f"expected {length} numbers")
     if not np.isfinite(decision).all():

@@ -1,4 +1,4 @@
-"""The program in a completion: whatever a model wrote around it, or the reason why nothing usable is there."""
+"""Extracts the program from a completion, whatever text the model wrote around it."""
 
 import ast
 import re
@@ -12,10 +12,10 @@ CODE_LINE = re.compile(r"^[ \t]*(?:import |from \w|def |class |@|[A-Za-z_]\w* *=
 
 
 def extract(completion: str, function: str, n_arguments: int, template: str) -> str:
-    """The program as module text that defines `function`, with its own imports, helpers and constants.
+    """Return the program as the text of a module that defines `function`, with its imports, helpers and constants.
 
-    Imports of the template that the program uses without importing are put before it. Of versions, as FunSearch asks
-    for them (function_v0, function_v1, ...), the last is the function, and the others are left out. Raises
+    Imports of the template that the program uses but lacks are added. Of the versions that FunSearch's prompts ask for
+    (function_v0, function_v1, ...), the last becomes the function and the others are dropped. Raises
     Refused("no_program" or "syntax") with the reason.
     """
     completion = without_version(completion, function)
@@ -30,7 +30,7 @@ def extract(completion: str, function: str, n_arguments: int, template: str) -> 
 
 
 def without_version(completion: str, function: str) -> str:
-    """The text with the last version's name replaced by the function's; as it is where the function is there too."""
+    """Return the text with its latest version renamed to the function; unchanged where the function is defined too."""
     versions = re.findall(rf"^[ \t]*def {function}_v(\d{{1,6}})\b", completion, re.MULTILINE)
     if not versions or re.search(rf"^[ \t]*def {function}\b", completion, re.MULTILINE):
         return completion
@@ -38,7 +38,10 @@ def without_version(completion: str, function: str) -> str:
 
 
 def candidates(completion: str, function: str) -> Iterator[str]:
-    """Texts that may be the program: fenced blocks, one with the function first, else all from the first code on."""
+    """Yield texts that may be the program: fenced blocks, those with the function first, then all blocks together.
+
+    Without any block, everything from the first line of code on.
+    """
     blocks = [match[1] for match in FENCE.finditer(completion)]
     if blocks:
         yield from sorted(blocks, key=lambda block: not re.search(rf"^[ \t]*def {function}\b", block, re.MULTILINE))
@@ -49,7 +52,10 @@ def candidates(completion: str, function: str) -> Iterator[str]:
 
 
 def parse(text: str, function: str) -> tuple[list[str], ast.Module]:
-    """Lines and tree of the longest beginning of the text that parses. What follows a program is not part of it."""
+    """Return lines and syntax tree of the longest beginning of the text that parses: prose may follow a program.
+
+    Raises Refused where none parses, or where the rest shows that the function itself is incomplete.
+    """
     lines = dedent(text.replace("\t", "    ")).rstrip().splitlines()
     problem = "there is no code in it"
     for end in range(len(lines), 0, -1):
@@ -58,15 +64,15 @@ def parse(text: str, function: str) -> tuple[list[str], ast.Module]:
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             problem = f"{error}" if end == len(lines) else problem
             continue
-        if tree.body and is_cut(tree, lines, end, function):
-            raise Refused("no_program", f"the answer ends inside {function}: {problem}")
         if tree.body:
+            if is_cut(tree, lines, end, function):
+                raise Refused("no_program", f"the answer ends inside {function}: {problem}")
             return lines[:end], tree
     raise Refused("syntax", problem)
 
 
 def is_cut(tree: ast.Module, lines: list[str], end: int, function: str) -> bool:
-    """Whether the lines left out begin inside the function: then it is not what the model meant."""
+    """Return whether the lines from `end` on continue the function, so that what parses is only part of it."""
     last = tree.body[-1]
     rest = next((line for line in lines[end:] if line.strip()), "")
     names = {node.name for node in ast.walk(last) if isinstance(node, ast.FunctionDef)}
@@ -74,17 +80,20 @@ def is_cut(tree: ast.Module, lines: list[str], end: int, function: str) -> bool:
 
 
 def program(lines: list[str], tree: ast.Module, function: str, n_arguments: int) -> str:
-    """The module's definitions without example calls and earlier versions, and a name for the function where it has
-    another one. A function that calls an earlier version is none, as in FunSearch."""
+    """Return the module without example calls and earlier versions, and with `function` defined under that name.
+
+    Where no function has the name, a method of that name or the only function with n_arguments arguments gets it.
+    Raises Refused where there is none, or where an earlier version is used, as in FunSearch.
+    """
     versions = re.compile(rf"\b{function}_v\d+\b")
-    kept = [node for node in tree.body if not is_example(node) and not versions.match(getattr(node, "name", ""))]
-    text = "\n".join("\n".join(lines[first_line(node) - 1 : node.end_lineno]) for node in kept) + "\n"
+    nodes = [node for node in tree.body if not is_example(node) and not versions.match(getattr(node, "name", ""))]
+    text = "\n".join("\n".join(lines[first_line(node) - 1 : node.end_lineno]) for node in nodes) + "\n"
     if earlier := versions.search(text):
         raise Refused("no_program", f"it needs {earlier[0]}, an earlier version")
-    functions = [node for node in kept if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
     if any(node.name == function for node in functions):
         return text
-    for node in kept:
+    for node in nodes:
         if isinstance(node, ast.ClassDef) and any(getattr(method, "name", "") == function for method in node.body):
             return f"{text}\n\ndef {function}(*args):\n    return {node.name}().{function}(*args)\n"
     fitting = [node.name for node in functions if len(node.args.args) == n_arguments]
@@ -100,15 +109,15 @@ def first_line(node: ast.stmt) -> int:
 
 
 def is_example(node: ast.stmt) -> bool:
-    """A call, or a block under `if __name__ == "__main__"`."""
+    """Return whether a statement is a bare expression, such as a call, or tests `__name__`."""
     return isinstance(node, ast.Expr) or (isinstance(node, ast.If) and "__name__" in ast.unparse(node.test))
 
 
 def with_imports(text: str, template: str) -> str:
-    """The program with those imports of the template that it uses and does not make itself."""
-    names = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)]
-    used = {node.id for node in names}
-    missing = [node for node in imports(template) if bound(node) & used and not bound(node) & all_bound(text)]
+    """Return the program preceded by those imports of the template that it uses but lacks."""
+    used = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+    present = {name for node in imports(text) for name in bound(node)}
+    missing = [node for node in imports(template) if bound(node) & used and not bound(node) & present]
     return "".join(f"{ast.unparse(node)}\n" for node in missing) + text
 
 
@@ -120,8 +129,3 @@ def imports(text: str) -> list[ast.Import | ast.ImportFrom]:
 def bound(node: ast.Import | ast.ImportFrom) -> set[str]:
     """Return the names that an import statement binds."""
     return {alias.asname or alias.name.split(".")[0] for alias in node.names}
-
-
-def all_bound(text: str) -> set[str]:
-    """Return the names that all imports of a module text bind."""
-    return {name for node in imports(text) for name in bound(node)}

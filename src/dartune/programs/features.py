@@ -1,8 +1,9 @@
-"""Traits of a program's text: fingerprints that are equal for programs alike, its length, and the family it is of."""
+"""Traits of a program's text: fingerprints that are equal for similar programs, length, and family."""
 
 import ast
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from dartune.programs.canonical import MAX_LENGTH, parse
@@ -24,34 +25,34 @@ CHOICES = {"where": "branch", "select": "branch", "argsort": "sort", "sorted": "
 
 
 def traits(program: str | None, function: str) -> dict[str, Any]:
-    """Columns of TRAITS (scoring.py): null where there is no program, or none that parses.
+    """Return the columns of TRAITS (referee/score.py), None without a program or where it does not parse.
 
-    text, tree, shape: 64-bit fingerprints of the text; of the syntax tree without comments, layout, docstrings and
-    annotations, names replaced by numbers; and of that tree with constants replaced by their types. n_characters: of
-    the text. family: what the program is built of, and which arguments its function reads.
+    text: 64-bit fingerprint of the text. tree: of the syntax tree without comments, layout, docstrings and annotations,
+    with names replaced by numbers. shape: of that tree with constants replaced by their types. n_characters: of the
+    text. family: the constructs that the program uses, and which arguments its function reads.
     """
+    columns: dict[str, Any] = dict.fromkeys(("text", "tree", "shape", "n_characters", "family"))
     if program is None:
-        return dict.fromkeys(("text", "tree", "shape", "n_characters", "family"))
-    unknown = dict.fromkeys(("tree", "shape", "family"))
-    known: dict[str, Any] = {"text": text_fingerprint(program), "n_characters": len(program)}
-    if len(program) > MAX_LENGTH:
-        return known | unknown
-    try:
-        tree = without_annotations(parse(program))
-        known["family"] = family(tree, function)
-        known["tree"] = text_fingerprint(ast.dump(rename(tree)))
-        return known | {"shape": text_fingerprint(ast.dump(without_constants(tree)))}
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return known | unknown
+        return columns
+    columns |= {"text": text_fingerprint(program), "n_characters": len(program)}
+    if len(program) <= MAX_LENGTH:
+        with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            tree = without_annotations(parse(program))
+            columns |= {  # in this order: each changes the tree in place
+                "family": family(tree, function),
+                "tree": text_fingerprint(ast.dump(rename(tree))),
+                "shape": text_fingerprint(ast.dump(without_constants(tree))),
+            }
+    return columns
 
 
 def text_fingerprint(text: str) -> int:
-    """Return 64 bits of a hash of the text without blanks at its ends."""
+    """Return 64 bits of a hash of the text without leading and trailing white space."""
     return int.from_bytes(hashlib.sha256(text.strip().encode()).digest()[:8], "little")
 
 
 def without_annotations(tree: ast.Module) -> ast.Module:
-    """Remove type annotations, in place."""
+    """Remove type annotations in place; return the tree."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             node.returns = None
@@ -61,7 +62,10 @@ def without_annotations(tree: ast.Module) -> ast.Module:
 
 
 def rename(tree: ast.Module) -> ast.Module:
-    """The tree with each name that it binds replaced by its number; builtins and attributes keep theirs."""
+    """Replace each name that the program binds by its number, in place; return the tree.
+
+    Builtins and attributes keep their names; aliases of imports become the names of what they import.
+    """
     modules = dict(imported(tree))
     names: dict[str, str] = {}
     bound = {name for node in ast.walk(tree) for name in binds(node)} - set(modules)
@@ -78,7 +82,7 @@ def rename(tree: ast.Module) -> ast.Module:
 
 
 def binds(node: ast.AST) -> Iterator[str]:
-    """Yield the name that a node binds, if any; imports apart."""
+    """Yield the name that a node other than an import binds, if any."""
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
         yield node.id
     elif isinstance(node, ast.arg):
@@ -88,7 +92,7 @@ def binds(node: ast.AST) -> Iterator[str]:
 
 
 def imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """(name in the program, what it stands for) of each import."""
+    """Yield (name in the program, <dotted name of what it refers to>) of all imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.asname or alias.name.split(".")[0], f"<{alias.name}>") for alias in node.names)
@@ -97,7 +101,7 @@ def imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def without_constants(tree: ast.Module) -> ast.Module:
-    """Replace constants by the names of their types, in place."""
+    """Replace constants by the names of their types in place; return the tree."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant):
             node.value = type(node.value).__name__
@@ -105,7 +109,7 @@ def without_constants(tree: ast.Module) -> ast.Module:
 
 
 def family(tree: ast.Module, function: str) -> str:
-    """Such as "branch+loop of 0,2": kinds of constructs, and positions of the arguments that the function reads."""
+    """Return, say, "branch+loop of 0,2": kinds of constructs, and positions of arguments that the function reads."""
     nodes = list(ast.walk(tree))
     words = {KINDS[type(node)] for node in nodes if type(node) in KINDS}
     called = {getattr(node, "attr", getattr(node, "id", "")) for node in nodes}

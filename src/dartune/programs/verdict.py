@@ -1,13 +1,13 @@
-"""What can become of a program."""
+"""The outcomes of running a program."""
 
 from dataclasses import dataclass
 
 STATUSES = (
     "ok",
-    "no_program",  # nothing in the completion that could be run
+    "no_program",  # the completion holds nothing that could be run
     "syntax",
-    "forbidden",  # asked the system for what the sandbox does not permit
-    "import",  # of what is not there: programs have Python's library and numpy
+    "forbidden",  # asked the kernel for something that the sandbox forbids
+    "import",  # of a missing module: programs have Python's library and numpy
     "signature",  # cannot be called with the task's arguments
     "runtime",
     "timeout",  # more CPU time than the limit
@@ -16,7 +16,7 @@ STATUSES = (
     "infeasible",
     "nonfinite",
     "nondeterministic",  # other decisions on a second run
-    "crash",  # the process ended without a word
+    "crash",  # the process ended without an answer
 )
 
 
@@ -27,18 +27,19 @@ class Refused(Exception):
         super().__init__(reason)
         self.status = status
         words = " ".join(reason[:1000].split())
-        printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)  # no half characters, no bells
+        # Control characters and lone surrogates, which no UTF-8 file can hold, are escaped.
+        printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
         self.reason = printable[:200] or "no reason was given"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """status out of STATUSES; reason "" and score, costs, behaviour and signature filled only when ok.
+    """The outcome of one program. score, costs, behaviour and signature are set only if status is ok, reason otherwise.
 
-    score: higher is better, mean over the instances, in the task's unit. costs: the objective per instance.
-    behaviour, signature: of the solutions, equal and alike for programs that act so on these instances (behaviour.py).
-    cpu_s: of the program's process. missing_layers: of the sandbox (sandbox.LAYERS), those that the machine
-    did not offer, joined by commas.
+    status: one of STATUSES. score: higher is better, mean over the instances, in the task's unit. costs: the objective
+    per instance. behaviour, signature: equal for programs with equal solutions, similar for similar ones
+    (referee/behaviour.py). cpu_s: CPU seconds of the program's process. missing_layers: layers of the sandbox that the
+    machine did not offer (sandbox.LAYERS), joined by commas.
     """
 
     status: str
