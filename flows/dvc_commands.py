@@ -23,9 +23,8 @@ DVC_LINE = re.compile(
 class Finished(NamedTuple):
     """How a command ended, when every process that it started is gone."""
 
-    status: int
+    status: int  # TIMED_OUT if it took too long
     lines: list[str]  # what it printed
-    is_late: bool  # it was ended since its time was up
 
     def failure(self) -> str:
         """Return the last line of the stage, unless only DVC knows the reason, a missing output for one; or ""."""
@@ -67,18 +66,9 @@ class DvcCommands:
         """
         with self.starting:
             if self.is_stopped.is_set():
-                return Finished(1, [], False)
-            command = self.started(*words)
+                return Finished(1, [])
+            command = self.started(words, timeout_s)
             self.running.add(command)
-        is_late = threading.Event()
-
-        def end_late() -> None:
-            is_late.set()
-            command.terminate()
-
-        timer = threading.Timer(timeout_s or threading.TIMEOUT_MAX, end_late)
-        timer.daemon = True
-        timer.start()
         lines = []
         assert command.process.stdout
         try:
@@ -87,18 +77,18 @@ class DvcCommands:
                     lines.append(line.rstrip())
                     on_line(lines[-1])
         finally:
-            timer.cancel()
             status = command.end()
             with self.starting:
                 self.running.discard(command)
-        return Finished(status, lines, is_late.is_set())
+        return Finished(status, lines)
 
-    def started(self, *words: str) -> Supervised:
+    def started(self, words: tuple[str, ...], timeout_s: float | None) -> Supervised:
         """Start `dvc WORDS`. A stage's command finds the programs of this Python's environment first."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         return Supervised(
             [sys.executable, SCRIPT, "--wait-for-lock", *words],
             GRACE_S,
+            timeout_s,
             env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -42,10 +42,12 @@ from dartune.errors import UserError, one_line
 from dvc_commands import DVC_LINE, DvcCommands
 from graph import Step, check_remote, check_targets, files_for_git, plan, sort_lock
 from server import Server
+from supervisor import TIMED_OUT
 from workspace import CancelledWhileWaiting, exclusive
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = "modules"  # the stage that writes down the code of all others
+PUSH = Step("push", needs=[], is_stale=True, nested=[])  # no stage, but shown as one
 POLL_S = 2.0  # between two looks at whether the run was cancelled
 PARENT = os.getppid()
 Submit = Callable[[Step, list[PrefectFuture[Any]]], PrefectFuture[Any]]
@@ -99,15 +101,7 @@ def finetune(
                 if follow:
                     history.fast_forward(follow)
                 parameters.apply(overrides or {})
-                outcomes = run_stages(commands, targets or [], workers, timeout_s, pull)
-                if push and final_state(outcomes).is_completed():
-                    outcomes = schedule(
-                        [Step("push", [], True, [])],
-                        outcomes,
-                        1,
-                        lambda *_: push_outputs.submit(commands, return_state=False),
-                        commands,
-                    )
+                outcomes = run_stages(commands, targets or [], workers, timeout_s, pull, push)
                 state = final_state(outcomes)
                 report(outcomes)
                 if branch and state.is_completed():
@@ -125,7 +119,7 @@ def finetune(
 
 
 def run_stages(
-    commands: DvcCommands, targets: list[str], workers: int, timeout_s: float | None, pull: bool
+    commands: DvcCommands, targets: list[str], workers: int, timeout_s: float | None, pull: bool, push: bool
 ) -> list[Outcome]:
     """Bring the targets (every stage, if none is named) up to date; return all steps in the order in which they ended.
 
@@ -134,6 +128,8 @@ def run_stages(
     """
 
     def submit(step: Step, needed: list[PrefectFuture[Any]]) -> PrefectFuture[Any]:
+        if step is PUSH:
+            return push_outputs.submit(commands, return_state=False)
         return run_stage.submit(step, commands, timeout_s, pull, return_state=False, wait_for=needed)
 
     steps = plan(targets)
@@ -145,6 +141,8 @@ def run_stages(
     outcomes = schedule([step for step in steps if step.stage != MODULES], outcomes, workers, submit, commands)
     if is_stale:
         sort_lock()
+    if push and final_state(outcomes).is_completed():
+        outcomes = schedule([PUSH], outcomes, workers, submit, commands)
     return outcomes
 
 
@@ -229,7 +227,7 @@ def run_dvc(commands: DvcCommands, stage: str, timeout_s: float | None, *words: 
         if any("is cached - skipping run" in line for line in finished.lines):
             return Completed(name="Restored", message="from an earlier run on the same inputs")
         return Completed()
-    if finished.is_late:
+    if finished.status == TIMED_OUT:
         message = f"{stage}: not done after {timeout_s:g} s, stopped. Raise timeout_s if that is too few."
         return Failed(name="TimedOut", message=message)
     if commands.is_stopped.is_set():

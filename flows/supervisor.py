@@ -8,25 +8,31 @@ then has to end its own children: atomic_dvc.py does.
 """
 
 import ctypes
+import math
 import select
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+TIMED_OUT = 124  # as timeout(1)
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
 class Supervised:
     """A command in a session of its own: a Ctrl-C in the terminal does not reach it."""
 
-    def __init__(self, command: list[str], grace_s: float, **options: Any) -> None:
-        """Start the command. grace_s: from asking its processes to end until they are killed. options: of Popen."""
-        script = [sys.executable, str(Path(__file__).resolve()), str(grace_s)]
+    def __init__(self, command: list[str], grace_s: float, timeout_s: float | None = None, **options: Any) -> None:
+        """Start the command. grace_s: from asking its processes to end until they are killed. options: of Popen.
+
+        timeout_s: after which the command is ended, with status TIMED_OUT.
+        """
+        script = [sys.executable, str(Path(__file__).resolve()), str(grace_s), str(timeout_s or math.inf)]
         options |= {"stdin": subprocess.PIPE, "start_new_session": True}
         self.process: subprocess.Popen[Any] = subprocess.Popen(script + command, **options)  # the supervisor
 
@@ -75,16 +81,22 @@ def kill_descendants(grace_s: float, interrupted: int | None = None) -> None:
 
 
 def main() -> int:
-    """Return the command's exit status, 1 if it was killed."""
+    """Return the command's exit status, TIMED_OUT if it took too long, else 1 if it was ended."""
     adopt_orphans()
-    command = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, preexec_fn=end_with_parent)
+    grace_s, timeout_s = map(float, sys.argv[1:3])
+    deadline = time.monotonic() + timeout_s
+    command = subprocess.Popen(sys.argv[3:], stdin=subprocess.DEVNULL, preexec_fn=end_with_parent)
     while (status := command.poll()) is None:
+        if time.monotonic() > deadline:
+            status = TIMED_OUT
+            break
         if select.select([sys.stdin], [], [], 0.05)[0]:  # nothing is ever written: readable means closed
+            status = 1
             break
     # SIGINT to the command: DVC then waits for its stage to end and releases its locks. Also after a good end: a child
     # that is left would hold the output open.
-    kill_descendants(float(sys.argv[1]), interrupted=command.pid)
-    return 1 if status is None else status
+    kill_descendants(grace_s, interrupted=command.pid)
+    return status
 
 
 if __name__ == "__main__":
