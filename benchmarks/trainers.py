@@ -65,7 +65,8 @@ def frozen(task: str, seed: int) -> tuple[np.ndarray, float]:
         decoding = Decoding(temperature=1.0, top_p=0.95, max_new_tokens=256)
         rows = complete(task, "frozen", Path("models/base"), None, N_FROZEN, 500, 1000 + seed, decoding)
         limits = {"max_slowdown": MAX_SLOWDOWN, "memory_mib": MEMORY_MIB, "cluster": None}
-        qualities = evaluate(this, SPLIT, {"base": rows}, limits)["quality"].to_pylist()
+        table, _ = evaluate(this, SPLIT, {"base": rows}, limits)
+        qualities = table["quality"].to_pylist()
         seconds = (processor_seconds() - began) / N_FROZEN
         atomic.write_json(file, {"seconds": seconds, "qualities": qualities})
     found = json.loads(file.read_text())

@@ -12,14 +12,8 @@ from dartune.files.resources import measured
 @one_line
 def main(task: str, base: str, tuned: str, output: str, metrics: str, resources: str) -> None:
     with measured(Path(resources)):
-        write_evaluation(
-            task,
-            Path(base),
-            Path(tuned),
-            Path(output),
-            Path(metrics),
-            **params.section("evaluate", write_evaluation),
-        )
+        section = params.section("evaluate", write_evaluation)
+        write_evaluation(task, Path(base), Path(tuned), Path(output), Path(metrics), **section)
 
 
 if __name__ == "__main__":

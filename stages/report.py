@@ -10,17 +10,8 @@ from dartune.report.report import write_report
 
 @one_line
 def main(metrics: str, evaluation: str, search: str, plots: str, output: str, summary: str, resources: str) -> None:
-    write_report(
-        params.read()["tasks"],
-        Path(metrics),
-        Path(evaluation),
-        Path(search),
-        Path(plots),
-        Path(output),
-        Path(summary),
-        Path(resources),
-        **params.section("report", write_report),
-    )
+    paths = map(Path, (metrics, evaluation, search, plots, output, summary, resources))
+    write_report(params.read()["tasks"], *paths, **params.section("report", write_report))
 
 
 if __name__ == "__main__":

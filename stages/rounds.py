@@ -50,15 +50,8 @@ def main(
     )
     first = FirstRound(*map(Path, (base, tuned, scored, pool_limits, train_limits)))
     with measured(Path(resources)):
-        write_rounds(
-            task,
-            first,
-            settings,
-            Path(output),
-            Path(final),
-            Path(metrics),
-            **params.section("rounds", write_rounds),
-        )
+        section = params.section("rounds", write_rounds)
+        write_rounds(task, first, settings, Path(output), Path(final), Path(metrics), **section)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,9 @@ from dartune.pool.search_loop import options
 @one_line
 def main(task: str, base: str, tuned: str, output: str, metrics: str, resources: str) -> None:
     section = params.section("search", write_search)
-    chosen = {name: options(name) for name in section["methods"]}
+    inputs = (Path(base), Path(tuned), {name: options(name) for name in section["methods"]})
     with measured(Path(resources)) as more:
-        more["at_equal_seconds"] = write_search(
-            task, Path(base), Path(tuned), chosen, Path(output), Path(metrics), **section
-        )
+        more["at_equal_seconds"] = write_search(task, *inputs, Path(output), Path(metrics), **section)
 
 
 if __name__ == "__main__":

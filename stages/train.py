@@ -15,18 +15,8 @@ from dartune.training.trainers import options
 def main(task: str, pairs: str, base: str, limits: str, output: str, metrics: str, plots: str, resources: str) -> None:
     section = params.section("train", write_tuned)
     with measured(Path(resources)):
-        write_tuned(
-            task,
-            Path(pairs),
-            Path(base),
-            None,
-            json.loads(Path(limits).read_text()),
-            options(section["method"]),
-            Path(output),
-            Path(metrics),
-            Path(plots),
-            **section,
-        )
+        inputs = (Path(pairs), Path(base), None, json.loads(Path(limits).read_text()), options(section["method"]))
+        write_tuned(task, *inputs, Path(output), Path(metrics), Path(plots), **section)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""UserError: a user's mistake, told in one line: where, what was found, what was expected, what to do."""
+"""UserError: a user's mistake, reported in one line: where, what was found, what was expected, what to do."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -22,6 +22,7 @@ def one_line(main: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(main)
     def wrapped(*args: Any, **kwargs: Any) -> None:
+        """Call main; exit with the message of a UserError, its whitespace collapsed."""
         try:
             main(*args, **kwargs)
         except UserError as error:

@@ -129,16 +129,10 @@ class Round:
             return
         from dartune.models.transformers_backend import TransformersBackend
 
-        section = self.settings.pool
-        spec = SearchSpec(
-            Task(self.task),
-            section["method"],
-            self.settings.search_options,
-            section["n_programs"],
-            [section["seed"]],
-            decoding_of(section),
-            section["batch_size"] if section["method"] == INDEPENDENT else None,
-        )
+        section, options = self.settings.pool, self.settings.search_options
+        method, decoding = section["method"], decoding_of(section)
+        size = section["batch_size"] if method == INDEPENDENT else None
+        spec = SearchSpec(Task(self.task), method, options, section["n_programs"], [section["seed"]], decoding, size)
         backend, limits = TransformersBackend(self.first.base, writer), json.loads(self.first.pool_limits.read_text())
         generate_pool(spec, backend, limits, self.folder / POOL, self.folder / "pool.json")
 
@@ -198,5 +192,5 @@ def gate(
         warnings.append(f"mean quality {before['mean']:.4g} to {tuned['mean']:.4g} (rounds.min_gain {min_gain:g})")
     verdict = "refused: " + "; ".join(warnings) if warnings else f"passed, mean quality {gain:+.4f}"
     print(f"rounds {task}: round {number} {verdict}", file=sys.stderr, flush=True)
-    outcome = {"base": base, "before": before, "tuned": tuned}
-    return {"round": number, "is_accepted": not warnings, "warnings": warnings, **outcome}
+    outcome = {"round": number, "is_accepted": not warnings, "warnings": warnings}
+    return outcome | {"base": base, "before": before, "tuned": tuned}

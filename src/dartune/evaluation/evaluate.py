@@ -22,12 +22,7 @@ from dartune.tasks.task import Task
 
 BATCH = 200  # programs judged between two saves
 COMPLETION_SCHEMA = pa.schema(
-    [
-        ("completion", pa.string()),
-        ("n_prompt_tokens", pa.int64()),
-        ("n_tokens", pa.int64()),
-        ("finish", pa.string()),
-    ]
+    [("completion", pa.string()), ("n_prompt_tokens", pa.int64()), ("n_tokens", pa.int64()), ("finish", pa.string())]
 )
 EVALUATION_SCHEMA = pa.schema(
     [
@@ -75,37 +70,22 @@ def write_evaluation(
     }
     splits = [held_out, *(this.shifted if with_shifted else ())]
     limits = {"max_slowdown": max_slowdown, "memory_mib": memory_mib, "cluster": cluster}
-    tables = {split: evaluate(this, split, completions, limits) for split in splits}
-    templates = {split: score_of_template(this, split, limits) for split in splits}
-    parquet.write(pa.concat_tables(tables.values()), output)
-    atomic.write_json(metrics, {split: compare(tables[split], templates[split], seed) for split in splits})
+    judged = {split: evaluate(this, split, completions, limits) for split in splits}
+    parquet.write(pa.concat_tables([table for table, _ in judged.values()]), output)
+    atomic.write_json(metrics, {split: compare(*results, seed) for split, results in judged.items()})
     shutil.rmtree(batches.WORK / "evaluate" / task)
 
 
 def complete(
-    task: str,
-    name: str,
-    base: Path,
-    tuned: Path | None,
-    n_samples: int,
-    batch_size: int,
-    seed: int,
-    decoding: Decoding,
+    task: str, name: str, base: Path, tuned: Path | None, n_samples: int, batch_size: int, seed: int, decoding: Decoding
 ) -> pa.Table:
     """Return n_samples completions of one model as COMPLETION_SCHEMA, those of a killed run among them.
 
     name: "base", or "tuned" with the folder of its weights; the seed depends on it.
     """
     prompt = Task(task).prompt
-    key = fingerprint(
-        [tuned] if tuned else [],
-        code=code_fingerprint(__name__),
-        prompt=prompt,
-        model=revision(base),
-        seed=seed,
-        batch_size=batch_size,
-        decoding=decoding,
-    )
+    settings = {"prompt": prompt, "model": revision(base), "seed": seed, "batch_size": batch_size, "decoding": decoding}
+    key = fingerprint([tuned] if tuned else [], code=code_fingerprint(__name__), **settings)
     output = batches.WORK / "evaluate" / task / f"{name}-{key}-{n_samples}.parquet"
     if output.exists():
         return parquet.read(output)
@@ -114,6 +94,7 @@ def complete(
     backend = TransformersBackend(base, tuned)
 
     def batch(rows: range) -> pa.Table:
+        """Return the completions of a range of rows."""
         first = start_seed("evaluate", name, task, seed, rows.start)
         answers = backend.complete([prompt] * len(rows), seed=first, decoding=decoding)
         completions = [{"completion": answer.text, **vars(answer)} for answer in answers]
@@ -122,10 +103,13 @@ def complete(
     return batches.run(f"evaluate {task} {name}", key, n_samples, batch_size, batch, output)
 
 
-def evaluate(task: Task, split: str, completions: dict[str, pa.Table], limits: dict[str, Any]) -> pa.Table:
-    """Return the verdicts on all completions on one split as EVALUATION_SCHEMA; failures have quality 0.
+def evaluate(
+    task: Task, split: str, completions: dict[str, pa.Table], limits: dict[str, Any]
+) -> tuple[pa.Table, float]:
+    """Return the verdicts on all completions on one split as EVALUATION_SCHEMA, and the score of the task's template.
 
-    completions: by model, as COMPLETION_SCHEMA. limits: keyword arguments of Referee.
+    completions: by model, as COMPLETION_SCHEMA. limits: keyword arguments of Referee. Failures have quality 0.
+    Raises UserError where the template is not valid.
     """
     rows = [
         {"model": name, "sample": number, "split": split, **row}
@@ -133,26 +117,21 @@ def evaluate(task: Task, split: str, completions: dict[str, pa.Table], limits: d
         for number, row in enumerate(table.to_pylist())
     ]
     texts = [row["completion"] for row in rows]
-    key = fingerprint(
-        [],
-        code=code_fingerprint(__name__),
-        referee=code_version(task),
-        texts=texts,
-        split=split,
-        **limits | {"cluster": None},
-    )
+    settings = {"referee": code_version(task), "texts": texts, "split": split, **limits, "cluster": None}
+    key = fingerprint([], code=code_fingerprint(__name__), **settings)
     output = batches.WORK / "evaluate" / task.name / f"{split}.parquet"
     with Referee(task, split, **limits) as referee:
 
         def batch(numbers: range) -> pa.Table:
-            verdicts = judge(referee, texts[numbers.start : numbers.stop])
-            part = rows[numbers.start : numbers.stop]
-            return pa.Table.from_pylist(
-                [row | verdict_columns(task, split, *verdict) for row, verdict in zip(part, verdicts, strict=True)],
-                schema=EVALUATION_SCHEMA,
-            )
+            """Return the verdicts on a range of rows."""
+            part = slice(numbers.start, numbers.stop)
+            verdicts = zip(rows[part], judge(referee, texts[part]), strict=True)
+            judged = [row | verdict_columns(task, split, *verdict) for row, verdict in verdicts]
+            return pa.Table.from_pylist(judged, schema=EVALUATION_SCHEMA)
 
-        return batches.run(f"evaluate {task.name} {split}", key, len(rows), BATCH, batch, output, tally="status")
+        template = template_score(referee)
+        table = batches.run(f"evaluate {task.name} {split}", key, len(rows), BATCH, batch, output, tally="status")
+        return table, template
 
 
 def verdict_columns(task: Task, split: str, program: str | None, verdict: Verdict) -> dict[str, Any]:
@@ -161,14 +140,8 @@ def verdict_columns(task: Task, split: str, program: str | None, verdict: Verdic
     return {**vars(verdict), "program": program, "quality": task.quality(verdict.score, split), "gap": gap}
 
 
-def score_of_template(task: Task, split: str, limits: dict[str, Any]) -> float:
-    """Return the score of the program that the model is asked to improve on."""
-    with Referee(task, split, **limits) as referee:
-        return template_score(referee)
-
-
 def compare(table: pa.Table, template_score: float, seed: int) -> dict[str, Any]:
-    """Return {"base", "tuned", "difference"}: the metrics of both models on one split, and intervals between them."""
+    """Return {"base", "tuned", "difference"}: each model's metrics on one split, and intervals of their difference."""
     rows = table.to_pylist()
     models = {name: [row for row in rows if row["model"] == name] for name in MODELS}
     qualities = {name: np.array([row["quality"] for row in models[name]]) for name in MODELS}

@@ -1,6 +1,6 @@
 """Stage search: base and tuned model inside the same searches, at equal numbers of evaluations and at equal seconds.
 
-A search is guided by instances that the training never saw; what it found is judged on held-out ones that guided
+Instances that no training saw guide each search; its best programs are then judged on held-out instances, which guide
 nothing.
 """
 
@@ -98,37 +98,36 @@ def by_seed(table: pa.Table, seeds: list[int]) -> dict[int, list[dict[str, Any]]
 def judged_runs(written: Runs, referee: Referee, guide: str, held_out: str) -> Runs:
     """Return the rows of each search with qualities on both splits.
 
-    written: rows of `run_searches`, judged on the guiding instances. referee: judges the programs that were best so far
-    or are ranked on the held-out ones.
+    written: rows of `run_searches`, judged on the guiding instances. referee: judges on the held-out ones, and is asked
+    only about programs that were the best so far at some point, or have a rank.
     """
     ranks = {run: ranking(rows) for run, rows in written.items()}
     best = {run: best_so_far(rows) for run, rows in written.items()}
     wanted = {run: {*ranks[run], *(i for i in best[run] if i is not None)} for run in written}
     programs = sorted({written[run][i]["program"] for run, numbers in wanted.items() for i in numbers})
-    verdicts = dict(zip(programs, referee.judge(programs), strict=True))
-
-    def held_out_quality(program: str) -> float:
-        return referee.task.quality(verdicts[program].score, held_out)
-
-    def judged(run: Run, i: int, row: dict[str, Any]) -> dict[str, Any]:
-        best_i, rank = best[run][i], ranks[run].get(i)
-        return {
-            **row,
-            **dict(zip(("method", "model", "seed"), run, strict=True)),
-            "evaluation": i + 1,
-            "guide_quality": referee.task.quality(row["score"], guide),
-            "best_quality": 0.0 if best_i is None else held_out_quality(written[run][best_i]["program"]),
-            "rank": rank,
-            "quality": held_out_quality(row["program"]) if rank else None,
-        }
-
-    return {run: [judged(run, i, row) for i, row in enumerate(rows)] for run, rows in written.items()}
+    verdicts = zip(programs, referee.judge(programs), strict=True)
+    qualities = {program: referee.task.quality(verdict.score, held_out) for program, verdict in verdicts}
+    return {
+        run: [
+            {
+                **row,
+                **dict(zip(("method", "model", "seed"), run, strict=True)),
+                "evaluation": i + 1,
+                "guide_quality": referee.task.quality(row["score"], guide),
+                "best_quality": 0.0 if best_i is None else qualities[rows[best_i]["program"]],
+                "rank": ranks[run].get(i),
+                "quality": qualities[row["program"]] if i in ranks[run] else None,
+            }
+            for i, (row, best_i) in enumerate(zip(rows, best[run], strict=True))
+        ]
+        for run, rows in written.items()
+    }
 
 
 def best_so_far(rows: list[dict[str, Any]]) -> list[int | None]:
-    """Return the number of the best row after each evaluation: of equals the first, None before a valid one."""
+    """Return the index of the best row after each evaluation: the first of equals, None before any valid program."""
     best: int | None = None
-    numbers = []
+    numbers: list[int | None] = []
     for i, row in enumerate(rows):
         if row["score"] is not None and (best is None or row["score"] > rows[best]["score"]):
             best = i
@@ -137,7 +136,7 @@ def best_so_far(rows: list[dict[str, Any]]) -> list[int | None]:
 
 
 def ranking(rows: list[dict[str, Any]]) -> dict[int, int]:
-    """Return {row number: rank} of the N_TOP best, from rank 1. Of programs with the same costs the first counts."""
+    """Return {row index: rank from 1} of the N_TOP best. Of programs with the same costs only the first counts."""
     first: dict[tuple[float, ...], int] = {}
     for i, row in enumerate(rows):
         if row["score"] is not None:
@@ -153,10 +152,10 @@ def top_qualities(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def compare(runs: Runs, method: str, seeds: list[int]) -> dict[str, Any]:
-    """Return the means over seeds of both models' metrics, and seed-by-seed differences with their 95 % t intervals."""
+    """Return each model's metrics, as means over seeds, and their differences paired by seed, with 95 % t intervals."""
     summaries = {model: [summary(runs[method, model, seed]) for seed in seeds] for model in MODELS}
     means = {
-        model: {name: round(float(np.mean([of_seed[name] for of_seed in values])), 6) for name in values[0]}
+        model: {name: round(float(np.mean([value[name] for value in values])), 6) for name in values[0]}
         for model, values in summaries.items()
     }
     pairs = list(zip(*summaries.values(), strict=True))

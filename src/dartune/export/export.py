@@ -39,7 +39,9 @@ def export(task: str, folder: Path, merge: bool) -> str:
         raise UserError(f"export: {mistake}") from mistake
 
     def write(partial: Path) -> None:
-        copy(run.tuned, partial, is_merged=merged is not None)
+        """Fill the folder. Copies follow DVC's links to its cache, and leave out what merging replaces."""
+        left_out = shutil.ignore_patterns("README.md", BASE, *(["adapter_*"] if merged else []))
+        shutil.copytree(run.tuned, partial, copy_function=shutil.copyfile, ignore=left_out)
         if merged:
             write_merged(run.base, run.tuned, merged, partial)
         if stays_adapter:
@@ -51,12 +53,6 @@ def export(task: str, folder: Path, merge: bool) -> str:
     atomic.publish(write, folder.resolve())
     kind = "an adapter" if stays_adapter else f"weights, merged, {merged}" if merged else "weights"
     return f"{folder}: {kind}, with tokenizer, {PROMPT} and model card (README.md)"
-
-
-def copy(tuned: Path, folder: Path, *, is_merged: bool) -> None:
-    """Copy the model's files, following DVC's links to its cache, without those that merging replaces."""
-    left_out = shutil.ignore_patterns("README.md", BASE, *(["adapter_*"] if is_merged else []))
-    shutil.copytree(tuned, folder, copy_function=shutil.copyfile, ignore=left_out)
 
 
 def stored_dtype(base: Path) -> str:

@@ -27,12 +27,12 @@ def model_card(run: Run, *, is_adapter: bool, merged: str | None) -> str:
     is_adapter: an adapter is exported, not whole weights. merged: the dtype of weights that an adapter was merged into.
     Raises UserError where a file of the run is missing or is not what its stage made.
     """
-    base, made, compared = base_model(run), training(run), comparison(run)
-    method = made["train"]["settings"]["method"]
+    base, trained, compared = base_model(run), training(run), comparison(run)
+    method = trained["train"]["settings"]["method"]
     card = render(
         Path(__file__).parent / "modelcard.md.jinja",
         filters={"in_unit": in_unit, "yaml": yaml, "change": change_text},
-        **made,
+        **trained,
         **compared,
         **commits(run),
         header=front_matter(run.task, base, method, is_adapter),
@@ -43,7 +43,7 @@ def model_card(run: Run, *, is_adapter: bool, merged: str | None) -> str:
         doubts=[line for title, rows in compared["tables"].items() for line in doubts(title, rows)],
         settings=settings(run),
         judged_by=run.metrics(f"{run.record('referee').out('data/')}/train.json", "version"),
-        sources=sources(run, made["files"]),
+        sources=sources(run, trained["files"]),
         revision=revision(run.base),
         has_template=bool(open_tokenizer(run.tuned).chat_template),
         prompt_file=PROMPT,

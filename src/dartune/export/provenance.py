@@ -51,7 +51,11 @@ class Run:
 
     def __init__(self, task: str) -> None:
         self.task = task
-        self._records = records(task)
+        self._records = {
+            address.split("@")[0]: record(address, entry)
+            for address, entry in read_lock().items()
+            if address == "base" or address.endswith(f"@{task}")
+        }
         self._refuse_mixtures()
 
     def has(self, stage: str) -> bool:
@@ -125,15 +129,6 @@ class Run:
                     )
                 if maker and maker.address not in seen:
                     waiting.append(maker)
-
-
-def records(task: str) -> dict[str, Record]:
-    """Return the entries of base and of all that ran for this task, by the stage's name."""
-    return {
-        address.split("@")[0]: record(address, entry)
-        for address, entry in read_lock().items()
-        if address == "base" or address.endswith(f"@{task}")
-    }
 
 
 def record(address: str, entry: dict[str, Any]) -> Record:

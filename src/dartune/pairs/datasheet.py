@@ -168,12 +168,5 @@ def data_sheet(
     task: str, options: dict[str, dict[str, Any]], seed: int, measured: dict[str, Any], warnings: list[str]
 ) -> str:
     """Return the data sheet as Markdown. options: of each strategy involved. measured: of pair_metrics."""
-    return render(
-        Path(__file__).parent / "datasheet.md.jinja",
-        task=task,
-        options=options,
-        seed=seed,
-        measured=measured,
-        warnings=warnings,
-        noise=NOISE,
-    )
+    file = Path(__file__).parent / "datasheet.md.jinja"
+    return render(file, task=task, options=options, seed=seed, measured=measured, warnings=warnings, noise=NOISE)

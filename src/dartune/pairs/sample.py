@@ -171,10 +171,7 @@ def parts(shares: list[float], n_pairs: int) -> list[int]:
 
 
 def check_pool(
-    task: str,
-    connection: duckdb.DuckDBPyConnection,
-    shares: dict[str, float],
-    options: dict[str, dict[str, Any]],
+    task: str, connection: duckdb.DuckDBPyConnection, shares: dict[str, float], options: dict[str, dict[str, Any]]
 ) -> None:
     """Raise UserError on a pool without valid programs, with a score that is not finite, or too small for M subsets."""
     n, n_ok, n_nan = connection.execute(

@@ -1,4 +1,4 @@
-"""The page of HTML that shows what the tuning changed. It needs no other file."""
+"""The report's HTML page, which shows what tuning changed. It is self-contained."""
 
 from collections import Counter
 from pathlib import Path
@@ -58,11 +58,12 @@ def task_section(task: str, result: Result, warnings: list[str], n_best: int) ->
 def best_programs(result: Result, model: str, n: int) -> Rows:
     """Return the n best of a model's programs that act differently on the held-out split: {"html", "splits", "alike"}.
 
-    Of programs that act alike, the shortest. splits: its row on each split. alike: how many programs of each model act
-    like it.
+    Of programs that act alike, the best, then the shortest. splits: the program's row on each split. alike: how many
+    programs of each model act like it.
     """
     rows = result.rows[result.held_out]
     alike = {name: Counter(row["behaviour"] for row in rows[name]) for name in MODELS}
+    by_sample = {split: {row["sample"]: row for row in result.rows[split][model]} for split in result.splits}
     best: dict[str, dict[str, Any]] = {}
     valid = [row for row in rows[model] if row["behaviour"]]
     for row in sorted(valid, key=lambda row: (-row["quality"], len(row["program"]), row["sample"])):
@@ -70,16 +71,11 @@ def best_programs(result: Result, model: str, n: int) -> Rows:
     return [
         {
             "html": highlighted(row["program"]),
-            "splits": {split: row_on(result, split, row) for split in result.splits},
+            "splits": {split: samples[row["sample"]] for split, samples in by_sample.items()},
             "alike": {name: count[row["behaviour"]] for name, count in alike.items()},
         }
         for row in list(best.values())[:n]
     ]
-
-
-def row_on(result: Result, split: str, row: dict[str, Any]) -> dict[str, Any]:
-    """Return the same program's row on another split."""
-    return next(other for other in result.rows[split][row["model"]] if other["sample"] == row["sample"])
 
 
 def highlighted(program: str) -> str:

@@ -260,8 +260,8 @@ def probe_panels(axes: Any, panels: list[Panel], curves: Curves, kept_step: int 
     """Draw `probe_curves`."""
     for axis, panel in zip(axes, panels, strict=True):
         step_panel(axis, panel, curves)
-        kept = [point for key in panel.lines for point in curves.get(key, []) if point[0] == kept_step]
-        axis.plot(*np.reshape(kept, (-1, 2)).T, "o", color=TUNED, fillstyle="none", markersize=10, clip_on=False)
+        rings = [point for key in panel.lines for point in curves.get(key, []) if point[0] == kept_step]
+        axis.plot(*np.reshape(rings, (-1, 2)).T, "o", color=TUNED, fillstyle="none", markersize=10, clip_on=False)
     axes[0].set_ylim(0, 1.03)  # shares; validity is always measured
 
 

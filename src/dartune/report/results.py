@@ -19,7 +19,7 @@ Rows = dict[str, dict[str, list[dict[str, Any]]]]  # of the table of stage evalu
 
 @dataclass(frozen=True)
 class Result:
-    """What the stages left of one task.
+    """What the stages measured of one task.
 
     score, sample, train, pool, rounds: the stage's metrics. splits: the metrics of stage evaluate by split, the
     held-out one first. curves: what training logged, {} where it was too short.
@@ -49,25 +49,23 @@ class Result:
 
 
 def read_result(task: str, metrics: Path, evaluation: Path, search: Path, plots: Path) -> Result:
-    """Return what the stages left. Raises UserError, naming the stage to run, where a file is missing, cut or older."""
-
-    def measured(stage: str) -> dict[str, Any]:
-        return read_json(metrics / stage / f"{task}.json", f"stage {stage}")
-
-    splits, train = measured("evaluate"), read_train(metrics / "train" / f"{task}.json")
+    """Return what the stages measured. Raises UserError, naming the stage to run, for a missing, cut or older file."""
+    stages = ("evaluate", "score", "sample", "search", "pool", "rounds")
+    measured = {stage: read_json(metrics / stage / f"{task}.json", f"stage {stage}") for stage in stages}
+    splits, train = measured["evaluate"], read_train(metrics / "train" / f"{task}.json")
     if not all(isinstance(split, dict) and {*MODELS, "difference"} <= set(split) for split in splits.values()):
         raise UserError(f"report: {metrics}/evaluate/{task}.json lacks a model; run stage evaluate again")
     resources = metrics / "resources" / "search" / f"{task}.json"
     return Result(
-        score=measured("score"),
-        sample=measured("sample"),
+        score=measured["score"],
+        sample=measured["sample"],
         train=train,
         splits=splits,
         rows=read_rows(evaluation / f"{task}.parquet", list(splits)),
         curves=read_curves(plots / task, train),
-        searches=read_searches(measured("search"), search / f"{task}.parquet", resources),
-        pool=measured("pool"),
-        rounds=measured("rounds"),
+        searches=read_searches(measured["search"], search / f"{task}.parquet", resources),
+        pool=measured["pool"],
+        rounds=measured["rounds"],
     )
 
 

@@ -64,8 +64,8 @@ def training_warnings(train: dict[str, Any]) -> list[str]:
         for probe in train["watch"]
         for warning in probe["warnings"]
     }
-    kept = train["kept_step"]
-    return [*last.values(), *([f"train: rolled back to step {kept}"] if kept is not None else [])]
+    step = train["kept_step"]
+    return [*last.values(), *([f"train: rolled back to step {step}"] if step is not None else [])]
 
 
 def gate_warnings(rounds: dict[str, Any]) -> list[str]:
