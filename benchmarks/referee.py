@@ -33,7 +33,7 @@ from dartune.tasks.task import Task
 
 TASKS = ("admissible_set", "tsp_construct", "cvrp_construct")
 N, ROUNDS, WORKERS, SPLIT = 200, 5, 2, "llm4ad"
-CORES = worker_pool.cores()
+CORES = worker_pool.usable_cores()
 
 
 def decide(task: str, instances: list[Any], program: str) -> list[Any]:
@@ -139,7 +139,7 @@ def spread(values: list[float], digits: int) -> str:
 
 
 def main() -> None:
-    worker_pool.cores = lambda: CORES[:WORKERS]
+    worker_pool.usable_cores = lambda: CORES[:WORKERS]
     print(f"{N} programs, {ROUNDS} rounds, {WORKERS} workers, split {SPLIT}: median (range)\n")
     columns = ("task", "programs", "own ms each", "referee, per s", "wall x workers / own", "forks / own")
     print(f"| {' | '.join(columns)} | a process each, per s |")

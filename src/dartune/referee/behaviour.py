@@ -1,7 +1,7 @@
-"""What a program does: a fingerprint of its solutions, and a signature by which two programs can be compared.
+"""What a program does: a fingerprint of its solutions, and a signature that estimates how similar two programs are.
 
-A solution is a sequence of moves, each a number: an edge of a tour on one of the instances, or a candidate taken. All
-programs of a pool are compared on the same instances, those of the split.
+A solution is a sequence of moves, integers that stand for an edge of a tour on one of the instances, say, or for a
+candidate that was taken. All programs of a pool are compared on the same instances.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import numpy as np
 
 N_BITS = 128
 ONE = np.uint64(1)
-# Odd multipliers, one per bit of a signature.
+# One odd multiplier per bit of a signature.
 MULTIPLIERS = np.random.default_rng(0).integers(0, 2**63, N_BITS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 
 
@@ -26,7 +26,7 @@ def signature(moves: np.ndarray) -> tuple[int, ...]:
     Jaccard similarity of their sets of moves. One move more or less changes few bits, so a tie that another machine
     breaks differently does not make a program look new.
     """
-    hashed = mixed(np.unique(moves).astype(np.uint64) + ONE)  # 0 would stay 0, and be the least under each multiplier
+    hashed = mixed(np.unique(moves).astype(np.uint64) + ONE)  # + 1, as 0 would be the least under each multiplier
     least = (hashed[:, None] * MULTIPLIERS).min(axis=0)
     bits = (mixed(least) & ONE).astype(np.uint8)
     return tuple(np.packbits(bits, bitorder="little").view("<u8").tolist())

@@ -1,7 +1,7 @@
-"""Verdicts that were given before, kept across runs and models in .work/verdicts/<task>.sqlite.
+"""Verdicts of earlier runs, in .work/verdicts/<task>.sqlite.
 
-SQLite in WAL mode: several processes read and write one file at the same time, and a killed process loses the batch it
-had not committed and nothing else. WAL needs a local disk; .work on a network share is for one machine at a time.
+SQLite in WAL mode: several processes read and write one file at the same time, and a killed process loses only the
+batch that it had not committed. WAL needs a local disk: on a network share, use .work from one machine at a time.
 """
 
 import json
@@ -45,27 +45,24 @@ class VerdictCache:
 
     def find(self, setting: str, programs: Iterable[str]) -> dict[str, Verdict]:
         """Return the known verdicts of these programs, by program."""
-        query = (
-            "select program, verdict from verdicts where setting = ? and program in (select value from json_each(?))"
-        )
         with self._errors():
-            rows = self._connection.execute(query, (setting, json.dumps(list(programs)))).fetchall()
+            rows = self._connection.execute(FIND, (setting, json.dumps(list(programs)))).fetchall()
         return {program: from_json(verdict) for program, verdict in rows}
 
     def add(self, setting: str, verdicts: dict[str, Verdict]) -> None:
-        """Keep these verdicts: all of them are on disk when this returns."""
+        """Store these verdicts in one transaction."""
         rows = [(setting, program, json.dumps(asdict(verdict))) for program, verdict in verdicts.items()]
         with self._errors(), self._connection:
             self._connection.executemany("insert or ignore into verdicts values (?, ?, ?)", rows)
 
     def time_limit(self, setting: str) -> float | None:
-        """Return the time limit that some process has stored for this setting, in seconds."""
+        """Return the stored time limit of this setting, in seconds; None where there is none."""
         with self._errors():
             row = self._connection.execute("select seconds from time_limits where setting = ?", (setting,)).fetchone()
         return row[0] if row else None
 
     def agree_on_time_limit(self, setting: str, seconds: float) -> float:
-        """Store a time limit unless another process was first, and return the one that is stored."""
+        """Store a time limit unless another process already has; return the stored one."""
         with self._errors(), self._connection:
             self._connection.execute("insert or ignore into time_limits values (?, ?)", (setting, seconds))
         return self.time_limit(setting) or seconds
@@ -76,14 +73,12 @@ class VerdictCache:
             yield
         except (OSError, sqlite3.Error) as error:
             reason = getattr(error, "strerror", None) or error
-            raise UserError(
-                f"{self._file}: verdicts cannot be kept there ({reason}); make room or the folder writable, or delete"
-                " the file if it is damaged"
-            ) from error
+            advice = "make room or the folder writable, or delete the file if it is damaged"
+            raise UserError(f"{self._file}: verdicts cannot be kept there ({reason}); {advice}") from error
 
 
 def from_json(text: str) -> Verdict:
-    """Return the verdict; JSON holds floats to the last digit, and lists where Verdict has tuples."""
+    """Return the verdict in a JSON object. Floats come back exactly; lists become the tuples that they were."""
     fields = json.loads(text).items()
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields}
     return Verdict(**values)

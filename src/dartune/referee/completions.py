@@ -1,4 +1,4 @@
-"""Completions in, programs and verdicts out: one function for pools, probes, rewards and evaluation."""
+"""Judges completions: extracts their programs and has the referee judge those."""
 
 import math
 
@@ -25,7 +25,7 @@ PROGRAM_SCHEMA = pa.schema(
 
 
 def judge(referee: Referee, completions: list[str]) -> list[tuple[str | None, Verdict]]:
-    """Return (program, verdict) of each completion, in order; program is None where the completion holds none."""
+    """Return (program, verdict) of each completion, in order. program: None where there is none."""
     task = referee.task
     programs: list[str | Refused] = []
     for completion in completions:
@@ -41,7 +41,7 @@ def judge(referee: Referee, completions: list[str]) -> list[tuple[str | None, Ve
 
 
 def template_score(referee: Referee) -> float:
-    """Return the score of the program that a model is asked to improve on. Raises UserError when it has none."""
+    """Return the score of the task's template program. Raises UserError where the referee refuses it."""
     (verdict,) = referee.judge([referee.task.template])
     if verdict.score is None:
         raise UserError(f"{referee.task.name}: its own template program is judged {verdict.status}: {verdict.reason}")
@@ -49,5 +49,5 @@ def template_score(referee: Referee) -> float:
 
 
 def equals_template(score: float, template_score: float) -> bool:
-    """Return whether a score is the template's but for rounding: the same solutions, or others of the same cost."""
+    """Return whether two scores are equal up to rounding: equal solutions, or different ones of equal cost."""
     return math.isclose(score, template_score, rel_tol=1e-9)

@@ -1,8 +1,8 @@
-"""Figures of a model's programs that got worse by more than a limit: during a training, at a gate, in the report."""
+"""Checks whether figures of a model's programs got worse by more than their limits; for probes, gates and reports."""
 
 from collections.abc import Mapping
 
-# The name of a limit: (the figure that it limits, what a warning calls the change).
+# Name of a limit -> (the figure that it limits, what warnings call the change).
 FIGURES = {
     "max_validity_drop": ("validity", "validity fell"),
     "max_distinct_drop": ("distinct_behaviours", "distinct behaviours fell"),
@@ -27,7 +27,7 @@ def exceeded(before: Mapping[str, float], after: Mapping[str, float], limits: Ma
 
 
 def wrong_way(limit: str, before: float, after: float) -> float:
-    """Return by how much a figure got worse. Rounded, so that a fall from 0.97 to 0.92 does not exceed 0.05."""
+    """Return by how much a figure got worse, rounded so that a fall from 0.97 to 0.92 does not exceed 0.05."""
     if limit == "max_length_drift":
         return round(abs(after / max(before, 1e-9) - 1), 9)
     return round(before - after if limit.endswith("_drop") else after - before, 9)

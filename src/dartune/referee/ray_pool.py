@@ -1,7 +1,7 @@
-"""The workers on a Ray cluster: the same sandbox and the same verdicts, on every core that Ray offers.
+"""Workers on a Ray cluster: the same sandbox and the same verdicts, one worker per core of the cluster.
 
-Ray is an extra (requirements-ray.in). Each actor starts one worker on its node. Ray replaces actors and nodes that die,
-and their programs are judged again.
+Ray is optional (requirements-ray.in). Each actor runs one worker on its node. Ray restarts actors that die, and retries
+their calls.
 """
 
 import os
@@ -16,12 +16,12 @@ from dartune.programs.verdict import Verdict
 from dartune.referee.worker_pool import WorkerPool
 from dartune.tasks.task import Task
 
-CHUNK = 16  # programs per call: enough to hide a call's cost, few enough to share the last ones evenly
-TRIES = 3  # of a chunk whose actor dies; of a connection that the head drops
+CHUNK = 16  # programs per call: enough to hide the cost of a call, few enough to balance the load at the end
+TRIES = 3  # for a chunk whose actor dies, and for a connection that the head drops
 
 
 class RayWorker:
-    """An actor: a pool of one worker."""
+    """A Ray actor with a pool of one worker."""
 
     def __init__(self, task: str, split: str) -> None:
         self._pool = WorkerPool(Task(task), split, n_workers=1).__enter__()
@@ -36,7 +36,7 @@ class RayWorker:
 
 
 class RayPool:
-    """A WorkerPool over a cluster. address: Ray's, or "local" for a cluster of this machine."""
+    """A WorkerPool on a cluster. address: ray://HOST:PORT, or "local" for a cluster on this machine only."""
 
     def __init__(self, task: Task, split: str, address: str) -> None:
         self._task, self._split, self._address = task, split, address
@@ -60,12 +60,14 @@ class RayPool:
         self, programs: Iterable[tuple[str, str]], timeout_s: float, memory_mib: int
     ) -> Iterator[tuple[int, Verdict]]:
         """Yield (number, verdict) of each (program, key) as they come; see WorkerPool.judge."""
-        waiting_chunks = chunks(list(programs))
+        programs = list(programs)
+        firsts = iter(range(0, len(programs), CHUNK))
         calls: dict[Any, tuple[Any, int]] = {}  # call -> worker, number of its first program
 
         def submit_chunk(worker: Any) -> None:
-            for first, chunk in islice(waiting_chunks, 1):
-                calls[worker.judge.remote(chunk, timeout_s, memory_mib)] = (worker, first)
+            """Have the worker judge the next chunk, if there is one."""
+            for first in islice(firsts, 1):
+                calls[worker.judge.remote(programs[first : first + CHUNK], timeout_s, memory_mib)] = worker, first
 
         for worker in self._workers * 2:  # two chunks each, so that no worker waits for this process
             submit_chunk(worker)
@@ -77,14 +79,8 @@ class RayPool:
                 submit_chunk(worker)
 
 
-def chunks(programs: list[tuple[str, str]]) -> Iterator[tuple[int, list[tuple[str, str]]]]:
-    """Yield (number of the first, programs) of each chunk."""
-    for first in range(0, len(programs), CHUNK):
-        yield first, programs[first : first + CHUNK]
-
-
 def load_ray() -> Any:
-    """Import Ray, without its usage statistics. Raises UserError where it is not installed."""
+    """Import Ray with its usage statistics turned off. Raises UserError where it is not installed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -94,34 +90,30 @@ def load_ray() -> Any:
 
 
 def connect(ray: Any, address: str) -> None:
-    """Join the cluster, or start one here without its dashboard. Raises UserError where that fails."""
+    """Join the cluster, or start one on this machine without a dashboard. Raises UserError where that fails."""
     if address != "local":
         check_reachable(address)
-    # "local" explicitly: without an address Ray joins a cluster that runs here, or waits for one that ran here.
+    # "local" explicitly: without an address Ray joins a cluster that runs on this machine, or waits for one that did.
     here = {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     where = here if address == "local" else {"address": address}
     for n_left in reversed(range(TRIES)):
         try:
             ray.init(**where, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
             return
-        # A cluster's head forks a server for each client while gRPC's threads run; some of these die.
-        except ConnectionAbortedError as error:
-            refusal = (
-                f"cluster: {address!r} does not let us in: {str(error).splitlines()[-1]}"  # the end of its traceback
-            )
-            if not n_left:
+        except (ConnectionError, RuntimeError) as error:
+            # A cluster's head forks a server per client while gRPC's threads run, and some of these servers die.
+            is_dropped = isinstance(error, ConnectionAbortedError)  # its last line is the end of a traceback
+            refusal = f"cluster: {address!r} does not let us in: {str(error).splitlines()[-1] if is_dropped else error}"
+            if not (is_dropped and n_left):
                 raise UserError(refusal) from error
             print(f"{refusal}; trying again", file=sys.stderr, flush=True)
-        except (ConnectionError, RuntimeError) as error:
-            raise UserError(f"cluster: {address!r} does not let us in: {error}") from error
 
 
 def check_reachable(address: str) -> None:
-    """Raise UserError unless something listens there; Ray itself would try for five minutes."""
+    """Raise UserError unless something listens at the address: Ray itself would try for five minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"cluster: no Ray cluster answers at {address!r} ({error}); expected ray://HOST:PORT"
-        ) from error
+        message = f"cluster: no Ray cluster answers at {address!r} ({error}); expected ray://HOST:PORT"
+        raise UserError(message) from error

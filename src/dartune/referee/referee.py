@@ -1,6 +1,6 @@
-"""The referee: programs in, verdicts out. Known verdicts come from a cache, the others from a pool of workers.
+"""The referee: takes programs, returns verdicts. Known ones come from a cache, the others from a pool of workers.
 
-Only decisions come out of a program's process (worker.py); they become verdicts where no program runs (scorer.py).
+Only decisions leave a program's process (worker.py); they are scored in a process that runs no program (scorer.py).
 """
 
 import hashlib
@@ -37,11 +37,11 @@ def write_referee(
     memory_mib: PositiveInt,
     cluster: str | None,
 ) -> None:
-    """Write version.json, and the limits under which search methods and trainings have programs judged.
+    """Write version.json, and the limits on programs for each search method and for training.
 
-    <method>.json, train.json: {"version", "max_slowdown", "memory_mib"}, or {} for a method that has none judged, so
-    that its pool does not depend on the referee. judges: whether a search method has its programs judged, by name. The
-    other arguments are those of stage score; cluster is not written, since it decides no verdict.
+    <method>.json, train.json: {"version", "max_slowdown", "memory_mib"}, or {} for a method that needs no verdicts, so
+    that its pool does not depend on the referee. judges: by search method, whether it needs verdicts. The other
+    arguments are those of stage score; cluster is not written, since it does not affect verdicts.
     """
     version = {"version": code_version(Task(task))}
     limits = version | {"max_slowdown": max_slowdown, "memory_mib": memory_mib}
@@ -51,11 +51,11 @@ def write_referee(
 
 
 class Referee:
-    """Judges programs of one task on one split. A context manager: its workers live inside the block.
+    """Judges programs of one task on one split. A context manager: its workers live as long as the block.
 
     max_slowdown: CPU time that a program may take for all instances together, as a multiple of what the task's template
-    takes here (at least MIN_TIMEOUT_S). memory_mib: what a program may allocate. cluster: null for this machine's
-    cores, "local" or an address for Ray (ray_pool.py). n_run counts the programs that were run rather than remembered.
+    takes on this machine (at least MIN_TIMEOUT_S). memory_mib: what a program may allocate. cluster: null for this
+    machine's cores, "local" or an address for Ray (ray_pool.py). n_run: programs run so far, not counting the cache.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Referee:
         self._stack.close()
 
     def judge(self, programs: Iterable[str]) -> list[Verdict]:
-        """Return one verdict per program, in order. Programs with equal syntax trees run once, over all runs."""
+        """Return one verdict per program, in order. Of programs with equal syntax trees, only one ever runs."""
         programs = list(programs)
         keys = [key(program) for program in programs]
         verdicts = self._cache.find(self._setting, keys)
@@ -101,7 +101,7 @@ class Referee:
         return [verdicts[hashed] for hashed in keys]
 
     def _run(self, new: dict[str, str]) -> Iterator[tuple[str, Verdict]]:
-        """Yield (key, verdict) of programs by key."""
+        """Yield (key, verdict) of each program that the cache does not have. new: programs by key."""
         too_long = Verdict("forbidden", f"longer than {MAX_LENGTH} characters")
         yield from ((hashed, too_long) for hashed, program in new.items() if len(program) > MAX_LENGTH)
         programs = [(program, hashed) for hashed, program in new.items() if len(program) <= MAX_LENGTH]
@@ -110,7 +110,7 @@ class Referee:
             yield programs[number][1], verdict
 
     def _time_limit(self) -> float:
-        """Return CPU seconds, measured once per version of the task, so that reruns have the same limit."""
+        """Return the limit in CPU seconds: measured once per version of the task, so that reruns have the same one."""
         setting = fingerprint([], version=self.version, limit=self._max_slowdown)
         known = self._cache.time_limit(setting)
         return known or self._cache.agree_on_time_limit(setting, self._measured_time_limit())
@@ -134,29 +134,29 @@ def open_pool(task: Task, split: str, cluster: str | None) -> Any:
 
 
 def key(program: str) -> str:
-    """Return the hash of the normal form, 32 hexadecimal digits; lone surrogates, which UTF-8 lacks, are escaped."""
+    """Return a hash of the normal form, 32 hexadecimal digits; lone surrogates, which UTF-8 lacks, are escaped."""
     return hashlib.sha256(normal_form(program).encode(errors="backslashreplace")).hexdigest()[:32]
 
 
 def version(task: Task, split: str) -> str:
-    """Return a hash of all that decides a verdict besides program and limits: code, instances, interpreter."""
+    """Return a hash of everything that affects a verdict besides program and limits: code, split, interpreter."""
     interpreter = {"python": platform.python_version(), "numpy": np.__version__}
     return fingerprint([], code=code_version(task), split=split, **interpreter)
 
 
 def code_version(task: Task) -> str:
-    """Return a hash of the code that decides a verdict: the referee's, the task's, and the template (for its time)."""
+    """Return a hash of the code that affects a verdict: referee, task, and template, which sets the time limit."""
     return fingerprint([task.file], code=code_fingerprint(*DOORS, *judging(task.name)))
 
 
 def rounded(seconds: float) -> float:
-    """Round up to 1, 2, 5, 10, 20, 50 ..., so that small differences between machines do not move the limit."""
+    """Round up to 1, 2, 5, 10, 20, 50 ..., so that small differences between machines do not change the limit."""
     step = 10.0 ** np.floor(np.log10(seconds))
     return float(next(factor * step for factor in (1, 2, 5, 10) if seconds <= factor * step))
 
 
 def missing_line(missing: list[str]) -> str:
-    """Return which layers of the sandbox are missing, and what programs can do without each."""
+    """Return a line that names the missing layers of the sandbox and what programs can do without them."""
     risks = {
         "network": "only seccomp keeps programs from it",
         "landlock": "programs can read files",

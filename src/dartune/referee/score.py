@@ -1,4 +1,4 @@
-"""Stage `score`: the pool's rows with the program in each completion, its traits and the referee's verdict."""
+"""Stage `score`: adds to each row of a pool the program in its completion, the program's traits and its verdict."""
 
 from collections import Counter
 from pathlib import Path
@@ -42,12 +42,11 @@ def write_scored(
     memory_mib: PositiveInt,
     cluster: str | None,
 ) -> None:
-    """Write the pool's rows with program, the fields of its verdict (verdict.py) on the training instances, and TRAITS.
+    """Write the pool's rows with the columns of PROGRAM_SCHEMA, judged on the training instances, and of TRAITS.
 
-    score_signature: fingerprint of the exact costs; the other traits are those of traits.py. max_slowdown, memory_mib,
-    cluster: see Referee. All but cluster stand in every row, with split and task_version, so that a pair can tell how
-    it was made. CPU times are not kept: they differ from run to run, and a table that differs makes everything after
-    it run again.
+    score_signature: fingerprint of the exact costs; for the other traits see programs/features.py. max_slowdown,
+    memory_mib, cluster: see Referee. Every row also has split, task_version and the limits, which pairs inherit. CPU
+    times are left out: they differ from run to run, and a table that differs makes all later stages run again.
     """
     rows = parquet.read(pool)
     limits: dict[str, Any] = {"max_slowdown": max_slowdown, "memory_mib": memory_mib}
@@ -56,26 +55,27 @@ def write_scored(
     with Referee(Task(task), SPLIT, **limits, cluster=cluster) as referee:
 
         def batch(numbers: range) -> pa.Table:
+            """Return these rows of the pool with the new columns."""
             part = rows.slice(numbers.start, len(numbers))
-            judged = judge(referee, part["completion"].to_pylist())
-            return beside(part, judged, referee.task.rollout.FUNCTION, settings)
+            verdicts = judge(referee, part["completion"].to_pylist())
+            return add_columns(part, verdicts, referee.task.rollout.FUNCTION, settings)
 
         table = batches.run(f"score {task}", key, len(rows), BATCH, batch, output, tally="status")
     atomic.write_json(metrics, summary(table, base))
 
 
 def task_version(task: Task) -> str:
-    """Return a hash of the task's own part in a verdict: instances, rollout, cost and template."""
+    """Return a hash of the parts of a task that affect verdicts: instances, rollout, cost and template."""
     return fingerprint([task.file], code=code_fingerprint(*judging(task.name), within="dartune.tasks"))
 
 
-def beside(
-    rows: pa.Table, judged: list[tuple[str | None, Verdict]], function: str, settings: dict[str, Any]
+def add_columns(
+    rows: pa.Table, verdicts: list[tuple[str | None, Verdict]], function: str, settings: dict[str, Any]
 ) -> pa.Table:
-    """The rows with the columns of PROGRAM_SCHEMA and TRAITS, and the settings in each."""
+    """Return the rows with the columns of PROGRAM_SCHEMA and TRAITS, and one column for each setting."""
     columns = [
         {"program": program, **vars(verdict), **traits(program, function), "score_signature": score_signature(verdict)}
-        for program, verdict in judged
+        for program, verdict in verdicts
     ]
     table = pa.Table.from_pylist(columns, schema=pa.schema([*PROGRAM_SCHEMA, *TRAITS]))
     for name in table.column_names:
@@ -86,7 +86,7 @@ def beside(
 
 
 def score_signature(verdict: Verdict) -> int | None:
-    """Return 64 bits that are equal for programs of exactly the same cost on every instance; None without costs."""
+    """Return 64 bits that are equal for programs with exactly equal costs on every instance; None without costs."""
     return text_fingerprint(repr(verdict.costs)) if verdict.costs else None
 
 
@@ -97,6 +97,7 @@ def summary(table: pa.Table, base: Path) -> dict[str, object]:
     novel = is_novel(base)
 
     def distinct(column: str) -> int:
+        """Return how many different values the valid programs have."""
         return len({row[column] for row in valid})
 
     return {

@@ -1,4 +1,4 @@
-"""Turns the decisions of a program into a verdict, in a process that runs no program."""
+"""Turns the decisions of a program into its verdict, in a process that runs no programs."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from dartune.tasks.task import Task
 class Scorer:
     """Computes costs with the task's cost.py, on its own copy of the instances.
 
-    missing: layers of the sandbox that were missing while the programs ran.
+    missing: the layers of the sandbox that this machine does not offer.
     """
 
     def __init__(self, task: Task, instances: list[dict[str, np.ndarray]], missing: list[str]) -> None:
@@ -24,8 +24,8 @@ class Scorer:
     def verdict(self, report: dict[str, Any], answer: bytes, timeout_s: float) -> Verdict:
         """Return the verdict on one run.
 
-        report: what the worker saw of the child, {"cpu_s", "is_late", "signal"}. answer: the bytes that the child wrote
-        (decisions.py). timeout_s: the limit on CPU seconds, for the reason of a timeout.
+        report: what the worker measured of the child, {"cpu_s", "is_late", "signal"}. answer: the bytes that the child
+        wrote (decisions.py). timeout_s: the limit on CPU seconds, for the reason of a timeout.
         """
         cpu_s: float = report["cpu_s"]
         try:

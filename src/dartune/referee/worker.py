@@ -2,22 +2,22 @@
 
 worker_pool.py starts it as `python worker.py TASK PARENT`. It reads the instances once, then one request per program on
 standard input, and answers each on standard output with a report and the bytes that the child wrote, unread. Programs
-and answers pass through one buffer, which is overwritten at once: a child, which starts as a copy of this process,
-finds nothing there of earlier programs. The child gets the program's text and, by the fork, its own copy of the
-instances, and hands back decisions (decisions.py). scorer.py checks them and computes their costs in the process that
-started the worker, on instances that no child can reach.
+and answers pass through one buffer, which is wiped after use: a child starts as a copy of this process, and must find
+no trace of earlier programs. The child gets the program's text and, by the fork, its own copy of the instances, and
+returns decisions (decisions.py). scorer.py checks them and computes their costs in the process that started the worker,
+on instances that no child can reach.
 
-Covered, each by the layers of sandbox.py that the kernel offers (every verdict names the missing ones): endless loops
-and long C calls (the child's CPU clock, watched from outside; RLIMIT_CPU behind it), sleeping and waiting (refused, or
-ended by the wall clock where seccomp is missing), unbounded memory, floods on standard output, endless answers, forks
-and threads and what they leave behind, signals to others, blocked signals, files, sockets, the environment, reading
-other processes or other programs, patched modules (they are the child's own copies), forged answers (they are only
-other decisions), early exits, crashes, recursion, atexit and __del__ (never reached), randomness (seeded, also where a
-program does not ask for it; the kernel's is refused, the clock's is found by a second run).
+Covered, as far as the kernel offers the layers of sandbox.py (every verdict names the missing ones): endless loops and
+long C calls (the worker watches the child's CPU clock; RLIMIT_CPU is the backstop), sleeping and waiting (refused, or
+ended by the wall clock where seccomp is missing), unbounded memory, floods on standard output, endless answers, forks,
+threads and the processes they leave behind, signals to others, blocked signals, files, sockets, the environment,
+reading other processes or programs, patched modules (only the child's own copy changes), forged answers (no more than
+other decisions), early exits, crashes, recursion, atexit and __del__ (never reached), randomness (all generators are
+seeded; the kernel's is refused; what depends on the clock shows in a second run).
 
-Not covered: a program may compute what it likes from what it is given. A task whose instances reveal their future must
-hand them to the function step by step in its rollout; our three tasks are offline. A program written by somebody who
-knows the seed of a held-out split can contain that split.
+Not covered: a program may compute anything from its arguments. A task whose instances contain the future of an online
+problem must reveal them step by step in its rollout; our three tasks are offline. A program whose author knows the seed
+of a held-out split can contain that split.
 """
 
 import fcntl
@@ -38,7 +38,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any, cast
 
 import numpy as np
@@ -51,19 +51,18 @@ from dartune.programs.verdict import Refused
 from dartune.referee import sandbox
 from dartune.tasks.task import Task
 
-# What programs import. Imported once here: numpy.random alone, which numpy loads on first use, would cost every child
-# more than its program does.
+# Imported once in the worker, so that children need not: loading numpy.random alone takes longer than most programs.
 PRELOADED = "numpy.random numpy.linalg math random itertools functools collections heapq operator statistics typing"
-FRAME = struct.Struct("<Q")  # length; precedes the instances, reports and answers
+FRAME = struct.Struct("<Q")  # the length that precedes instances, reports and answers
 REQUEST = struct.Struct("<QdIB")  # program length, timeout_s, memory_mib, is second run
 RESULT = 3  # the only descriptor of a child besides 0 to 2, which are /dev/null
-LIMITS = {resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NOFILE: 64, resource.RLIMIT_CORE: 0}  # hold for the worker too
-MAX_KEPT_BYTES = 1 << 20  # of the buffer; more is given back to the kernel
+LIMITS = {resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NOFILE: 64, resource.RLIMIT_CORE: 0}  # apply to the worker too
+MAX_WIPED_BYTES = 1 << 20  # a longer part of the buffer is returned to the kernel instead
 FIRST_OWN_DESCRIPTOR = 16  # the worker's own descriptors have this number or a higher one
 
 
 def read_frame(descriptor: int) -> bytes | None:
-    """Return the next length-prefixed message; None at the end of the stream or when it is cut."""
+    """Return the next length-prefixed message; None where the stream ends before or inside it."""
     head = bytearray(FRAME.size)
     if not read_into(descriptor, memoryview(head)):
         return None
@@ -72,7 +71,7 @@ def read_frame(descriptor: int) -> bytes | None:
 
 
 def read_into(descriptor: int, space: memoryview) -> bool:
-    """Fill the space, reading no byte more. Return False when the stream ends before that."""
+    """Fill the space and read nothing beyond it. Return False where the stream ends first."""
     while space:
         n_bytes = os.readv(descriptor, [space])
         if not n_bytes:
@@ -82,7 +81,7 @@ def read_into(descriptor: int, space: memoryview) -> bool:
 
 
 def write_all(descriptor: int, body: bytes | memoryview) -> None:
-    """Write every byte, however many the system takes at a time."""
+    """Write all bytes, in as many system calls as that takes."""
     rest = memoryview(body)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
@@ -112,25 +111,26 @@ def unpack(body: bytes) -> list[dict[str, np.ndarray]]:
 
 
 class WorkerState:
-    """What children need to run programs, made before the sandbox closes, and the buffer for programs and answers."""
+    """What children need to run programs, set up before the sandbox closes, and the buffer for programs and answers."""
 
     def __init__(self, task: Task, instances: list[dict[str, np.ndarray]]) -> None:
         self.rollout, self.instances = task.rollout, instances
         self.memory = mmap.mmap(-1, FRAME.size + MAX_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self.buffer = memoryview(self.memory)  # takes no memory until it is filled
+        self.buffer = memoryview(self.memory)  # pages use no memory until they are written
         self.is_sealed = True
         children = f"/proc/self/task/{os.getpid()}/children" if sandbox.IS_LINUX else os.devnull
         self.children_file = os.open(children, os.O_RDONLY)
-        answer(self, task.template)  # the interpreter specialises the rollout's bytecode here, not in every child
-        # numpy's libraries have already mapped much address space: the limit is on what the program adds.
+        answer(self, task.template)  # lets the interpreter specialise the rollout's bytecode before the forks
+        # The memory limit is on what the program adds: numpy's libraries have mapped much address space already.
         pages = Path("/proc/self/statm").read_text().split()[0] if sandbox.IS_LINUX else 0
         self.mapped = int(pages) * resource.getpagesize()
 
 
 def serve(task: str) -> None:
-    """Answer requests until standard input ends."""
+    """Run a worker for the task: answer requests until standard input ends."""
     requests, answers = take_over_descriptors()
-    preload()
+    for name in PRELOADED.split():
+        import_module(name)
     state = WorkerState(Task(task), unpack(read_frame(requests) or b""))
     sys.path[:] = [path for path in sys.path if "-packages" not in path and path != str(Path(__file__).parents[2])]
     os.environ.clear()
@@ -152,25 +152,19 @@ def serve(task: str) -> None:
         wipe(state, n_bytes)
 
 
-def preload() -> None:
-    """Import what programs import."""
-    for name in PRELOADED.split():
-        import_module(name)
-
-
 def prepare_for_forks() -> None:
-    """Seed all generators, then shrink and freeze the heap: every page that a child touches is copied."""
+    """Seed all generators, then shrink and freeze the heap, because every page that a child writes to is copied."""
     seed_generators()
     gc.collect()
     sandbox.trim()
-    gc.freeze()  # otherwise every child's collector would copy the pages of all objects
+    gc.freeze()  # else a child's garbage collector would touch, and so copy, the pages of all objects
     gc.set_threshold(10_000)
 
 
 def seed_generators() -> None:
-    """Give every child the same state of all generators, and of os.urandom, which seeds those without a seed.
+    """Give every child generators in the same state, and a deterministic os.urandom, which seeds new generators.
 
-    Refusing os.urandom would hit honest programs: RandomState(1) draws a seed before it takes the one it was given.
+    os.urandom cannot be refused, as honest programs need it: RandomState(1) calls it before using the seed 1.
     """
     random.seed(0)
     np.random.seed(0)
@@ -178,15 +172,15 @@ def seed_generators() -> None:
 
 
 def wipe(state: WorkerState, n_bytes: int) -> None:
-    """Overwrite the used part of the buffer, or give it back to the kernel, which returns zeros."""
-    if n_bytes > MAX_KEPT_BYTES and sandbox.IS_LINUX:
+    """Zero the first n_bytes of the buffer; if those are many, by returning its pages to the kernel."""
+    if n_bytes > MAX_WIPED_BYTES and sandbox.IS_LINUX:
         state.memory.madvise(mmap.MADV_DONTNEED)
     else:
         state.buffer[:n_bytes] = bytes(n_bytes)
 
 
 def take_over_descriptors() -> tuple[int, int]:
-    """Move standard input, output and error up, so that children find /dev/null in 0 to 2. Return the first two."""
+    """Return copies of standard input and output with high numbers; 0 to 2 become /dev/null, for the children."""
     duplicate = fcntl.F_DUPFD_CLOEXEC
     requests, answers, errors = (fcntl.fcntl(number, duplicate, FIRST_OWN_DESCRIPTOR) for number in (0, 1, 2))
     null = os.open(os.devnull, os.O_RDWR)
@@ -199,10 +193,10 @@ def take_over_descriptors() -> tuple[int, int]:
 def run_child(
     state: WorkerState, n_bytes: int, run: int, timeout_s: float, memory_mib: int
 ) -> tuple[dict[str, Any], int, int]:
-    """Have a child run the program in the buffer.
+    """Have a child run the program in the first n_bytes of the buffer. run: 1 on a second run, else 0.
 
-    run: 1 on a second run, else 0. Return the report ({"cpu_s", "is_late", "signal"}), the length of the answer, which
-    starts at byte FRAME.size of the buffer, and how many bytes of the buffer are to be wiped.
+    Return the report ({"cpu_s", "is_late", "signal"}), the length of the answer, which starts at byte FRAME.size of the
+    buffer, and the number of bytes of the buffer to wipe.
     """
     read_end, write_end = os.pipe()
     child = sandbox.fork()
@@ -218,13 +212,12 @@ def run_child(
 
 
 def collect(buffer: memoryview, descriptor: int, child: int, timeout_s: float) -> tuple[int, int, bool]:
-    """Return the length of the child's answer, that of all it wrote, and whether the time limit came first.
+    """Return the length of the child's answer, the number of bytes it wrote, and whether it hit the time limit.
 
-    The answer is complete after as many bytes as it announced; we do not wait for the process to end. CPU time decides,
-    so a busy machine makes no program late; the wall clock only ends programs that wait where nothing forbids it.
+    The answer ends after the length that it begins with; we do not wait for the process to end. The limit is on CPU
+    time, so that a busy machine makes no program late. The wall clock is for programs that wait, without seccomp.
     """
-    n_bytes, backstop = 0, time.monotonic() + 10 * timeout_s + 5
-    announced = 0
+    n_bytes, announced, backstop = 0, 0, time.monotonic() + 10 * timeout_s + 5
     while n_bytes < FRAME.size + announced or n_bytes < FRAME.size:
         left = timeout_s - cpu_seconds(child)
         if left <= 0 or time.monotonic() > backstop:
@@ -237,12 +230,12 @@ def collect(buffer: memoryview, descriptor: int, child: int, timeout_s: float) -
         n_bytes += n_read
         announced = min(FRAME.unpack_from(buffer)[0], MAX_BYTES) if n_bytes >= FRAME.size else 0
         if n_bytes < FRAME.size + announced:
-            time.sleep(0.0005)  # otherwise a child that writes single bytes would keep this process busy too
+            time.sleep(0.0005)  # else a child that writes single bytes would keep this process busy
     return max(0, min(n_bytes - FRAME.size, announced)), n_bytes, False
 
 
 def cpu_seconds(process: int) -> float:
-    """Return the CPU time of a process so far. The clock's number is computed as clock_getcpuclockid does."""
+    """Return the CPU time of a process so far, by the clock whose number clock_getcpuclockid() computes."""
     try:
         return time.clock_gettime(~process << 3 | 2) if sandbox.IS_LINUX else 0.0
     except OSError:  # it has ended
@@ -251,7 +244,7 @@ def cpu_seconds(process: int) -> float:
 
 def kill_child(state: WorkerState, child: int) -> tuple[int, float]:
     """Kill the child, its process group and all its descendants. Return its exit status and CPU seconds."""
-    for kill in (os.killpg, os.kill):  # the group does not exist before the child has called setsid
+    for kill in (os.killpg, os.kill):  # the group exists only once the child has called setsid
         with suppress(ProcessLookupError, PermissionError):
             kill(child, signal.SIGKILL)
     _, status, usage = os.wait4(child, 0)
@@ -264,25 +257,25 @@ def kill_child(state: WorkerState, child: int) -> tuple[int, float]:
 
 
 def orphans(state: WorkerState) -> list[int]:
-    """Return the processes that the child left behind, which are our children now; if there are very many, some."""
+    """Return the processes that the child left behind, now children of the worker; only some where there are many."""
     listed = os.pread(state.children_file, 1 << 16, 0)
     return [int(orphan) for orphan in listed[: listed.rfind(b" ") + 1].split()]
 
 
 def run_in_child(state: WorkerState, n_bytes: int, run: int, write_end: int, timeout_s: float, memory_mib: int) -> None:
-    """Run the program in the buffer, write its answer and exit; never returns."""
+    """Run the program in the buffer, write its answer and exit. Never returns."""
     try:
         confine(state, write_end, timeout_s, memory_mib)
-        _junk = [bytearray(size) for size in range(1, 600 * run)]  # on a second run, objects have other addresses
+        _junk = [bytearray(size) for size in range(1, 600 * run)]  # gives objects of a second run other addresses
         write_frame(RESULT, answer(state, str(state.buffer[:n_bytes], "utf-8", "surrogatepass")))
     finally:
         os._exit(0)
 
 
 def confine(state: WorkerState, write_end: int, timeout_s: float, memory_mib: int) -> None:
-    """Start a session, close all descriptors but the result pipe, set the limits, then seal."""
+    """Start a new session, close all descriptors except the result pipe, set the limits, then seal the process."""
     os.setsid()
-    sys.stderr = sys.__stderr__  # on /dev/null; the worker's own is closed here
+    sys.stderr = sys.__stderr__  # /dev/null: the worker's copy is closed below
     sandbox.die_with_parent()
     os.dup2(write_end, RESULT)
     os.closerange(RESULT + 1, 256)
@@ -291,11 +284,11 @@ def confine(state: WorkerState, write_end: int, timeout_s: float, memory_mib: in
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     if not sandbox.seal() and state.is_sealed:
-        os._exit(1)  # no verdict is better than one without the promised layer
+        os._exit(1)  # rather no verdict than one without a layer that was reported as present
 
 
 def answer(state: WorkerState, program: str) -> bytes:
-    """Run the program on all instances and return its decisions, or its failure, as bytes (decisions.py)."""
+    """Run the program on all instances; return its decisions or its failure as an answer (decisions.py)."""
     try:
         function = load_function(program, state.rollout.FUNCTION, state.rollout.N_ARGUMENTS)
         return encode(state.rollout.run(function, instance) for instance in state.instances)
@@ -305,35 +298,32 @@ def answer(state: WorkerState, program: str) -> bytes:
         return encode_failure("memory", "allocated more than the limit")
     except ImportError as error:
         return encode_failure("import", f"{error}; programs have Python's library and numpy")
-    except BaseException as error:  # the one broad except: a candidate's failure becomes a status
+    except BaseException as error:  # the only broad except: a program's failure becomes a status
         status = "forbidden" if is_refusal(error) else "runtime"
         return encode_failure(status, f"{type(error).__name__}: {error}")
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Return whether the sandbox caused the error. A refused thread is a RuntimeError, a refused fork an EAGAIN."""
+    """Return whether the sandbox caused the error: a refused thread is a RuntimeError, a refused fork EAGAIN."""
     return isinstance(error, PermissionError | BlockingIOError) or "start new thread" in str(error)
 
 
 def load_function(program: str, name: str, n_arguments: int) -> Callable[..., Any]:
-    """Run the program's module code and return its function; Refused when that is missing or takes other arguments."""
+    """Run the program as a module and return its function. Raises Refused where that is missing or does not fit."""
     namespace: dict[str, Any] = {"__name__": "program"}
     try:
-        code = compile(program, "<program>", "exec")
+        module = compile(program, "<program>", "exec")
     except (SyntaxError, ValueError, OverflowError, RecursionError) as error:
         raise Refused("syntax", str(error)) from error
-    exec(code, namespace)
+    exec(module, namespace)
     function: Any = namespace.get(name)
     if not callable(function):
         raise Refused("no_program", f"no function {name}")
-    if not (type(function) is FunctionType and is_plain(function.__code__, n_arguments)):
+    code = function.__code__ if type(function) is FunctionType else None
+    # Plain functions need no check by inspect, which takes a third of a millisecond.
+    if code is None or code.co_argcount != n_arguments or code.co_kwonlyargcount:
         check_signature(function, name, n_arguments)
     return cast(Callable[..., Any], function)
-
-
-def is_plain(code: CodeType, n_arguments: int) -> bool:
-    """Return whether a function takes exactly these positional arguments; inspect would need a third of a ms."""
-    return code.co_argcount == n_arguments and code.co_kwonlyargcount == 0
 
 
 def check_signature(function: Callable[..., Any], name: str, n_arguments: int) -> None:
@@ -342,12 +332,12 @@ def check_signature(function: Callable[..., Any], name: str, n_arguments: int) -
         inspect.signature(function).bind(*[None] * n_arguments)
     except TypeError as error:
         raise Refused("signature", f"{name} cannot be called with {n_arguments} arguments: {error}") from error
-    except ValueError:  # a function written in C: calling it will tell
+    except ValueError:  # a function in C without a signature: the call itself will fail
         pass
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started us; it will stop us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops this process
     sandbox.die_with_parent()
     if os.getppid() == int(sys.argv[2]):
         serve(sys.argv[1])

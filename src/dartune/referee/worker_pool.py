@@ -1,4 +1,4 @@
-"""The worker processes of this machine for one task and split: programs in, verdicts out as they come."""
+"""The worker processes of this machine for one task and split: takes programs, yields verdicts as they arrive."""
 
 import json
 import os
@@ -22,15 +22,15 @@ from dartune.referee.scorer import Scorer
 from dartune.referee.worker import FRAME, REQUEST, pack, read_frame, write_all
 from dartune.tasks.task import Task
 
-QUEUE_LENGTH = 2  # requests that a worker holds, so that it never waits for us
-PIPE_BYTES = 60_000  # below what a pipe holds: writing the second request never blocks
-MAX_DEATHS = 2  # of the program's process or of its worker, before the program is taken for the cause
-START_TRIES = 3  # of a worker that is killed while it starts
+QUEUE_LENGTH = 2  # requests per worker, so that it never waits for this process
+PIPE_BYTES = 60_000  # less than a pipe holds, so that writing the second request never blocks
+MAX_DEATHS = 2  # of a program's process or its worker, before the program is held responsible
+START_TRIES = 3  # for a worker that is killed while it starts
 
 
 @dataclass(frozen=True)
 class Job:
-    """A program to run. On its second run, first_verdict is the verdict of the first and first_worker ran it."""
+    """A program to run. On a second run, first_verdict and first_worker are those of the first run."""
 
     number: int
     program: str
@@ -41,19 +41,19 @@ class Job:
 
 
 class WorkerPool:
-    """A context manager that keeps warm worker processes inside its block.
+    """Worker processes that live as long as the block of this context manager.
 
-    split: the instances to judge on. n_workers: null for one worker on each core that this process may use.
+    split: the instances to judge on. n_workers: None for one worker pinned to each core that this process may use.
     """
 
     def __init__(self, task: Task, split: str, n_workers: int | None = None) -> None:
         self._task, self._instances = task, task.instances(split)
-        # Pinned to cores: a child that starts where its worker has just run takes a tenth less time.
-        places = [None] * n_workers if n_workers else cores()
-        self._workers = [Worker(task.name, pack(self._instances), core) for core in places]
+        # Pinned, since a child that starts on the core where its worker has just run takes a tenth less time.
+        cores = [None] * n_workers if n_workers else usable_cores()
+        self._workers = [Worker(task.name, pack(self._instances), core) for core in cores]
 
     def __enter__(self) -> "WorkerPool":
-        with ExitStack() as stack:  # a worker that cannot start must not leave the others behind
+        with ExitStack() as stack:  # stops the workers if one of them cannot start
             for worker in self._workers:
                 worker.start()
                 stack.callback(worker.stop)
@@ -68,16 +68,16 @@ class WorkerPool:
 
     @property
     def missing_layers(self) -> list[str]:
-        """Layers of the sandbox that this machine does not offer."""
+        """The layers of the sandbox that this machine does not offer."""
         return self._workers[0].missing_layers
 
     def judge(
         self, programs: Iterable[tuple[str, str]], timeout_s: float, memory_mib: int
     ) -> Iterator[tuple[int, Verdict]]:
-        """Yield (number, verdict) of each (program, hash of its normal form), in the order in which they end.
+        """Yield (number, verdict) of each (program, hash of its normal form), in the order in which they finish.
 
-        timeout_s: CPU seconds a program. memory_mib: what a program may allocate. Programs that need a second run get
-        it on another worker, if there is one.
+        timeout_s: CPU seconds per program. memory_mib: what a program may allocate. Second runs take place on another
+        worker, if there is one. Raises RuntimeError where a worker that died cannot be restarted.
         """
         jobs = deque(Job(i, program, runs_twice(program, key)) for i, (program, key) in enumerate(programs))
         while jobs or any(worker.jobs for worker in self._workers):
@@ -99,12 +99,12 @@ class WorkerPool:
                     yield job.number, combined(job.first_verdict, verdict)
 
     def _ready(self) -> list[tuple[int, "Worker"]]:
-        """The workers that have something to read, or have died, with their numbers; waits for one."""
+        """Wait for workers that have a result or have died; return them with their numbers."""
         busy = {worker.answers: (number, worker) for number, worker in enumerate(self._workers) if worker.jobs}
         return [busy[descriptor] for descriptor in select.select(list(busy), [], [])[0]]
 
     def _restart_worker(self, worker: "Worker", job: Job, jobs: deque[Job]) -> Iterator[tuple[int, Verdict]]:
-        """Restart a dead worker and run its jobs again; the job that it ran is a crash if that killed two workers."""
+        """Restart a dead worker and queue its jobs again; yield a crash if its first job has killed two workers."""
         jobs.extendleft(worker.jobs)
         worker.jobs.clear()
         worker.stop()
@@ -118,7 +118,7 @@ class WorkerPool:
 
 
 class Worker:
-    """One worker process, its pipes, and the jobs that it has not answered yet."""
+    """A worker process, its pipes, and the jobs that it has not answered yet."""
 
     def __init__(self, task: str, instances: bytes, core: int | None) -> None:
         self._task, self._instances, self._core = task, instances, core
@@ -143,7 +143,7 @@ class Worker:
         self._send(FRAME.pack(len(self._instances)) + self._instances)
 
     def wait_until_ready(self) -> None:
-        """Wait until the worker is warm and has reported its missing layers; RuntimeError when it ends instead."""
+        """Wait until the worker is ready and has reported its missing layers. RuntimeError if it keeps ending."""
         for _ in range(START_TRIES):
             if (body := read_frame(self.answers)) is not None:
                 self.missing_layers = json.loads(body)
@@ -153,10 +153,10 @@ class Worker:
         raise RuntimeError("a worker of the referee ends while it starts; its error message stands above")
 
     def send_jobs(self, jobs: deque[Job], number: int, timeout_s: float, memory_mib: int) -> None:
-        """Move jobs from the queue to this worker, until it holds QUEUE_LENGTH of them.
+        """Move jobs from the queue to this worker until it has QUEUE_LENGTH of them.
 
-        number: this worker's, -1 when it is alone. Second runs are left to other workers: a decision that depended on
-        an address in memory would come out the same again here.
+        number: this worker's, -1 if it is the only one. Other workers take the second runs of its programs: here, a
+        decision that depends on memory addresses might come out the same again.
         """
         while jobs and len(self.jobs) < QUEUE_LENGTH:
             job = next((job for job in jobs if job.first_worker != number or number < 0), None)
@@ -168,7 +168,7 @@ class Worker:
             self._send(REQUEST.pack(len(program), timeout_s, memory_mib, job.first_verdict is not None) + program)
 
     def read_result(self) -> tuple[dict[str, Any], bytes] | None:
-        """Return the worker's report on the first of its jobs and the program's answer; None when it has died."""
+        """Return the report on the first of its jobs and the program's answer; None where the worker has died."""
         report, answer = read_frame(self.answers), read_frame(self.answers)
         return None if report is None or answer is None else (json.loads(report), answer)
 
@@ -179,15 +179,15 @@ class Worker:
 
     def _send(self, body: bytes) -> None:
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has died, which read_result() finds
+        with suppress(BrokenPipeError):  # the worker has died, which read_result() reports
             write_all(self._process.stdin.fileno(), body)
 
 
 @contextmanager
 def vanishing_folder() -> Iterator[Path]:
-    """Yield an empty folder to start a process in, and remove it after: the process then can create nothing there.
+    """Yield an empty folder to start a process in, and remove it afterwards, so that nothing can be created there.
 
-    A process that is killed in between leaves its folder behind; the next one on this machine removes it.
+    If this process is killed before that, the next one on this machine removes the folder.
     """
     temporary = Path(tempfile.gettempdir())
     remove_leftovers(temporary.glob("*-*-*.dartune"))
@@ -200,18 +200,18 @@ def vanishing_folder() -> Iterator[Path]:
 
 
 def was_killed(report: dict[str, Any], answer: bytes) -> bool:
-    """Return whether something else may have killed the program's process: the kernel, short of memory, or a person."""
+    """Return whether the program's process may have been killed from outside: by a person, or for lack of memory."""
     return not answer and not report["is_late"] and report["signal"] == signal.SIGKILL
 
 
 def combined(first: Verdict | None, second: Verdict) -> Verdict:
-    """Return the verdict of two runs: the first, or nondeterministic if the second run came to other decisions."""
+    """Return the verdict on two runs: the first run's, or nondeterministic if the second run's decisions differ."""
     if first is None or (second.status, second.behaviour) == ("ok", first.behaviour):
         return first or second
     reason = "other decisions on a second run" if second.status == "ok" else f"on a second run: {second.status}"
     return Verdict("nondeterministic", reason, cpu_s=first.cpu_s, missing_layers=first.missing_layers)
 
 
-def cores() -> list[int]:
+def usable_cores() -> list[int]:
     """Return the numbers of the cores that this process may use."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
