@@ -1,4 +1,4 @@
-"""What every back end takes and returns: prompts and decoding settings, completions."""
+"""The interface of back ends: prompts and decoding settings in, completions out."""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model wrote to a prompt. finish: "stop" where it ended its turn, "length" where it was cut."""
+    """What a model wrote in reply to a prompt. finish: "stop" where it ended its turn, "length" if it was cut off."""
 
     text: str
     n_prompt_tokens: int
@@ -17,7 +17,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How tokens are drawn: temperature above 0, nucleus of probability top_p in (0, 1], at most max_new_tokens."""
+    """How tokens are drawn: temperature > 0, nucleus of probability top_p in (0, 1], at most max_new_tokens."""
 
     temperature: float
     top_p: float
@@ -27,22 +27,22 @@ class Decoding:
 class Backend(Protocol):
     """A model that completes prompts.
 
-    revision: a name for exactly this model, as far as the back end can tell. prices: money per million tokens of
-    prompts and of completions; 0 where nobody asks for any.
+    revision: identifies exactly this model, as far as the back end can tell. prices: money per million tokens of
+    prompts and of completions; 0 where it is free.
     """
 
     revision: str
     prices: tuple[float, float]
 
     def complete(self, prompts: list[str], *, seed: int, decoding: Decoding) -> list[Completion]:
-        """Return one completion a prompt, in order. Equal arguments give equal ones if the back end can be seeded."""
+        """Return one completion per prompt, in order. Equal arguments give equal ones if the back end can be seeded."""
         ...
 
     def count(self, prompts: list[str], n_prompt_tokens: int, n_tokens: int) -> None:
-        """Hear of each finished batch, in order, including those that an earlier, killed run finished."""
+        """Take note of a finished batch. Called in order, for the batches of an earlier, killed run too."""
         ...
 
 
 def start_seed(*parts: str | int) -> int:
-    """Return a 32-bit seed for one batch. Stages, tasks and models never share one, whatever seeds params.yaml sets."""
+    """Return a 32-bit seed for one batch, different for different parts, whatever seeds params.yaml sets."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "little")

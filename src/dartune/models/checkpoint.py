@@ -1,6 +1,6 @@
-"""Models on disk: the base model's folder, which holds weights or points to them, and tuned models on top of it.
+"""Models on disk: the folder of the base model, which holds weights or a pointer to them, and tuned models.
 
-Nothing here imports torch before a model is opened.
+Imports torch only when a model is opened.
 """
 
 import json
@@ -17,18 +17,18 @@ from dartune.errors import UserError
 from dartune.files.fingerprint import fingerprint
 from dartune.programs.features import text_fingerprint
 
-# Read when huggingface_hub and tqdm are imported, which is later. In a log, each update of a bar is a line.
+# huggingface_hub and tqdm read these when they are imported. In a log, every update of a progress bar is a line.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 CORPUS = "corpus.parquet"  # in the base folder: fingerprints of the programs that the embedded model was trained on
-BASE = "base.json"  # beside a tuned model: {"revision"} of the base model that it was tuned on
-SOURCE = "source.json"  # in the base folder: {"model", "revision", "files"}, a pointer to weights and their fingerprint
+BASE = "base.json"  # in a tuned model's folder: {"revision"} of the base model that it was tuned on
+SOURCE = "source.json"  # in the base folder, instead of weights: {"model", "revision", "files"}; see point_to
 LoadIn = Literal["8bit", "4bit"]
 
 
 def quiet() -> None:
-    """Silence the warnings of transformers about future releases of the libraries that it uses."""
+    """Silence the FutureWarnings of transformers, which concern its own dependencies."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
@@ -36,13 +36,13 @@ def point_to(folder: Path, model: str, revision: str | None) -> None:
     """Make the base folder a pointer to a Hugging Face model or a local folder. Raises what check_model raises."""
     check_model(model, revision)
     folder.mkdir(parents=True, exist_ok=True)
-    files = None if revision else fingerprint([Path(model)])  # new weights under the same path are another model
+    files = None if revision else fingerprint([Path(model)])  # a local path may hold other weights later
     source = {"model": model, "revision": revision, "files": files}
     (folder / SOURCE).write_text(json.dumps(source, indent=2) + "\n")
 
 
 def check_model(model: str, revision: str | None) -> None:
-    """Raise a UserError about a model that cannot be opened, before anything long begins.
+    """Raise a UserError if a model cannot be opened, before any long work.
 
     model: a local folder, or a Hugging Face name with its 40-digit commit as revision.
     """
@@ -60,7 +60,7 @@ def check_model(model: str, revision: str | None) -> None:
 
 
 def pretrained_arguments(folder: Path) -> dict[str, Any]:
-    """Return the arguments of from_pretrained that name the base model of this folder."""
+    """Return the arguments of from_pretrained that name the base model in this folder."""
     if not (folder / SOURCE).exists():
         return {"pretrained_model_name_or_path": str(folder)}
     source = json.loads((folder / SOURCE).read_text())
@@ -68,7 +68,7 @@ def pretrained_arguments(folder: Path) -> dict[str, Any]:
 
 
 def open_tokenizer(base: Path) -> Any:
-    """Return the base model's tokenizer. It pads on the left, with the end token where it has no padding token."""
+    """Return the base model's tokenizer, set to pad on the left; the end token is used if it has no padding token."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(**pretrained_arguments(base))
@@ -79,10 +79,10 @@ def open_tokenizer(base: Path) -> Any:
 
 
 def open_model(base: Path, tuned: Path | None = None, load_in: LoadIn | None = None) -> Any:
-    """Return the base model, or the tuned one: the base with an adapter merged in, or a model of its own.
+    """Return the base model, or the tuned one: the base model with the adapter merged in, or full weights.
 
     bfloat16 on a GPU, float32 elsewhere. load_in: quantise the weights to 8 or 4 bits. Raises UserError where the tuned
-    model belongs to another base model or does not fit it, or where load_in cannot be done here.
+    model belongs to another base model or does not fit it, or where this machine cannot quantise.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -99,7 +99,7 @@ def open_model(base: Path, tuned: Path | None = None, load_in: LoadIn | None = N
 
 
 def device_map() -> Any:
-    """Return the device_map of from_pretrained: each process's own GPU, "cpu", or None where the trainer shards."""
+    """Return the device_map of from_pretrained: the GPU of this process, "cpu", or None where the trainer shards."""
     import torch
 
     is_sharded = any(os.environ.get(f"ACCELERATE_USE_{name}") == "true" for name in ("FSDP", "DEEPSPEED"))
@@ -109,7 +109,10 @@ def device_map() -> Any:
 
 
 def quantisation(load_in: LoadIn | None) -> dict[str, Any]:
-    """Return the arguments of from_pretrained for weights in 8 bits (arXiv 2208.07339) or 4 bits (arXiv 2305.14314)."""
+    """Return the arguments of from_pretrained for weights in 8 bits (arXiv 2208.07339) or 4 bits (arXiv 2305.14314).
+
+    Raises UserError without a GPU or without bitsandbytes.
+    """
     if load_in is None:
         return {}
     import torch
@@ -126,12 +129,12 @@ def quantisation(load_in: LoadIn | None) -> dict[str, Any]:
 
 
 def is_adapter(tuned: Path) -> bool:
-    """Return whether a tuned model is an adapter on the base model, and not weights of its own."""
+    """Return whether a tuned model is an adapter on the base model rather than full weights."""
     return (tuned / "adapter_config.json").exists()
 
 
 def open_adapter(model: Any, tuned: Path, *, is_trainable: bool = False) -> Any:
-    """Return the model with a tuned adapter on it. Raises UserError where the two do not fit."""
+    """Return the model with the tuned adapter attached. Raises UserError where the two do not fit."""
     from peft import PeftModel
 
     try:
@@ -142,7 +145,7 @@ def open_adapter(model: Any, tuned: Path, *, is_trainable: bool = False) -> Any:
 
 
 def check_base(base: Path, tuned: Path) -> None:
-    """Raise a UserError where a tuned model's folder names another base model than this one."""
+    """Raise a UserError if the tuned model's folder names a different base model."""
     file = tuned / BASE
     expected = json.loads(file.read_text())["revision"] if file.exists() else None
     if expected and expected != revision(base):
@@ -150,31 +153,31 @@ def check_base(base: Path, tuned: Path) -> None:
 
 
 def write_base_revision(base: Path, tuned: Path) -> None:
-    """Write into a tuned model's folder which base model it was tuned on."""
+    """Record in the tuned model's folder which base model it was tuned on."""
     (tuned / BASE).write_text(json.dumps({"revision": revision(base)}) + "\n")
 
 
 def save_model(model: Any, folder: Path, weights: Any = None) -> None:
-    """Save the weights, or the trained adapter without the copy that TRL keeps as the reference.
+    """Save the weights, or only the trained adapter: TRL's copy of it for the reference model is left out.
 
-    weights: the gathered weights by name, where this process holds only a shard of them.
+    weights: the gathered weights by name, where this process holds only a shard.
     """
     only = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
     model.save_pretrained(folder, state_dict=weights, **only)
 
 
 def render(tokenizer: Any, prompt: str) -> list[dict[str, str]] | str:
-    """Return the prompt in the model's form: a user message where it has a chat template, else plain text."""
+    """Return the prompt as the model expects it: a user message if it has a chat template, else plain text."""
     return [{"role": "user", "content": prompt}] if tokenizer.chat_template else prompt
 
 
 def render_completion(tokenizer: Any, completion: str) -> list[dict[str, str]] | str:
-    """Return a completion in the same form, as the model's own turn."""
+    """Return a completion in the same form, as an assistant message or plain text."""
     return [{"role": "assistant", "content": completion}] if tokenizer.chat_template else completion
 
 
 def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
-    """Return the token ids of the prompt, up to where the model's completion begins."""
+    """Return the token ids of the prompt, including what the chat template puts before a completion."""
     if tokenizer.chat_template:
         messages = render(tokenizer, prompt)
         return list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
@@ -182,13 +185,13 @@ def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
 
 
 def revision(base: Path) -> str:
-    """Return a name for exactly these weights: the commit of a Hugging Face model, else a hash of the files."""
+    """Return what identifies the weights: the commit of a Hugging Face model, else a hash of the files."""
     source = pretrained_arguments(base)
     return source.get("revision") or fingerprint([Path(source["pretrained_model_name_or_path"])])
 
 
 def is_novel(base: Path) -> Callable[[str], bool] | None:
-    """Return a test of whether a program was not in the embedded model's training data; None for other models."""
+    """Return a function that tells whether a program is not in the training data; None if there is none."""
     if not (base / CORPUS).exists():
         return None
     seen = set(pq.read_table(base / CORPUS)["program"].to_pylist())

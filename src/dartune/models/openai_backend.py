@@ -1,8 +1,8 @@
 """Any OpenAI-compatible server (vLLM, llama.cpp, Ollama, hosted), described by a file such as servers/vllm.yaml.
 
-One request a prompt. The client asks again after 408, 409, 429, 5xx, broken connections, and answers that are late or
-are no chat completion. Everything else is for a person to fix and raises a UserError at once. The key is in the
-environment only: where a server repeats it, in an error or in a completion, [key] takes its place.
+One request per prompt. The client retries after 408, 409, 429, 5xx, broken connections, and responses that are late or
+not chat completions. Any other failure needs a person and raises a UserError at once. The key is read from the
+environment only; where a server repeats it, in an error or a completion, it is replaced by [key].
 """
 
 import asyncio
@@ -27,13 +27,13 @@ from dartune import params
 from dartune.errors import UserError
 from dartune.models.backend import Completion, Decoding
 
-MAX_WAIT_S = 120.0  # the client gives up on servers that ask for more
-COUNTS = range(2**31)  # of tokens that one answer can have
-NO_KEY = "none"  # sent to servers that need no key, because the client always sends one
-MAX_MESSAGE = 200  # characters of a server's message that an error repeats
+MAX_WAIT_S = 120.0  # between tries; if a server asks for more, the client would give up
+COUNTS = range(2**31)  # plausible numbers of tokens in one response
+NO_KEY = "none"  # sent where no key is needed, because the client always sends one
+MAX_MESSAGE = 200  # characters of a server's message that an error quotes
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-TURN_ENDS = ("stop", "tool_calls", "function_call")  # the model ended its turn; with any other reason it was cut
-UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # NUL and half characters, which no UTF-8 text can hold
+TURN_ENDS = ("stop", "tool_calls", "function_call")  # reasons for which a completion counts as finished, not cut off
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # NUL, and lone surrogates, which UTF-8 cannot encode
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -41,13 +41,14 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 @dataclass
 class OpenAIBackend:
-    """A back end. Its keyword-only arguments are the keys of the file.
+    """A back end. The keyword-only arguments are the keys of the YAML file.
 
     key: name of the environment variable that holds the key; None where the server needs none. concurrency: requests
-    in flight at once. requests_per_minute: kept by spacing their starts, those of retries included. timeout_s: for one
-    request as a whole. retries: of one request; the client waits 0.5, 1, 2, 4 s and then 8 s each, or as long as the
-    server asks. price_in, price_out: money per million tokens of prompts and of completions. max_tokens: of prompts and
-    completions together, for one pool; max_money alike: no batch begins once one of them is reached.
+    in flight at once. requests_per_minute: enforced by spacing the starts of requests, including retries. timeout_s:
+    for one request as a whole. retries: per request, after 0.5, 1, 2, 4, 8, 8, ... s or as long as the server asks.
+    price_in, price_out: money per million tokens of prompts and of completions. max_tokens: of prompts and completions
+    together, for one pool; max_money likewise: no batch begins once either is reached. Raises UserError about a bad
+    address, a missing key, or max_money without prices.
     """
 
     file: Path
@@ -76,9 +77,9 @@ class OpenAIBackend:
         self._n_prompt_tokens = self._n_tokens = 0  # of finished batches
 
     def complete(self, prompts: list[str], *, seed: int, decoding: Decoding) -> list[Completion]:
-        """Return one completion a prompt, in order. Raise the first UserError, after giving up the other requests.
+        """Return one completion per prompt, in order. At the first UserError, cancel all other requests and raise it.
 
-        Each request has a seed of its own; whether the server heeds it is the server's choice.
+        Each request has a different seed, which the server may ignore.
         """
         self._check_budget()
         seeds = random.Random(seed).sample(range(1, 2**31), len(prompts))  # some servers take 0 for "none"
@@ -87,14 +88,14 @@ class OpenAIBackend:
             {"model": self.model, "messages": [{"role": "user", "content": prompt}], **limits, "seed": prompt_seed}
             for prompt, prompt_seed in zip(prompts, seeds, strict=True)
         ]
-        state = random.getstate()  # the caller's; the client draws the jitter of its waits from the same generator
+        state = random.getstate()  # the client draws jitter from the global generator, whose state is the caller's
         try:
             return asyncio.run(self._complete(requests))
         finally:
             random.setstate(state)
 
     def count(self, prompts: list[str], n_prompt_tokens: int, n_tokens: int) -> None:
-        """Add a finished batch to what is spent. Failed requests are in no batch, though some servers charge them."""
+        """Add a finished batch to what is spent. Failed requests do not count, though some servers charge for them."""
         self._n_prompt_tokens += n_prompt_tokens
         self._n_tokens += n_tokens
 
@@ -106,9 +107,9 @@ class OpenAIBackend:
         await asyncio.sleep(start - now)
 
     def answer(self, content: bytes) -> Completion:
-        """Return the completion in an answer with a status of success.
+        """Return the completion in the body of a successful response.
 
-        Raises Unusable where it is no chat completion, UserError where it lacks the counts of tokens.
+        Raises Unusable if it is not a chat completion, UserError if the token counts are missing.
         """
         match body := parsed(content):
             case {"choices": [_, *_]} if body.get("usage") is None:
@@ -121,7 +122,7 @@ class OpenAIBackend:
         return replace(answer, text=UNSTORABLE.sub("\ufffd", self._without_key(answer.text)))
 
     def _check_budget(self) -> None:
-        """Raise a UserError where the finished batches reach a limit. A batch that has begun is always finished."""
+        """Raise a UserError if the finished batches reach a limit. Checked before a batch, never during one."""
         money = (self._n_prompt_tokens * self.price_in + self._n_tokens * self.price_out) / 1e6
         n_tokens = self._n_prompt_tokens + self._n_tokens
         limits = {"max_tokens": (n_tokens, self.max_tokens), "max_money": (round(money, 6), self.max_money)}
@@ -137,21 +138,22 @@ class OpenAIBackend:
         async with self._client() as client:
 
             async def answer(request: dict[str, Any]) -> Completion:
-                async with slots:  # held between retries too, so that a busy server is asked less
+                """Return the completion of one request, once a slot is free."""
+                async with slots:  # held between retries too, which takes load off a busy server
                     return await self._ask(client, request)
 
-            # gather raises the first failure; asyncio.run then cancels the requests that are still under way.
+            # gather raises the first failure; asyncio.run then cancels the requests still in flight.
             return await asyncio.gather(*map(answer, requests))
 
     def _client(self) -> openai.AsyncOpenAI:
-        key = self._secret.get_secret_value()  # and not OPENAI_API_KEY, which is for another server
+        key = self._secret.get_secret_value()  # rather than OPENAI_API_KEY, which belongs to another server
         return openai.AsyncOpenAI(
             base_url=self.url,
             api_key=key,
             default_headers={"Authorization": f"Bearer {key}"},  # else OPENAI_CUSTOM_HEADERS could replace it
             max_retries=self.retries,
-            timeout=None,  # HttpClient's holds
-            # Proxies of the environment are for other machines.
+            timeout=None,  # HttpClient has one
+            # Proxies set in the environment are meant for other machines.
             http_client=HttpClient(self, trust_env=urlsplit(self.url).hostname not in LOOPBACK),
         )
 
@@ -168,28 +170,26 @@ class OpenAIBackend:
         else:
             completion: Completion = response.http_response.extensions["completion"]
             return completion
-        raise failure  # not in a handler: there the client's error, which may hold the key, would be its context
+        raise failure  # outside the handlers, so that the client's error, which may hold the key, is not its context
 
     def _failure(self, request: Any, said: str, status: int = 500) -> UserError:
-        """What a person is to do about a request that failed for good."""
-        if status in (408, 409, 429) or status >= 500:  # these the client repeats
+        """Return the error that says what to do about a request that finally failed."""
+        if status in (408, 409, 429) or status >= 500:  # the client has retried these
             n_asked = int(request.headers["x-stainless-retry-count"]) + 1
             return UserError(
                 f"{self.url}: {said}; asked {n_asked} times. See if the server runs and what it logs, or raise retries"
                 f" or timeout_s in {self.file}; finished batches are kept"
             )
         advice = "; correct url or model there, or what is sent: max_new_tokens, temperature, top_p, the prompts"
-        if status in (401, 403):  # what the server said is not repeated: it may show parts of the key
-            said, advice = (
-                f"HTTP {status}",
-                ": it wants a key; name there, as key, the environment variable that holds it",
-            )
+        if status in (401, 403):  # the server's message is left out, as it may show parts of the key
+            said = f"HTTP {status}"
+            advice = ": it wants a key; name there, as key, the environment variable that holds it"
             if self.key:
                 advice = f": it does not accept the key in the environment variable {self.key}; set it to another"
         return UserError(f"{self.file}: {self.url} answered {said}{advice}")
 
     def _said(self, body: Any) -> str:
-        """What a server says about an error, after a colon, in the shapes of OpenAI, vLLM, Ollama and FastAPI."""
+        """Return ": " and the message in an error response of OpenAI, vLLM, Ollama or FastAPI; "" without one."""
         match body:
             case (
                 {"error": {"message": str(text)}}
@@ -202,7 +202,7 @@ class OpenAIBackend:
         return ""
 
     def _line(self, text: str) -> str:
-        """The first line of a text without control characters and the key, at most MAX_MESSAGE characters."""
+        """Return the first line of a text without control characters and key, at most MAX_MESSAGE characters."""
         first = next(iter(text.strip().splitlines()), "")
         return self._without_key("".join(c for c in first if c.isprintable()))[:MAX_MESSAGE]
 
@@ -211,14 +211,14 @@ class OpenAIBackend:
 
 
 class Unusable(httpx2.RequestError):
-    """An answer that is late or no chat completion: the client asks again, as after a broken connection."""
+    """A response that is late or not a chat completion. The client retries, as after a broken connection."""
 
 
 class HttpClient(openai.DefaultAsyncHttpxClient):
-    """What the client of OpenAI does not do: it works one level below, on each attempt.
+    """Adds what OpenAI's client lacks to every attempt, retries included.
 
-    It spaces the starts of requests, limits each as a whole (httpx's timeout starts anew with each byte), turns answers
-    that are no chat completions into errors that are retried, and shortens waits for which the client would give up.
+    It spaces the starts of requests, limits the duration of a whole request (httpx's timeout restarts with each byte),
+    makes the client retry responses that are not chat completions, and shortens waits so long that the client gives up.
     """
 
     def __init__(self, backend: OpenAIBackend, *, trust_env: bool) -> None:
@@ -226,7 +226,10 @@ class HttpClient(openai.DefaultAsyncHttpxClient):
         self._backend = backend
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Send one attempt when its turn comes. The extensions of a successful response hold its completion."""
+        """Send one attempt when its turn comes. A successful response has its completion in `extensions`.
+
+        Raises Unusable where the response is late or not a chat completion.
+        """
         await self._backend.wait_for_turn()
         try:
             async with asyncio.timeout(self._backend.timeout_s):
@@ -242,16 +245,16 @@ class HttpClient(openai.DefaultAsyncHttpxClient):
 
 @cache
 def tls_context() -> SSLContext:
-    """Return the settings of TLS connections, once a process: reading the certificates takes 0.1 s."""
+    """Return the TLS settings. Cached, because reading the certificates takes 0.1 s."""
     return httpx2.create_ssl_context()
 
 
 def open_server(file: Path) -> OpenAIBackend:
-    """Return the back end that a YAML file describes. Raises UserError about a wrong value or a missing key."""
+    """Return the back end that a YAML file describes. Raises UserError about an invalid value or a missing key."""
     values = params.read(file)
     key = values.get("key")
     if key is not None and not (isinstance(key, str) and re.fullmatch("[A-Z_][A-Z0-9_]*", key)):
-        raise UserError(  # the value may be the key itself, so it is not repeated
+        raise UserError(  # which does not quote the value: it may be the key itself
             f"{file}: server.key is no name of an environment variable, such as SERVER_KEY; the key itself belongs into"
             " that variable, and its name here, or null for a server that wants none"
         )
@@ -271,10 +274,10 @@ def read_key(name: str | None, file: Path) -> SecretStr:
 
 
 def checked_url(url: str, file: Path) -> str:
-    """Return the address without a slash at its end. Raises UserError, which repeats nothing: it may be a password."""
+    """Return the address without a trailing slash. Raises UserError that does not quote it."""
     try:
         is_url = re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", url) and urlsplit(url).port != 0
-    except ValueError:  # the port is no number, or too large
+    except ValueError:  # the port is not a number, or too large
         is_url = False
     if not is_url:
         raise UserError(
@@ -285,7 +288,7 @@ def checked_url(url: str, file: Path) -> str:
 
 
 def parsed(content: bytes) -> Any:
-    """Return the JSON value; None where it is none."""
+    """Return the JSON value; None where the content does not parse."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
@@ -293,20 +296,20 @@ def parsed(content: bytes) -> Any:
 
 
 def completion(body: Any) -> Completion | None:
-    """Return the first choice of an answer; None where something is missing or of another type."""
+    """Return the first choice of a chat completion; None where something is missing or has the wrong type."""
     match body:
         case {
             "choices": [{"message": {**message}, **choice}, *_],
             "usage": {"prompt_tokens": int(n_prompt_tokens), "completion_tokens": int(n_tokens)},
         } if n_prompt_tokens in COUNTS and n_tokens in COUNTS:
-            text = message.get("content")  # null where the model only called a tool, or thought until it was cut
+            text = message.get("content")  # null if the model only called a tool, or was cut off while thinking
             finish = "stop" if choice.get("finish_reason") in TURN_ENDS else "length"
             return Completion(text or "", n_prompt_tokens, n_tokens, finish) if isinstance(text, str | None) else None
     return None
 
 
 def asked_wait_s(retry_after: str) -> float:
-    """Return the seconds of a Retry-After header, which holds them or a date; 0 where it holds neither."""
+    """Return how many seconds a Retry-After header asks to wait: it holds seconds or a date; 0 if neither."""
     if retry_after.isdecimal():
         return float(retry_after)
     try:

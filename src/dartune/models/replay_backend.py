@@ -1,8 +1,8 @@
-"""A back end without a model: completions recorded earlier, replayed in their order.
+"""A back end without a model: replays recorded completions in order.
 
-JSON lines, one object a line: {"prompt", "completion", "n_prompt_tokens", "n_tokens", "finish"}; or Parquet with these
-columns, such as a pool. Unknown values may be missing or null: counts are then 0, and finish is "stop", as it is
-for imported programs. Other fields are ignored.
+JSON lines, {"prompt", "completion", "n_prompt_tokens", "n_tokens", "finish"}, or Parquet with these columns, such as a
+pool. Values other than prompt and completion may be missing or null: counts are then 0, and finish is "stop",
+as for imported programs. Other fields are ignored.
 """
 
 import hashlib
@@ -25,9 +25,10 @@ COUNTS = range(2**31)
 
 
 class ReplayBackend:
-    """A back end: to each prompt, the next completion recorded for exactly that prompt.
+    """A back end that returns, for each prompt, the next completion recorded for exactly that prompt.
 
-    A completion is used up when its batch is counted: a batch that was not finished gets the same ones again.
+    A completion is used up once its batch is counted; an unfinished batch gets the same ones again. Raises UserError
+    where the file cannot be read, has no completion, or has a malformed one.
     """
 
     prices = (0.0, 0.0)
@@ -39,25 +40,24 @@ class ReplayBackend:
         self._completions: defaultdict[str, list[Completion]] = defaultdict(list)
         self._n_used: Counter[str] = Counter()
         for record, place in (rows if file.suffix == ".parquet" else lines)(content, file):
-            answer = completion(record, place)  # first, as it checks that there is a prompt
+            answer = completion(record, place)  # before the next line, as it checks that there is a prompt
             self._completions[record["prompt"]].append(answer)
         if not self._completions:
             raise UserError(f"{file}: there is no completion in it; record some first")
 
     def complete(self, prompts: list[str], *, seed: int, decoding: Decoding) -> list[Completion]:
-        """Return one completion a prompt, in order. Which ones depends on the batches counted before, not on the seed.
+        """Return one completion per prompt, in order. They depend on the batches counted before, not on the seed.
 
-        Raises UserError where a prompt has no completions left.
+        Raises UserError where a prompt has no completion left.
         """
-        n_used = self._n_used.copy()
-        answers = []
+        n_used, completions = self._n_used.copy(), []
         for prompt in prompts:
-            answers.append(self._recorded(prompt, n_used[prompt]))
+            completions.append(self._recorded(prompt, n_used[prompt]))
             n_used[prompt] += 1
-        return answers
+        return completions
 
     def count(self, prompts: list[str], n_prompt_tokens: int, n_tokens: int) -> None:
-        """Mark the completions that a finished batch of these prompts took as used."""
+        """Mark the completions of a finished batch as used."""
         self._n_used.update(prompts)
 
     def _recorded(self, prompt: str, number: int) -> Completion:
@@ -79,7 +79,7 @@ def load(file: Path) -> bytes:
 
 
 def lines(content: bytes, file: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield the records of JSON lines with their places; blank lines are skipped. Raises UserError about a bad line."""
+    """Yield (record, place for errors) of each line that is not blank. Raises UserError about a malformed line."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -91,7 +91,7 @@ def lines(content: bytes, file: Path) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def parse(line: str, place: str) -> dict[str, Any]:
-    """Return the JSON object in a line. Raises UserError about anything else, and text that no UTF-8 file can hold."""
+    """Return the JSON object in a line. Raises UserError about anything else, and about lone surrogates."""
     try:
         value = json.loads(line)
         json.dumps(value, ensure_ascii=False).encode()
@@ -105,7 +105,7 @@ def parse(line: str, place: str) -> dict[str, Any]:
 
 
 def rows(content: bytes, file: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield the rows of Parquet with their places. Raises UserError about a damaged file or a missing column."""
+    """Yield (row, place for errors) of Parquet. Raises UserError about a damaged file or a missing column."""
     try:
         table = pq.read_table(pa.BufferReader(content))
     except (OSError, pa.ArrowException) as error:
@@ -118,7 +118,7 @@ def rows(content: bytes, file: Path) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def completion(record: dict[str, Any], place: str) -> Completion:
-    """Return the completion in a record. Raises UserError about the field that is missing or ill-typed."""
+    """Return the completion in a record. Raises UserError about a field that is missing or has the wrong type."""
     for name in NEEDED:
         if not isinstance(record.get(name), str):
             raise UserError(f"{place}: {name} is {shown(record.get(name))}; expected text")
@@ -129,7 +129,7 @@ def completion(record: dict[str, Any], place: str) -> Completion:
 
 
 def count(record: dict[str, Any], name: str, place: str) -> int:
-    """Return a count of tokens, 0 where it is unknown. Raises UserError where it is no count."""
+    """Return the number of tokens in a field, 0 if unknown. Raises UserError about anything else."""
     value = record.get(name)
     if value is None:
         return 0
@@ -139,5 +139,5 @@ def count(record: dict[str, Any], name: str, place: str) -> int:
 
 
 def shown(value: Any) -> str:
-    """Return a value of any type as text that is short enough for an error."""
+    """Return a value as text short enough for an error."""
     return repr(value)[:40]

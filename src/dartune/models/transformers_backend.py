@@ -1,7 +1,7 @@
-"""A model run here with transformers, by continuous batching: a finished row makes room for the next prompt.
+"""Runs a model with transformers, by continuous batching: a finished row makes room for the next prompt.
 
-Why not transformers' generate: it reads a prompt once for each of its rows, and carries finished rows along until the
-longest is done. Imports torch: import this module only where a model is about to run.
+transformers' own generate() reads a prompt once for every row, and keeps computing finished rows until the longest is
+done. This module imports torch at the top: import it only where a model is about to run.
 """
 
 from pathlib import Path
@@ -17,37 +17,37 @@ from dartune.files.fingerprint import fingerprint
 from dartune.models.backend import Completion, Decoding
 from dartune.models.checkpoint import open_model, open_tokenizer, prompt_ids, revision
 
-N_SLOTS = 256  # rows written at once
+N_SLOTS = 256  # rows generated at once
 N_READ = 16  # prompts read at once
-MIN_FREE = 16  # slots; the prompts of fewer are not worth a forward pass while others are being written
+MIN_FREE = 16  # free slots that are worth a forward pass over new prompts while other rows are being generated
 FULL, MAX_LENGTH = "full_attention", "max_position_embeddings"
 
 
 class TransformersBackend:
-    """A back end: a model's folder, or what was tuned on top of it."""
+    """A back end for the base model in a folder, or for a tuned model. Raises UserError where it cannot be opened."""
 
     prices = (0.0, 0.0)
 
     def __init__(self, base: Path, tuned: Path | None = None) -> None:
         self.revision = revision(base) if tuned is None else fingerprint([tuned], base=revision(base))
-        logging.disable_progress_bar()  # in a log, each update of a bar is a line
+        logging.disable_progress_bar()  # in a log, every update of a bar is a line
         self.model, self.tokenizer = open_model(base, tuned).eval(), open_tokenizer(base)
         refuse_windows(self.model, str(base))
 
     @classmethod
     def from_loaded(cls, model: Any, tokenizer: Any) -> "TransformersBackend":
-        """Return a back end for a model in memory, such as one in training. It has no revision."""
+        """Return a back end without a revision for a model in memory, such as one in training."""
         backend = cls.__new__(cls)
         backend.revision, backend.model, backend.tokenizer = "", model, tokenizer
         refuse_windows(model, "train")
         return backend
 
     def complete(self, prompts: list[str], *, seed: int, decoding: Decoding) -> list[Completion]:
-        """Return one completion a prompt, in order. What a row draws does not depend on the other rows of the batch.
+        """Return one completion per prompt, in order. What a row draws does not depend on the other rows of the batch.
 
         Raises UserError where a prompt and its completion do not fit into the model's context.
         """
-        torch.set_num_threads(1)  # stages run side by side, and one thread always adds up in the same order
+        torch.set_num_threads(1)  # stages run in parallel, and a single thread always adds in the same order
         ids_of = {prompt: self._ids(prompt, decoding.max_new_tokens) for prompt in dict.fromkeys(prompts)}
         ids = [ids_of[prompt] for prompt in prompts]
         uniforms = torch.rand((len(ids), decoding.max_new_tokens), generator=torch.Generator().manual_seed(seed))
@@ -58,7 +58,7 @@ class TransformersBackend:
         """Do nothing: a model run here has no budget."""
 
     def _ids(self, prompt: str, max_new_tokens: int) -> list[int]:
-        """Token ids of a prompt. Raises UserError where prompt and completion do not fit into the model's context."""
+        """Return the token ids of a prompt. Raises UserError where a completion does not fit into the context."""
         config, ids = self.model.config, prompt_ids(self.tokenizer, prompt)
         limit = min(config.max_position_embeddings, getattr(config, "sliding_window", None) or 2**31)
         if len(ids) + max_new_tokens > limit:
@@ -69,7 +69,7 @@ class TransformersBackend:
         return ids
 
     def _completion(self, n_prompt_tokens: int, ids: list[int]) -> Completion:
-        """The text up to the end of the turn; n_tokens counts the end."""
+        """Return the text up to the end of the turn. n_tokens includes the token that ends it."""
         is_whole = ids[-1] in ends_of_turn(self.model)
         shown = ids[:-1] if is_whole else ids
         text = self.tokenizer.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -77,9 +77,9 @@ class TransformersBackend:
 
 
 def refuse_windows(model: Any, where: str) -> None:
-    """Raise a UserError about a model with sliding windows or other layers whose cache is not one row per token.
+    """Raise a UserError if a model has sliding windows or other layers whose cache is not one entry per token.
 
-    where: what the error names.
+    where: what the error names as the source of the model.
     """
     config = model.config
     if set(getattr(config, "layer_types", None) or [FULL]) != {FULL} or not hasattr(config, MAX_LENGTH):
@@ -87,20 +87,20 @@ def refuse_windows(model: Any, where: str) -> None:
 
 
 def ends_of_turn(model: Any) -> list[int]:
-    """Return the token ids that end a turn; chat models have more than one."""
+    """Return the token ids that end a turn; chat models have several."""
     ends = model.generation_config.eos_token_id
     return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
 @torch.inference_mode()
 def generate(model: Any, ids: list[list[int]], uniforms: torch.Tensor, decoding: Decoding) -> list[list[int]]:
-    """Return the tokens written to each prompt, including the one that ends the turn.
+    """Return the tokens generated for each prompt, including the one that ends the turn.
 
-    ids: token ids of each prompt. uniforms: numbers in [0, 1) of shape (prompts, max_new_tokens), one for each token.
+    ids: token ids by prompt. uniforms: (prompts, max_new_tokens), one number in [0, 1) for each token to draw.
     """
     ends = torch.tensor(ends_of_turn(model), dtype=torch.long, device=model.device)
     written: list[list[int]] = [[] for _ in ids]
-    waiting = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), ids[i], i))  # equal prompts side by side
+    waiting = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), ids[i], i))  # longest first, equal prompts together
     slots = Slots(model, min(len(ids), N_SLOTS), max(map(len, ids)) + decoding.max_new_tokens)
     logits = slots.admit(ids, waiting)
     while slots.rows:
@@ -116,9 +116,10 @@ def generate(model: Any, ids: list[list[int]], uniforms: torch.Tensor, decoding:
 
 
 def draw_tokens(logits: torch.Tensor, uniforms: torch.Tensor, decoding: Decoding) -> torch.Tensor:
-    """Return one token id a row, of shape (n,). logits: (n, vocabulary). uniforms: numbers in [0, 1), of shape (n,).
+    """Return one token id per row, shape (n,). logits: (n, vocabulary). uniforms: (n,), numbers in [0, 1).
 
-    The nucleus is the fewest most probable tokens that together hold top_p; a row's number picks one of them.
+    The nucleus is the smallest set of most probable tokens with a total probability of at least top_p; a row's number
+    selects one of them.
     """
     probabilities = (logits.float() / decoding.temperature).softmax(-1)
     probabilities, order = probabilities.sort(stable=True, dim=-1, descending=True)
@@ -130,7 +131,7 @@ def draw_tokens(logits: torch.Tensor, uniforms: torch.Tensor, decoding: Decoding
 
 
 class Slots:
-    """Keys and values of the rows being written, each row of its own length. The slots in use come first."""
+    """Keys and values of the rows being generated, which differ in length. The slots in use come first."""
 
     def __init__(self, model: Any, n_slots: int, length: int) -> None:
         self._model, self._n_slots = model, n_slots
@@ -138,11 +139,11 @@ class Slots:
         self._lengths = torch.zeros(n_slots, dtype=torch.long, device=model.device)
         self._columns = torch.arange(length, device=model.device)
         self._layers = [SlotLayer(self._lengths, length) for _ in range(model.config.num_hidden_layers)]
-        self._read: dict[tuple[int, ...], tuple[Any, torch.Tensor]] = {}  # keys and values, and logits, of a prompt
+        self._read: dict[tuple[int, ...], tuple[Any, torch.Tensor]] = {}  # prompt -> keys and values, logits
 
     @property
     def n_free(self) -> int:
-        """How many slots have no row."""
+        """The number of slots without a row."""
         return self._n_slots - len(self.rows)
 
     def admit(self, ids: list[list[int]], waiting: list[int]) -> torch.Tensor:
@@ -158,14 +159,14 @@ class Slots:
         return torch.stack([logits for _, logits in read])
 
     def _read_prompts(self, prompts: list[tuple[int, ...]]) -> None:
-        """Run the prompts not read yet, a few at a time: they come sorted by length, so there is little padding."""
+        """Read new prompts, N_READ at a time: sorted by length, they need little padding. Forget all others."""
         new = [prompt for prompt in prompts if prompt not in self._read]
         for first in range(0, len(new), N_READ):
             self._read |= self._forward(new[first : first + N_READ])
         self._read = {prompt: self._read[prompt] for prompt in prompts}
 
     def _forward(self, prompts: list[tuple[int, ...]]) -> dict[tuple[int, ...], tuple[Any, torch.Tensor]]:
-        """Keys, values and last logits of each prompt. Padding is on the right, where causal attention ignores it."""
+        """Return keys, values and last logits by prompt. Padding is on the right, where causal attention ignores it."""
         longest = max(map(len, prompts))
         padded = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts])
         places = sorted({len(prompt) - 1 for prompt in prompts})
@@ -185,9 +186,9 @@ class Slots:
         }
 
     def keep(self, is_going: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Free the slots of finished rows, which the last rows move into; return the tokens (n,) of the rows left.
+        """Move the last rows into the slots of finished ones; return the tokens (n,) of the rows that remain.
 
-        is_going: (rows,), whether a row goes on. tokens: (rows,), the last ones written.
+        is_going: (rows,), whether a row goes on. tokens: (rows,), the last ones generated.
         """
         n_left = int(is_going.sum())
         if n_left == len(self.rows):
@@ -203,13 +204,13 @@ class Slots:
         return tokens[:n_left]
 
     def step(self, tokens: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        """Return the logits (n, vocabulary) after one more token (n,) in each row in use. logits: the last ones."""
+        """Append one token per row, tokens (n,); return the next logits (n, vocabulary). logits: the previous ones."""
         n = len(tokens)
         if n == 0:
             return logits[:0]
         lengths = self._lengths[:n]
         unseen = self._columns[: int(lengths.max()) + 1] > lengths[:, None]
-        mask = torch.zeros(unseen.shape, dtype=self._model.dtype, device=unseen.device)  # added to the scores
+        mask = torch.zeros(unseen.shape, dtype=self._model.dtype, device=unseen.device)  # added to the attention scores
         mask.masked_fill_(unseen, torch.finfo(mask.dtype).min)
         result: torch.Tensor = self._model(
             tokens[:, None],
@@ -223,7 +224,7 @@ class Slots:
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
-    """One layer's keys and values: (slots, heads, length, width), of which a step sees the rows in use."""
+    """Keys and values of one layer, (slots, heads, length, width). A step sees only the rows in use."""
 
     def __init__(self, lengths: torch.Tensor, length: int) -> None:
         super().__init__()
@@ -245,7 +246,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
             states[holes] = states[movers]
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append one token's keys and values (n, heads, 1, width); return those of all rows in use, to the longest."""
+        """Append the keys and values of one token, (n, heads, 1, width); return all those of the rows in use."""
         n, lengths = len(keys), self._lengths[: len(keys)]
         rows, end = torch.arange(n, device=keys.device), int(lengths.max()) + 1
         for states, new in ((self.keys, keys), (self.values, values)):
@@ -253,16 +254,16 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         return self.keys[:n, :, :end], self.values[:n, :, :end]
 
     def lazy_initialization(self, *_: Any) -> None:
-        """Do nothing: put allocates."""
+        """Do nothing, since put() allocates. Part of transformers' interface."""
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Part of transformers' interface: keys that a query sees, and their offset."""
+        """Return the number of keys that a query sees, and their offset. Part of transformers' interface."""
         return self.get_seq_length() + query_length, 0
 
     def get_seq_length(self) -> int:
-        """Part of transformers' interface: tokens of the longest row."""
+        """Return the number of tokens of the longest row. Part of transformers' interface."""
         return int(self._lengths.max())
 
     def get_max_length(self) -> int:
-        """Part of transformers' interface: tokens that a row can have."""
+        """Return the number of tokens that a row can have. Part of transformers' interface."""
         return self._length

@@ -1,14 +1,14 @@
-"""The interface of the search methods, which are the modules in methods/.
+"""The interface of the search methods, one module each in methods/.
 
-A method is a class Search(task, start, **options). start is the task's template as a candidate, or None where nothing
-judges programs. It has
+A method is a class Search(task, start, **options). start: the task's template as a candidate, or None without a
+referee. It has
 
-- size: how many proposals it makes at a time
-- ask(rng, n): returns n proposals and changes nothing
-- tell(candidates, rng): takes what became of the last proposals, in their order
+- size: the number of proposals that it makes at a time
+- ask(rng, n): returns n proposals and changes no state
+- tell(candidates, rng): takes the results of the last proposals, in their order
 
-so its state follows from the options, the start and what it was told. A search that was killed is told the batches that
-it had finished, and goes on from there.
+so that its state depends only on the options, the start and the results. A search that was killed gets the results of
+its finished batches again, and continues from there.
 """
 
 import re
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 METHODS = Path(__file__).parent / "methods"
-INDEPENDENT = "independent"  # the method whose programs nobody judges
+INDEPENDENT = "independent"  # the method that needs no referee
 CODE = re.compile(r"^[ \t]*(```|import \w+\s*(,|as |$)|from \w[\w.]* import |def |class |@)", re.MULTILINE)
 MAX_THOUGHT = 500  # characters
 
@@ -28,7 +28,7 @@ def methods() -> list[str]:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A prompt, and what made it: the operation, the ids of the programs in it, and the island, -1 without islands."""
+    """A prompt with its operation, the ids of the programs that it shows, and its island, -1 without islands."""
 
     prompt: str
     operation: str
@@ -38,9 +38,9 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A completion with its verdict on the instances that guide the search. score: higher is better; None for failures.
+    """A completion with its verdict. score: higher is better, None for failures. costs: per instance of the split.
 
-    costs: per instance.
+    Both on the instances that guide the search.
     """
 
     id: str
@@ -52,7 +52,7 @@ class Candidate:
 
     @property
     def thought(self) -> str:
-        """What the model put in braces before the code, on one line; "" where it did not."""
+        """What the model wrote in braces before the code, as one line; "" if nothing."""
         code = CODE.search(self.completion)
         before = self.completion[: code.start()] if code else self.completion
         thought = re.search(r"\{(.*?)\}", before, re.DOTALL)
@@ -60,5 +60,5 @@ class Candidate:
 
 
 def best(candidates: list[Candidate]) -> list[Candidate]:
-    """Return the valid candidates, the best first; equal scores in the order given."""
+    """Return the valid candidates, best first; equal scores stay in order."""
     return sorted((c for c in candidates if c.score is not None), key=lambda c: -(c.score or 0.0))

@@ -1,7 +1,7 @@
-"""`dartune import-pool`: programs that other tools logged become rows of a pool. Their scores are not taken over.
+"""`dartune import-pool`: turns the logs of other tools into a pool. Scores are not imported: the referee makes them.
 
 A file is JSON lines, or JSON: a list of records, one record, or an object that holds one list of records. Nothing is
-unpickled. A record has at least one field of SHAPES, and may have prompt and model as text:
+unpickled. A record has at least one of these fields (SHAPES), and may have prompt and model as text:
 
 - dartune's own schema: completion, as a model wrote it, or program
 - LLM4AD (Optima-CityU/LLM4AD, llm4ad/tools/profiler/profile.py at 0ed00c6): program, or function where that is ""
@@ -31,32 +31,31 @@ EXPECTED = "expected JSON lines or JSON with a program in every record"
 
 @dataclass(frozen=True)
 class Record:
-    """One object of a file. place: the file and the line or the number in it. source: the file's fingerprint."""
+    """One object of a file. place: the file and the line or number in it. source: the file's fingerprint."""
 
     fields: dict[str, Any]
     place: str
     source: str
 
     def text(self, field: str) -> str:
-        """Return the field's text; "" where it holds none. EvoTune's prompt, for example, is an object of numbers."""
+        """Return the field's text; "" if it has none: EvoTune's prompt, for example, is an object of numbers."""
         value = self.fields.get(field)
         return value if isinstance(value, str) and value.strip() else ""
 
     def has_score(self) -> bool:
-        """Return whether there is a score. NaN, which does not equal itself, is none."""
+        """Return whether the record has a score. NaN, which does not equal itself, is none."""
         scores = [self.fields.get(field) for field in ("score", "objective")]
         return any(score is not None and score == score for score in scores)
 
 
 def import_pool(task_name: str, files: list[Path], folder: Path) -> str:
-    """Write folder/<task>.parquet (POOL_SCHEMA), and return one line about what it holds.
+    """Write the programs to folder/<task>.parquet (POOL_SCHEMA). Return a line that says what was written.
 
-    Raises UserError about the first thing that is no record of a program; then nothing is written.
+    Raises UserError about the first record without a program; nothing is written then.
     """
     task, output = Task(task_name), folder / f"{task_name}.parquet"
     records = [record for file in files for record in read(file)]
-    first = distinct(records, task)
-    rows = [row(number, text, record, task) for number, (text, record) in enumerate(first.items())]
+    rows = [row(i, text, record, task) for i, (text, record) in enumerate(distinct(records, task).items())]
     replaced = " (replaced)" if output.exists() else ""
     parquet.write(pa.Table.from_pylist(rows, schema=POOL_SCHEMA), output)
     return (
@@ -67,7 +66,7 @@ def import_pool(task_name: str, files: list[Path], folder: Path) -> str:
 
 
 def read(file: Path) -> list[Record]:
-    """Return the records of a file, at least one. Raises UserError where there is none or one is malformed."""
+    """Return the records of a file. Raises UserError if there is none, or one is malformed."""
     content = load(file)
     source = f"imported:{hashlib.sha256(content).hexdigest()[:16]}"
     records = values(content.decode("utf-8-sig"), file)
@@ -77,7 +76,7 @@ def read(file: Path) -> list[Record]:
 
 
 def load(file: Path) -> bytes:
-    """Return the bytes of a file of UTF-8 text. Raises UserError where it is none or cannot be read."""
+    """Return the bytes of a file. Raises UserError if it cannot be read or is not UTF-8 text."""
     try:
         content = file.read_bytes()
         content.decode()
@@ -89,9 +88,9 @@ def load(file: Path) -> bytes:
 
 
 def values(text: str, file: Path) -> list[tuple[str, Any]]:
-    """Return what should be records, with their places in the file.
+    """Return (place, value) of everything that should be a record. Raises UserError where the text does not parse.
 
-    JSON lines are told from JSON by their first line, which parses and is not the only one.
+    A file is JSON lines if it has several lines and the first one parses on its own.
     """
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if len(lines) > 1 and is_json(lines[0][1]):
@@ -110,12 +109,11 @@ def is_json(text: str) -> bool:
 
 
 def parse(text: str, file: Path, line: int) -> Any:
-    """Return the JSON value. Raises UserError where it does not parse. line: where the text begins in the file."""
+    """Return the JSON value. Raises UserError if it does not parse. line: the text's first line in the file, from 1."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        number = line + getattr(error, "lineno", 1) - 1
-        reason = getattr(error, "msg", str(error)).lower()
+        number, reason = line + getattr(error, "lineno", 1) - 1, getattr(error, "msg", str(error)).lower()
         raise UserError(f"{file}: line {number} is not JSON ({reason}); {EXPECTED}") from error
 
 
@@ -133,7 +131,7 @@ def is_record(value: Any) -> bool:
 
 
 def record(value: Any, place: str, source: str) -> Record:
-    """Return the value as a record. Raises UserError where it is no object, or holds text that UTF-8 cannot."""
+    """Return the value as a record. Raises UserError if it is not an object, or has text that UTF-8 cannot encode."""
     if not isinstance(value, dict):
         raise UserError(f"{place} is {json.dumps(value)[:40]}; {EXPECTED}, an object")
     try:
@@ -144,10 +142,10 @@ def record(value: Any, place: str, source: str) -> Record:
 
 
 def distinct(records: list[Record], task: Task) -> dict[str, Record]:
-    """Return the first record of each completion.
+    """Return {completion: the first record with it}. Raises UserError about a record without a program.
 
-    A record is a duplicate if its completion is, byte for byte, any text of an earlier record: LLM4AD's
-    samples_best.json repeats the functions of the other files without their imports.
+    A record is a duplicate if its completion equals any text of an earlier record: LLM4AD's samples_best.json repeats
+    the functions of the other files without their imports.
     """
     first: dict[str, Record] = {}
     seen: set[str] = set()
@@ -160,9 +158,9 @@ def distinct(records: list[Record], task: Task) -> dict[str, Record]:
 
 
 def programs(record: Record, task: Task) -> list[str]:
-    """Return the record's program in every shape that the record has it in, the fullest first.
+    """Return the record's program in every form that the record has, the most complete first.
 
-    Raises UserError where it has none.
+    Raises UserError if it has none.
     """
     texts = [shape(record, field, task) for field, shape in SHAPES.items() if record.text(field)]
     if not texts:
@@ -177,18 +175,18 @@ def as_it_is(record: Record, field: str, task: Task) -> str:
 
 
 def with_imports(record: Record, field: str, task: Task) -> str:
-    """Return EvoTune's program, whose imports are a field of their own: lines, or ""."""
+    """Return EvoTune's program, whose imports are in a separate field."""
     return "\n".join(text for text in (record.text("imports_str"), record.text(field)) if text)
 
 
 def spliced(record: Record, field: str, task: Task) -> str:
-    """Return FunSearch's body under the function's signature, with the record's names of arguments if it has them."""
+    """Return FunSearch's function body under a signature with the record's argument names, else the template's."""
     body, arguments = record.text(field).strip("\n"), record.text("args")
     signature = f"def {task.rollout.FUNCTION}({arguments}):" if arguments else task.signature
     return f"{signature}\n{body if body[0].isspace() else indent(body, '    ')}\n"
 
 
-# How a field's text becomes a program. Where a record has several of the fields, the first one is the completion.
+# Field -> the function that makes a program of it. The first of these fields that a record has gives the completion.
 SHAPES: dict[str, Callable[[Record, str, Task], str]] = {
     "completion": as_it_is,
     "program": as_it_is,
@@ -200,7 +198,7 @@ SHAPES: dict[str, Callable[[Record, str, Task], str]] = {
 
 
 def row(number: int, completion: str, record: Record, task: Task) -> dict[str, Any]:
-    """Return a row of the pool. What is unknown about a completion, such as its tokens and temperature, is null."""
+    """Return a row of the pool. What is unknown, such as tokens and temperature, is left out and becomes null."""
     return {
         "id": f"{task.name}-imported-{number:06d}",
         "task": task.name,

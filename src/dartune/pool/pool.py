@@ -1,4 +1,4 @@
-"""Stage `pool`: completions that a model writes, independently or inside a search, or imported ones; one row each."""
+"""Stage `pool`: completions, one row each, that a model writes independently or in a search, or that were imported."""
 
 import json
 import shutil
@@ -50,11 +50,11 @@ def write_pool(
 ) -> None:
     """Write the pool of a task as Parquet (POOL_SCHEMA), and its tokens and money as JSON.
 
-    limits: file with the referee's limits for the programs of a search (stage referee), {} for a method that judges
-    none (stage referee). options: of the method. source: a model's folder, a server's .yaml, recorded completions, or a
-    folder that `dartune import-pool` wrote: then its first n_programs rows are the pool, and no other argument counts.
-    method: a file of pool/methods/. n_programs: completions to write. batch_size: completions per call of the model, of
-    method `independent`; others choose it. Raises UserError where the source is none of these.
+    limits: file of stage referee with the limits on a search's programs, {} for a method that needs no verdicts.
+    options: of the method. source: a model's folder, a server's .yaml, recorded completions, or a folder that
+    `dartune import-pool` wrote; of the latter, the first n_programs rows are the pool, and the other arguments have no
+    effect. method: a module in pool/methods/. n_programs: completions to write. batch_size: completions per call of the
+    model for method `independent`; the others choose their own. Raises UserError where the source is none of these.
     """
     if (table := read_imported_pool(task, Path(source))) is not None:
         write_table(table.slice(0, n_programs), (0.0, 0.0), output, metrics)
@@ -66,7 +66,7 @@ def write_pool(
 
 
 def generate_pool(spec: SearchSpec, backend: Backend, limits: dict[str, Any], output: Path, metrics: Path) -> None:
-    """Have a back end write a pool, by one search. limits: content of the file that write_pool takes."""
+    """Write a pool with a back end, by one search. limits: content of the file that write_pool takes."""
     task, work = spec.task, batches.WORK / "pools" / spec.task.name
     with open_referee(task, limits) as referee:
         table = run_searches(f"pool {task.name}", spec, backend, referee, work, limits=limits)
@@ -79,21 +79,24 @@ def generate_pool(spec: SearchSpec, backend: Backend, limits: dict[str, Any], ou
 
 
 def write_table(table: pa.Table, prices: tuple[float, float], output: Path, metrics: Path) -> None:
-    """Write a pool, after its metrics: completions and how they ended, tokens, money at these prices per million."""
+    """Write a pool and its metrics: counts of completions and how they ended, tokens, money.
+
+    prices: per million tokens of prompts and of completions.
+    """
     n_prompt_tokens, n_tokens = (sum(filter(None, table[name].to_pylist())) for name in ("n_prompt_tokens", "n_tokens"))
-    content = {
+    summary = {
         "n_programs": len(table),
         "n_prompt_tokens": n_prompt_tokens,
         "n_tokens": n_tokens,
         "money": round((prices[0] * n_prompt_tokens + prices[1] * n_tokens) / 1e6, 6),
         "finish": dict(sorted(Counter(table["finish"].to_pylist()).items())),
     }
-    atomic.write_json(metrics, content)
+    atomic.write_json(metrics, summary)
     parquet.write(table, output)
 
 
 def open_backend(source: Path) -> Backend:
-    """Return the back end that a path names. Raises UserError where it is none of the three kinds."""
+    """Return the back end for a model's folder, a server's .yaml or recorded completions. UserError for other paths."""
     if source.is_dir():
         from dartune.models.transformers_backend import TransformersBackend
 
@@ -106,22 +109,19 @@ def open_backend(source: Path) -> Backend:
         from dartune.models.replay_backend import ReplayBackend
 
         return ReplayBackend(source)
-    raise UserError(
-        f"{source}: expected a model's folder, a server's .yaml, or recorded completions (.jsonl, .parquet)"
-    )
+    expected = "a model's folder, a server's .yaml, or recorded completions (.jsonl, .parquet)"
+    raise UserError(f"{source}: expected {expected}")
 
 
 def open_referee(task: Task, limits: dict[str, Any]) -> AbstractContextManager[Referee | None]:
-    """Return the referee of a search's programs, None where limits is {}."""
-    if not limits:
-        return nullcontext()
-    return Referee.from_limits(task, SPLIT, limits)
+    """Return a context manager: the referee of a search's programs, or None where limits is {}."""
+    return Referee.from_limits(task, SPLIT, limits) if limits else nullcontext()
 
 
 def read_imported_pool(task: str, source: Path) -> pa.Table | None:
-    """Return the task's pool in a folder that `dartune import-pool` wrote; None where the source holds no pools.
+    """Return the task's pool in a folder that `dartune import-pool` wrote; None if the source has no pools.
 
-    Raises UserError where it holds pools of other tasks only, or other columns.
+    Raises UserError if it has pools of other tasks only, or if the columns differ from a pool's.
     """
     pools = {name: source / f"{name}.parquet" for name in names() if (source / f"{name}.parquet").exists()}
     if not pools:

@@ -1,7 +1,7 @@
-"""Prompts of the search methods: the task, the programs to start from, and what to make of them.
+"""Prompts of the search methods: the task, the parent programs, and the instruction.
 
-Written after EoH (Liu et al. 2024, operators i1 e1 e2 m1 m2) and FunSearch (Romera-Paredes et al. 2024, best-shot
-prompts), in words of our own. The embedded model's chat template reads the programs and the line "Operation: ...".
+Modelled on EoH (Liu et al. 2024, operators i1 e1 e2 m1 m2) and FunSearch (Romera-Paredes et al. 2024, best-shot
+prompts), reworded. The embedded model's chat template reads the programs and the line "Operation: ...".
 """
 
 import ast
@@ -26,7 +26,7 @@ THOUGHT = "First say in one sentence, inside braces {}, what the idea of the pro
 
 @dataclass(frozen=True)
 class Parent:
-    """A program that a prompt shows, with the one sentence that its writer put before it."""
+    """A program that a prompt shows, and its thought: the sentence that the model wrote before it."""
 
     program: str
     thought: str = ""
@@ -57,19 +57,19 @@ def fenced(program: str) -> str:
 
 
 def renamed(program: str, function: str, version: int) -> str:
-    """Return the program with the version appended to its function's name, wherever the name is a whole word."""
+    """Return the program with _v<version> appended to its function's name wherever that is a whole word."""
     return re.sub(rf"\b{function}\b", f"{function}_v{version}", program)
 
 
-@lru_cache(maxsize=1024)  # a search shows its best programs again and again
+@lru_cache(maxsize=1024)  # searches show their best programs many times
 def without_docstrings(program: str) -> str:
-    """Return the program without the docstrings that have lines to themselves, unchanged where it does not parse."""
+    """Return the program without docstrings that fill whole lines; unchanged if it does not parse."""
     lines: list[str | None] = [*program.split("\n")]
     try:
         functions = [node for node in ast.walk(ast.parse(program)) if isinstance(node, ast.FunctionDef)]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return program
-    if "\r" in program:  # which ends lines for the parser too
+    if "\r" in program:  # the parser counts it as the end of a line too
         return program
     for node in functions:
         if len(node.body) > 1 and ast.get_docstring(node) is not None:
@@ -81,6 +81,6 @@ def without_docstrings(program: str) -> str:
 
 
 def is_whole_line(node: ast.stmt, lines: list[str | None]) -> bool:
-    """Return whether nothing follows a statement on its last line, such as a comment."""
+    """Return whether nothing, not even a comment, follows a statement on its last line."""
     last = (lines[(node.end_lineno or node.lineno) - 1] or "").encode()
     return not last[node.end_col_offset :].strip()

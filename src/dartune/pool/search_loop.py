@@ -1,4 +1,4 @@
-"""The loop of every search: a method proposes, a model writes, the referee judges, the method is told the verdicts."""
+"""The loop of every search: the method proposes prompts, a model completes them, the referee judges the programs."""
 
 import time
 from importlib import import_module
@@ -40,11 +40,11 @@ TEMPLATE_ID = "template"  # in column parents
 
 
 class SearchSpec(NamedTuple):
-    """What decides the searches of one method, besides the model and the referee.
+    """Everything that determines the searches of one method, besides the model and the referee.
 
-    method, options: a file of pool/methods/ and the arguments of its class. n_evaluations: completions of each search,
-    whatever becomes of them. seeds: of the searches, one each. batch_size: completions that each search asks for at a
-    time, None for the method's own choice.
+    method, options: a module in pool/methods/ and the arguments of its class. n_evaluations: completions per search,
+    valid or not. seeds: one per search. batch_size: completions that a search asks for at a time, None for the method's
+    default.
     """
 
     task: Task
@@ -57,7 +57,7 @@ class SearchSpec(NamedTuple):
 
 
 def search_class(method: str) -> type[Any]:
-    """Return the class of a search method. Raises UserError where there is no such method."""
+    """Return the class of a search method. Raises UserError if there is no such method."""
     if method not in methods():
         raise UserError(f"there is no search method {method!r}{nearest(method, methods())}")
     search: type[Any] = import_module(f"dartune.pool.methods.{method}").Search
@@ -65,7 +65,7 @@ def search_class(method: str) -> type[Any]:
 
 
 def options(method: str, file: Path = params.FILE) -> dict[str, Any]:
-    """Return the method's section under `methods` of params.yaml. Raises UserError where it is missing or wrong."""
+    """Return the method's section under `methods` of params.yaml. Raises UserError if it is missing or invalid."""
     search, content = search_class(method), params.read(file).get("methods")
     if not isinstance(content, dict) or not isinstance(content.get(method), dict):
         raise UserError(f"{file}: methods.{method} is missing; search method {method} needs it")
@@ -75,10 +75,10 @@ def options(method: str, file: Path = params.FILE) -> dict[str, Any]:
 def run_searches(
     stage: str, spec: SearchSpec, backend: Backend, referee: Referee | None, work: Path, **key: Any
 ) -> pa.Table:
-    """Return the rows (SEARCH_SCHEMA) of one search a seed, in the order written; without a referee, no verdicts.
+    """Run one search per seed. Return the rows (SEARCH_SCHEMA) in the order written; no verdicts without a referee.
 
-    stage: see batches.run; it also seeds the model. work: folder that keeps finished searches, for the caller to clear.
-    key: what else decides the result. Raises UserError where the template is no valid program.
+    stage: see batches.run; it also seeds the model. work: folder for finished searches, which the caller removes.
+    key: what else determines the result. Raises UserError if the template is not a valid program.
     """
     searches = Searches(stage, spec, backend, referee)
     n_seeds, size = len(spec.seeds), searches.batch_size
@@ -98,7 +98,7 @@ def run_searches(
 
 
 class Searches:
-    """One search a seed. They know nothing of each other, but ask the model together, which is faster."""
+    """Independent searches, one per seed, that call the model together, which is faster."""
 
     def __init__(self, stage: str, spec: SearchSpec, backend: Backend, referee: Referee | None) -> None:
         self._stage, self._spec, self._backend, self._referee = stage, spec, backend, referee
@@ -108,24 +108,24 @@ class Searches:
         self.batch_size: int = spec.batch_size or self._searches[spec.seeds[0]].size
 
     def batch(self, rows: range) -> pa.Table:
-        """Return the next rows of all searches, those of the first seed first."""
+        """Return the next rows of all searches, ordered by seed."""
         began, n_seeds = time.perf_counter(), len(self._searches)
         first, n = rows.start // n_seeds, len(rows) // n_seeds
-        asked = self._ask(first, n)
+        proposals = self._ask(first, n)
         seed = start_seed(self._stage, *self._searches, first)
-        prompts = [proposal.prompt for _, proposal in asked]
+        prompts = [proposal.prompt for _, proposal in proposals]
         completions = self._backend.complete(prompts, seed=seed, decoding=self._spec.decoding)
         texts = [storable(completion.text) for completion in completions]
         verdicts = judge(self._referee, texts) if self._referee else [(None, None)] * len(rows)
         seconds = round((time.perf_counter() - began) / len(rows), 6)
-        written = [
-            {**place, **row(proposal, completion, *verdict), "completion": text, "seconds": seconds}
-            for (place, proposal), completion, text, verdict in zip(asked, completions, texts, verdicts, strict=True)
+        table = [
+            {**ids, **row(proposal, completion, *verdict), "completion": text, "seconds": seconds}
+            for (ids, proposal), completion, text, verdict in zip(proposals, completions, texts, verdicts, strict=True)
         ]
-        return pa.Table.from_pylist(written, schema=SEARCH_SCHEMA)
+        return pa.Table.from_pylist(table, schema=SEARCH_SCHEMA)
 
     def tell(self, table: pa.Table) -> None:
-        """Tell each search, and the back end, of a finished batch."""
+        """Give the results of a finished batch to the searches and its tokens to the back end."""
         rows = table.to_pylist()
         n_prompt_tokens, n_tokens = (sum(row[name] for row in rows) for name in ("n_prompt_tokens", "n_tokens"))
         self._backend.count([row["prompt"] for row in rows], n_prompt_tokens, n_tokens)
@@ -134,7 +134,7 @@ class Searches:
             search.tell([candidate(row) for row in rows_of_seed], Random(f"{rows_of_seed[0]['id']}/tell"))
 
     def _ask(self, first: int, n: int) -> list[tuple[dict[str, Any], Proposal]]:
-        """n proposals of each search, from its number `first` on, with {"id", "seed", "generation"}."""
+        """Return n proposals of each search, numbered from `first` on, with their {"id", "seed", "generation"}."""
         name, generation = self._spec.task.name, first // self.batch_size
         return [
             ({"id": f"{name}-{seed}-{first + i:06d}", "seed": seed, "generation": generation}, proposal)
@@ -144,24 +144,24 @@ class Searches:
 
 
 def template_candidate(referee: Referee) -> Candidate:
-    """Return the task's template, which every search starts from. Raises UserError where it is no valid program."""
+    """Return the task's template, where every search starts. Raises UserError if it is not a valid program."""
     template, score = referee.task.template, template_score(referee)
     (verdict,) = referee.judge([template])
     return Candidate(TEMPLATE_ID, template, template, score, verdict.costs)
 
 
 def row(proposal: Proposal, completion: Completion, program: str | None, verdict: Verdict | None) -> dict[str, Any]:
-    """Return the columns of SEARCH_SCHEMA that follow from a proposal and what became of it."""
-    written = {**vars(proposal), **vars(completion), "parents": list(proposal.parents)}
-    return written | (vars(verdict) if verdict else {}) | {"program": program}
+    """Return the columns of SEARCH_SCHEMA that a proposal, its completion and its verdict give."""
+    judged = vars(verdict) if verdict else {}
+    return {**vars(proposal), **vars(completion), "parents": list(proposal.parents), **judged, "program": program}
 
 
 def storable(text: str) -> str:
-    """Return the text with half characters, which no file can hold, replaced."""
+    """Return the text with lone surrogates, which no file can hold, replaced by question marks."""
     return text.encode(errors="replace").decode()
 
 
 def candidate(row: dict[str, Any]) -> Candidate:
-    """Return a row as the search methods see it."""
+    """Return a row as a candidate for the search methods."""
     costs = tuple(row["costs"]) if row["costs"] is not None else None
     return Candidate(row["id"], row["completion"], row["program"], row["score"], costs, row["island"])

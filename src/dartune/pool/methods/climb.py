@@ -1,4 +1,4 @@
-"""(1 + lambda) hill climbing: children of the best program so far, by EoH's m1 and m2 in turn. A simple control."""
+"""(1 + lambda) hill climbing: children of the best program so far, by EoH's m1 and m2 in turn. A simple baseline."""
 
 from random import Random
 
@@ -10,7 +10,7 @@ from dartune.tasks.task import Task
 
 
 class Search:
-    """n_children: lambda. Starts from the task's template; a child that is as good as its parent replaces it."""
+    """Starts from the task's template; a child at least as good as its parent replaces it. n_children: lambda."""
 
     def __init__(self, task: Task, start: Candidate, *, n_children: PositiveInt) -> None:
         self._task, self._parent, self.size = task, start, n_children

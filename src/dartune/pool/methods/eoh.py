@@ -1,9 +1,9 @@
 """EoH, evolution of heuristics: a population of programs with their thoughts, and five operators (Liu et al. 2024).
 
-As in the authors' code of the paper (FeiLiu36/EoH at 099bde8): i1 writes the first population, twice as many as it
-holds; then e1, e2, m1 and m2 take turns, each writing as many children as the population holds; after each the best
-programs of different scores survive. Parents are drawn by rank. Ours: the parents of one prompt differ; scores are
-compared as they are, not rounded to five decimals; and a child that repeats another costs an evaluation like any other,
+As in the authors' code (FeiLiu36/EoH at 099bde8): i1 writes the first population, in two rounds of its size; then e1,
+e2, m1 and m2 take turns, each writing as many children as the population holds; after each turn the best programs with
+different scores survive. Parents are drawn by rank. Differences: the parents of one prompt are distinct; scores are
+compared exactly, not rounded to five decimals; and a child that repeats another costs an evaluation like any other,
 where the authors ask again.
 """
 
@@ -22,7 +22,7 @@ OPERATORS = ("e1", "e2", "m1", "m2")
 
 
 class Search:
-    """population: programs that survive. n_parents: shown to e1 and e2; m1 and m2 see one."""
+    """population: how many programs survive. n_parents: how many e1 and e2 show; m1 and m2 show one."""
 
     def __init__(
         self, task: Task, start: Candidate, *, population: PositiveInt, n_parents: Annotated[int, Field(ge=2)]
@@ -44,17 +44,16 @@ class Search:
         return Proposal(prompt, self._operation, tuple(parent.id for parent in parents))
 
     def _parents(self, rng: Random, n: int) -> list[Candidate]:
-        """At most n different parents, drawn with weights 1 / (rank + size of the population); the best has rank 1."""
-        left, drawn = list(self._population), list[Candidate]()
-        while left and len(drawn) < n:
-            weights = [1 / (self._population.index(c) + 1 + len(self._population)) for c in left]
-            (parent,) = rng.choices(left, weights)
-            left.remove(parent)
-            drawn.append(parent)
-        return drawn
+        """Return at most n distinct parents, drawn with weights 1 / (rank + size of the population); rank 1 is best."""
+        rest, parents = list(self._population), list[Candidate]()
+        while rest and len(parents) < n:
+            weights = [1 / (self._population.index(c) + 1 + len(self._population)) for c in rest]
+            parents += rng.choices(rest, weights)
+            rest.remove(parents[-1])
+        return parents
 
     def tell(self, candidates: list[Candidate], rng: Random) -> None:
-        """Let the best of different scores survive, and pass the turn to the next operator once there are any."""
+        """Keep the best programs with different scores; go on to the next operator once there are any."""
         self._rounds += 1
         by_score: dict[float | None, Candidate] = {}
         for candidate in best([*self._population, *candidates]):

@@ -1,10 +1,10 @@
 """FunSearch: islands of programs in clusters, and prompts of the best versions (Romera-Paredes et al. 2024).
 
-As in google-deepmind/funsearch (programs_database.py): each prompt comes from one island at random; its versions come
-from clusters drawn by a softmax of their scores, the colder the fuller the island; within a cluster short programs are
-drawn more often; the worse half of the islands is emptied now and then and starts again from a survivor's best program.
-Ours: this happens after so many evaluations, not hours, so that a search can be repeated; and a cluster's score is the
-mean over the instances, not that of the last one.
+As in google-deepmind/funsearch (programs_database.py): each prompt comes from a random island; its versions come from
+clusters drawn by a softmax of their scores, whose temperature falls as the island grows; within a cluster, shorter
+programs are more likely; at intervals the worse half of the islands is emptied and restarts from the best programs of
+survivors. Differences: intervals count evaluations, not hours, so that a search can be repeated; and a cluster's score
+is the mean over the instances, not that of the last one.
 """
 
 import math
@@ -20,10 +20,10 @@ Costs = tuple[float, ...] | None
 
 
 class Search:
-    """n_prompts: at a time, each from a random island, with n_samples completions. n_versions: programs in a prompt.
+    """n_prompts: prompts at a time, each with n_samples completions. n_versions: programs in a prompt.
 
-    temperature: of the softmax over clusters, in the unit of the score; it falls towards 0 while an island takes in
-    `period` programs, then starts again. reset_every: evaluations between two resets.
+    temperature: of the softmax over clusters, in the unit of the score; it falls to 0 while an island takes in `period`
+    programs, then starts over. reset_every: evaluations between two resets of the worse islands.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class Search:
         self._task, self._n_samples, self._n_versions = task, n_samples, n_versions
         self._temperature, self._period, self._reset_every = temperature, period, reset_every
         self._islands = [Island(start) for _ in range(n_islands)]
-        self._n_told, self.size = 0, n_prompts * n_samples
+        self._n_results, self.size = 0, n_prompts * n_samples
 
     def ask(self, rng: Random, n: int) -> list[Proposal]:
-        """Return n proposals, n_samples equal ones for each prompt."""
+        """Return n proposals, n_samples equal ones per prompt."""
         n_prompts = math.ceil(n / self._n_samples)
         return [proposal for _ in range(n_prompts) for proposal in [self._proposal(rng)] * self._n_samples][:n]
 
@@ -62,12 +62,12 @@ class Search:
         for candidate in candidates:
             if candidate.score is not None:
                 self._islands[candidate.island].add(candidate)
-        before, self._n_told = self._n_told, self._n_told + len(candidates)
-        if before // self._reset_every < self._n_told // self._reset_every:
+        before, self._n_results = self._n_results, self._n_results + len(candidates)
+        if before // self._reset_every < self._n_results // self._reset_every:
             self._reset(rng)
 
     def _reset(self, rng: Random) -> None:
-        """The worse half of the islands starts again, each from the best program of a better one."""
+        """Restart each island of the worse half from the best program of an island of the better half."""
         order = sorted(self._islands, key=lambda island: (island.best.score, rng.random()))
         worse, better = order[: len(order) // 2], order[len(order) // 2 :]
         for island in worse:
@@ -75,7 +75,7 @@ class Search:
 
 
 class Island:
-    """Programs in clusters: those of one cluster cost the same on every instance."""
+    """Programs in clusters: programs in a cluster have equal costs on every instance."""
 
     def __init__(self, founder: Candidate) -> None:
         self._clusters: dict[Costs, list[Candidate]] = {}
@@ -89,7 +89,7 @@ class Island:
         self.best = best([self.best, candidate])[0]
 
     def versions(self, rng: Random, n: int, temperature: float) -> list[Candidate]:
-        """Return at most n programs, the worst first; two may come from the same cluster."""
+        """Return at most n programs, worst first; several may come from the same cluster."""
         clusters = list(self._clusters.values())
         scores = [cluster[0].score or 0.0 for cluster in clusters]
         drawn = rng.choices(clusters, softmax(scores, temperature), k=min(n, len(clusters)))
@@ -97,7 +97,7 @@ class Island:
 
 
 def shortish(rng: Random, cluster: list[Candidate]) -> Candidate:
-    """Return one of a cluster's programs, a shorter one more often."""
+    """Return a random program of a cluster; shorter ones are more likely."""
     lengths = [len(candidate.program or "") for candidate in cluster]
     shares = [-(length - min(lengths)) / (max(lengths) + 1e-6) for length in lengths]
     return rng.choices(cluster, softmax(shares, 1.0))[0]

@@ -1,4 +1,4 @@
-"""Independent completions of the task's one prompt. Learns nothing, so it needs no referee."""
+"""Independent completions of the task's prompt. Learns nothing, so it needs no referee."""
 
 from random import Random
 
@@ -7,7 +7,7 @@ from dartune.tasks.task import Task
 
 
 class Search:
-    """Proposes the same prompt each time, whatever it is told."""
+    """Proposes the same prompt every time."""
 
     size = 200
 
@@ -19,4 +19,4 @@ class Search:
         return [self._proposal] * n
 
     def tell(self, candidates: list[Candidate], rng: Random) -> None:
-        """Do nothing."""
+        """Do nothing: results have no effect."""
