@@ -73,11 +73,9 @@ def check_split(tasks: list[str], key: str, sections: dict[str, dict[str, Any]],
     """Raise UserError unless the value of a dotted key is a split that every task holds out of training."""
     from dartune.tasks.task import Task
 
-    stage, *inner, name = key.split(".")
-    section = sections[stage]
-    for part in inner:
-        section = section[part]
-    split = section[name]
+    split: Any = sections
+    for part in key.split("."):
+        split = split[part]
     for task in tasks:
         held_out = [name for name in Task(task).splits if name != "train"]
         if split not in held_out:
@@ -130,7 +128,10 @@ def list_tasks() -> None:
 
 
 def score_files(task_name: str, split: str, files: list[str], *, as_json: bool) -> None:
-    """Print the verdict on each file as soon as there is one. All files are read before the first is judged."""
+    """Print verdicts, as JSON lines or as a table, SCORE_CHUNK files at a time.
+
+    All files are read first. Raises UserError for one that cannot be read, and for an unknown task or split.
+    """
     from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
     from dartune.tasks.task import Task
 
@@ -151,7 +152,10 @@ def score_files(task_name: str, split: str, files: list[str], *, as_json: bool) 
 
 
 def read_program(file: str) -> str:
-    """Return the text of a file, of standard input for "-". Bytes that are not UTF-8 make a syntax error of it."""
+    """Return the text of a file, or of standard input for "-". Raises UserError where it cannot be read.
+
+    Bytes that are not UTF-8 become lone surrogates, which the referee judges as a syntax error.
+    """
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
@@ -160,7 +164,7 @@ def read_program(file: str) -> str:
 
 
 def verdict_record(task: Any, split: str, file: str, verdict: Any) -> dict[str, Any]:
-    """Return the object of a line of `dartune score --json`."""
+    """Return the object that `dartune score --json` prints for a file. objectives: by instance; gap: a fraction."""
     is_ok = verdict.status == "ok"
     return {
         "file": file,
@@ -177,7 +181,7 @@ def verdict_record(task: Any, split: str, file: str, verdict: Any) -> dict[str, 
 
 
 def table_cells(record: dict[str, Any]) -> dict[str, str]:
-    """Return the record as texts, numbers rounded for the table."""
+    """Return the record as strings, with numbers rounded for the table."""
     formats = {"score": "{:.4f}", "objective": "{:.4f}", "gap": "{:.2%}", "cpu_s": "{:.3f}"}
     numbers = {key: text.format(record[key]) if record[key] is not None else "-" for key, text in formats.items()}
     return {key: str(value) for key, value in record.items()} | numbers
@@ -211,7 +215,7 @@ def parse_arguments() -> argparse.Namespace:
 
 @one_line
 def main() -> None:
-    """Run a command."""
+    """Run the command that the arguments name."""
     arguments = parse_arguments()
     if arguments.command == "score":
         score_files(arguments.task, arguments.split, arguments.files, as_json=arguments.json)

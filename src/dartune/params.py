@@ -1,6 +1,6 @@
 """params.yaml: one section per stage, whose schema is the keyword-only arguments of the stage's function.
 
-`preset` names a file of presets/ with the values that depend on the model; each value stands in one of the two files.
+`preset` names a file of presets/ with the values that depend on the model. No value is in both files.
 
 Read with ruamel, a YAML 1.2 reader, because DVC writes floats such as 3e-05 that YAML 1.1 takes for strings.
 """

@@ -1,8 +1,8 @@
-"""Rounds: the tuned model writes the next pool, which tunes the next model, as long as a gate lets the model pass.
+"""Rounds: the tuned model writes the next pool, which tunes the next model, until a model fails the gate.
 
-The first round is the pipeline itself, stages pool to train; DVC's graph has no cycles, so the others are one stage.
-Each is a folder with all that the stages of the first round make. A model that is tuned again and again collapses
-sooner or later onto few programs, or onto no valid one, so each must pass the gate on instances that no training saw.
+The first round is the pipeline itself, stages pool to train. DVC's graph has no cycles, so one stage runs all further
+rounds, each in a folder with the outputs of those stages. Repeated tuning sooner or later collapses onto a few programs
+or onto none that is valid, so each model must pass the gate, on instances that no training saw.
 """
 
 import json
@@ -35,13 +35,13 @@ POOL, SCORED, SAMPLED, PAIRS, TUNED = "pool.parquet", "scored.parquet", "sample.
 
 
 class FirstRound(NamedTuple):
-    """What the stages before made."""
+    """Outputs of the first round, that is of the stages before this one."""
 
     base: Path  # the base model
     tuned: Path  # the tuned model
     scored: Path  # the scored pool
     pool_limits: Path  # file of data/referee: the referee's limits for programs of a search
-    train_limits: Path  # the same of a training
+    train_limits: Path  # the same for training
 
 
 class Settings(NamedTuple):
@@ -76,12 +76,12 @@ def write_rounds(
     n_samples: PositiveInt,
     min_gain: float,
 ) -> None:
-    """Write a folder with what each round from the second on made, the model that passed last, and the gates' verdicts.
+    """Run rounds 2 to n; write their outputs, the last model that passed the gate, and what the gate decided.
 
-    output: gets a folder per round. final: the model. metrics: the verdicts. n: rounds in all. start: the model that is
-    tuned, the base model or the one that passed last. pools: that pairs are drawn from, the round's own or all so far.
-    n_samples: of each model, at the gate. min_gain: by which the mean quality must rise, on the instances of
-    train.watch.split; the limits of train.watch hold too, against the base model.
+    output: gets a folder per round. final: the model. metrics: the gate's decisions. n: rounds in all. start: which
+    model a round tunes, the base model or the last that passed. pools: what pairs are drawn from, the round's pool or
+    all pools so far. n_samples: completions per model at the gate. min_gain: least rise of the mean quality, on the
+    instances of train.watch.split; the limits of train.watch, against the base model, must hold too.
     """
     accepted, tables = first.tuned, [first.scored]
     gates = [gate(task, first, settings, [None, first.tuned], 1, n_samples, min_gain)] if n > 1 else []
@@ -124,7 +124,7 @@ class Round:
         self.task, self.folder, self.first, self.settings = task, folder, first, settings
 
     def write_pool(self, writer: Path) -> None:
-        """Write the pool. writer: the tuned model that passed last."""
+        """Write the pool. writer: the folder of the last tuned model that passed."""
         if (self.folder / POOL).exists():
             return
         from dartune.models.transformers_backend import TransformersBackend
@@ -143,7 +143,7 @@ class Round:
             write_scored(self.task, self.folder / POOL, self.first.base, *outputs, **self.settings.score)
 
     def write_pairs(self, tables: list[Path]) -> None:
-        """Write pairs drawn from the rows of all these scored pools."""
+        """Write pairs drawn from these scored pools, concatenated."""
         if (self.folder / PAIRS).exists():
             return
         programs, sampled = self.folder / "programs.parquet", self.folder / SAMPLED
@@ -162,7 +162,7 @@ class Round:
 
 
 def decoding_of(section: dict[str, Any]) -> Decoding:
-    """Return how a model samples by this section of params.yaml."""
+    """Return the sampling settings of a section of params.yaml."""
     return Decoding(**{name: section[name] for name in ("temperature", "top_p", "max_new_tokens")})
 
 
@@ -175,9 +175,10 @@ def gate(
     n_samples: int,
     min_gain: float,
 ) -> dict[str, Any]:
-    """Return whether the last of the models may go on: {"round", "is_accepted", "warnings", "base", "before", "tuned"}.
+    """Return the gate's decision on a new model: {"round", "is_accepted", "warnings", "base", "before", "tuned"}.
 
-    models: the base model (None), the one that passed last, and the new one; all sample with the same random numbers.
+    models: the base model (None), the last that passed unless that is the base, and the new one. All sample with the
+    same random numbers. base, before, tuned: what the probe measured of each.
     """
     section = settings.train
     watch = section["watch"] | {"n_samples": n_samples, "remember": []}

@@ -29,7 +29,7 @@ def best_of(k: int, qualities: np.ndarray) -> np.ndarray:
 
 
 def top(k: int, qualities: np.ndarray) -> np.ndarray:
-    """Return the mean of the k best, of all where there are fewer; (..., n) to (...)."""
+    """Return the mean of the k best of n, or of all where n < k. qualities: (..., n); returns (...)."""
     mean: np.ndarray = np.sort(qualities, axis=-1)[..., -k:].mean(axis=-1)
     return mean
 
@@ -49,7 +49,7 @@ def metrics(n: int) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
 def difference(base: np.ndarray, tuned: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
     """Return tuned minus base for each metric, with the 95 % bootstrap interval: {"estimate", "low", "high"}.
 
-    base, tuned: qualities (n,), independent samples; each is resampled by itself.
+    base, tuned: qualities (n,), independent samples, resampled independently.
     """
     generator = np.random.default_rng(seed)
     resampled = [q[generator.integers(0, len(q), (N_RESAMPLES, len(q)))] for q in (base, tuned)]
@@ -62,7 +62,7 @@ def difference(base: np.ndarray, tuned: np.ndarray, seed: int) -> dict[str, dict
 
 
 def t_interval(differences: list[float]) -> dict[str, float | None]:
-    """Return the mean of one difference a seed, with its 95 % t interval: {"estimate", "low", "high"}.
+    """Return the mean of differences, one per seed, with its 95 % t interval: {"estimate", "low", "high"}.
 
     low and high are None for a single seed.
     """

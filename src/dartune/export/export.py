@@ -1,6 +1,6 @@
-"""Export: a tuned model as a folder for the Hugging Face Hub, which plain transformers and PEFT open.
+"""Export: a tuned model as a folder for the Hugging Face Hub, which plain transformers and PEFT can open.
 
-An adapter stays one, or is merged into the base model's weights; weights stay as they are. With them come the
+An adapter is copied, or merged into the base model's weights; whole weights are copied. The folder also has the
 tokenizer, the task's prompt, the sampling settings that the model was measured with, and a model card.
 """
 
@@ -20,7 +20,7 @@ ADAPTER = "adapter_config.json"
 
 
 def export(task: str, folder: Path, merge: bool) -> str:
-    """Write the folder, and return what it holds as one line.
+    """Write the folder; return a line that describes it.
 
     merge: an adapter into the base model's weights. Raises UserError where the folder holds anything already, and where
     the files of the run are missing or do not belong together.
@@ -78,7 +78,7 @@ def write_merged(base: Path, tuned: Path, dtype: str, folder: Path) -> None:
 
 
 def name_base(file: Path, base: dict[str, Any]) -> None:
-    """Make the adapter name its base model as others find it: by its name and revision on the Hub."""
+    """Write the base model's name and revision, as on the Hub, into an adapter's configuration file."""
     config = json.loads(file.read_text())
     config |= {"base_model_name_or_path": base["name"], "revision": base["revision"]}
     file.write_text(json.dumps(config, indent=2) + "\n")
@@ -108,7 +108,7 @@ def measured_generation_config(run: Run) -> Any:
 
 
 def generation_config(run: Run) -> Any:
-    """Return the GenerationConfig of the tuned weights, or of the adapter's base model; derived where it has none."""
+    """Return the GenerationConfig of the tuned weights or of an adapter's base model, derived where none is stored."""
     from transformers import GenerationConfig
 
     model = run.base if is_adapter(run.tuned) else run.tuned

@@ -1,4 +1,4 @@
-"""Lineage: from a pair back to its two programs and to everything that decided them."""
+"""Lineage: a pair's two programs, with everything that decided them."""
 
 import json
 import subprocess
@@ -112,7 +112,7 @@ def commit_of(md5: str) -> str | None:
 
 
 def readable(traced: dict[str, Any]) -> str:
-    """Return the trace as text: what belongs to the pair, then both programs, with their prompt last."""
+    """Return the trace as text: the pair, then both programs, then their prompts. Control characters are escaped."""
     chosen, rejected = traced["chosen"], traced["rejected"]
     lines = [f"{key}: {'-' if traced[key] is None else traced[key]}" for key in PAIR_KEYS]
     for role, program in (("chosen", chosen), ("rejected", rejected)):
@@ -123,7 +123,7 @@ def readable(traced: dict[str, Any]) -> str:
     prompts = {"prompt of chosen": chosen["prompt"], "prompt of rejected": rejected["prompt"]}
     for title, prompt in ({"prompt": chosen["prompt"]} if len(set(prompts.values())) == 1 else prompts).items():
         lines += ["", f"{title}:", *(f"    {line}" for line in prompt.splitlines())]
-    return plain("\n".join(lines))  # a model wrote most of it
+    return plain("\n".join(lines))  # most of it was written by a model
 
 
 def field_text(value: Any) -> str:

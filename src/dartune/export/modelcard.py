@@ -1,4 +1,4 @@
-"""The model card: what a tuned model is, how it was made and what is known of it, from the files of its run."""
+"""The model card: what a tuned model is, how it was trained and how good it is, from the files of its run."""
 
 import json
 import re
@@ -125,7 +125,7 @@ def change_text(row: dict[str, Any]) -> str:
 
 
 def doubts(title: str, rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield what a table does not show, or shows against the model. No change at all, as from 1 to 1, is no doubt."""
+    """Yield a sentence about a table's unclear metrics and one about the worse; a change of exactly 0 is neither."""
     changed = [row for row in rows if "significance" in row and {row["low"], row["high"]} != {0.0}]
     for kind, words in DOUBTS.items():
         if texts := [f"{row['label']} {change_text(row)}" for row in changed if row["significance"] == kind]:
@@ -133,7 +133,7 @@ def doubts(title: str, rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """Return the sections of params.yaml that the other stages had; those of the training are in its metrics."""
+    """Return the sections of params.yaml of all stages but train, whose settings are in its metrics."""
     sections = {
         name: values for stage in LISTED if run.has(stage) for name, values in run.record(stage).settings.items()
     }
@@ -141,7 +141,7 @@ def settings(run: Run) -> dict[str, Any]:
 
 
 def sources(run: Run, files: dict[str, str]) -> dict[str, tuple[str, str]]:
-    """Return the path and hash of the model, and of what it was made from."""
+    """Return the path and hash of the model and of its inputs, by what they are."""
     base, tuned = str(run.base), str(run.tuned)
     paths = {"base model": base, "pool": files["pool"], "pairs": files["pairs"], "tuned model": tuned}
     return {name: (path, run.hash_of(path)) for name, path in paths.items()}

@@ -1,7 +1,7 @@
 """Provenance: what dvc.lock says about the run behind a task's tuned model.
 
-dvc.lock remembers each stage by itself, so after half a run it can name a new model and old metrics. Such records are
-refused here, and so are files that differ from what the stage made.
+dvc.lock records each stage separately, so after an interrupted run it can list a new model beside old metrics. Such
+mixtures are refused here, and so are files that changed since their stage wrote them.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ class Record:
 class Run:
     """The stages behind a task's tuned model, as they ran last.
 
-    Raises UserError where a stage ran on anything but what the stage before it made.
+    Raises UserError where the inputs of a stage are not the recorded outputs of the stages before it.
     """
 
     def __init__(self, task: str) -> None:
@@ -132,7 +132,7 @@ class Run:
 
 
 def record(address: str, entry: dict[str, Any]) -> Record:
-    """Return an entry of dvc.lock as a Record; sections that stand in two files are merged."""
+    """Return an entry of dvc.lock as a Record. Sections that params.yaml and a preset share are merged."""
     deps, outs = ({item["path"]: item["md5"] for item in entry.get(kind, [])} for kind in ("deps", "outs"))
     settings: dict[str, Any] = {}
     for sections in entry.get("params", {}).values():
@@ -142,7 +142,7 @@ def record(address: str, entry: dict[str, Any]) -> Record:
 
 
 def md5(path: Path) -> str:
-    """Return the hash that dvc.lock has of a file or folder."""
+    """Return the hash of a file or folder, computed as DVC does."""
     if path.is_file():
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "md5").hexdigest()

@@ -1,7 +1,7 @@
-"""Tables made in batches, so that a killed stage goes on with the batch that was not finished.
+"""Tables written in batches, so that a stage that was killed resumes at its unfinished batch.
 
 Finished batches lie in .work/<stage>/<key>/, outside DVC's outputs, which DVC deletes before a stage runs. The key is a
-fingerprint of everything that decides the result: with another seed, model or source file a stage begins anew.
+fingerprint of everything that decides the result: with another seed, model or source file a stage starts over.
 """
 
 import shutil
@@ -20,7 +20,7 @@ WORK = Path(".work")
 
 
 def folder(stage: str, key: str) -> Path:
-    """Return the folder of a stage's unfinished work, made if need be; that of other keys is removed."""
+    """Create and return the folder of a stage's unfinished work; folders of other keys are removed."""
     path = WORK / stage.replace(" ", "/") / key
     for other in path.parent.glob("*"):
         if other != path:
@@ -42,8 +42,8 @@ def run(
     """Return a table of n_rows, made in batches of `size` rows and written to `output` when complete.
 
     stage: names the folder of unfinished work ("pool tsp_construct": .work/pool/tsp_construct) and begins progress
-    lines. key: see the head of this module. batch: returns the rows of a range. tally: a column whose values progress
-    lines count. after: is given each batch in order, those of an earlier run too.
+    lines. key: see above. batch: returns the rows of a range. tally: a column whose values progress lines count.
+    after: is called with every batch in order, including those of an earlier run.
     """
     work, start, n_new = folder(stage, key), time.monotonic(), 0
     tables: list[pa.Table] = []
@@ -73,7 +73,7 @@ def print_progress(stage: str, done: int, total: int, rate: float, counts: Count
 
 
 def last_checkpoint(work: Path) -> str | None:
-    """Return a trainer's newest complete checkpoint, if any; one that a kill cut short is removed."""
+    """Return the path of a trainer's newest complete checkpoint, if any; remove those that a kill left incomplete."""
     checkpoints = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     complete = [path for path in checkpoints if (path / "trainer_state.json").exists()]  # the trainer writes it last
     for path in set(checkpoints) - set(complete):

@@ -1,4 +1,4 @@
-"""The resources that a stage's last run took. They differ from run to run, so they are no outputs: see dvc.yaml."""
+"""The time and memory of a stage's last run. They differ from run to run, so DVC does not hash them: see dvc.yaml."""
 
 import time
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from dartune.files.atomic import write_json
 
 @contextmanager
 def measured(file: Path) -> Iterator[dict[str, Any]]:
-    """Write what the block took: wall seconds, CPU seconds including those of workers, peak memory in MiB.
+    """Write the block's wall seconds, CPU seconds (with those of child processes) and peak memory in MiB, as JSON.
 
-    Yields a dictionary whose entries are written too. A run that continues a killed one counts from its own start.
+    Yields a dictionary whose entries are written too. A run that resumes a killed one counts from the resumption.
     """
     start, more = time.monotonic(), dict[str, Any]()
     yield more

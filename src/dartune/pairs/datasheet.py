@@ -1,4 +1,4 @@
-"""The data sheet of a set of pairs: what a strategy drew from the pool, as metrics, warnings and Markdown."""
+"""The data sheet of the drawn pairs: metrics, warnings and Markdown."""
 
 import math
 from collections import Counter
@@ -46,7 +46,7 @@ where status = 'ok'
 
 
 def pair_metrics(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, n_asked: int) -> dict[str, Any]:
-    """Return the metrics of the drawn pairs, out of n_asked, by which two strategies are compared.
+    """Return the metrics of the drawn pairs, by which strategies are compared. n_asked: pairs that were asked for.
 
     connection: has the pool as `scored` (sample.connect). gap_score: differences in the task's unit, of pairs without
     failures. gap_rank: their mean difference in rank, as a share of the valid pool. ties: share of equal scores, in
@@ -80,10 +80,10 @@ def pair_metrics(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, n_asked
 
 
 def role_metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what kind of programs are on one side of the pairs. rows: the traits of each.
+    """Return the metrics of the chosen or of the rejected programs. rows: of TRAITS, one per pair.
 
-    by_tenth: programs in each tenth of the valid pool, the best first. entropy: of by_tenth. distinct_*: shares of the
-    programs. distance: see mean_distance.
+    by_tenth: programs by tenth of the valid pool, best first. entropy: of by_tenth. distinct_*: shares of the programs.
+    distance: see mean_distance.
     """
     valid = [row for row in rows if row["status"] == "ok"]
     tenths = np.bincount([min(int(10 * row["rank"]), 9) for row in valid], minlength=10)
@@ -110,9 +110,9 @@ def entropy(counts: np.ndarray) -> float:
 
 
 def mean_distance(signatures: list[list[int]]) -> float | None:
-    """Return the share of moves that two programs do not have in common, estimated from signatures (behaviour.py).
+    """Return the mean share of moves that two programs do not share, estimated from signatures (behaviour.py).
 
-    The mean over all twos of the first N_COMPARED programs; None for fewer than two.
+    Over all pairs among the first N_COMPARED programs; None for fewer than two programs.
     """
     if len(signatures) < 2:
         return None
@@ -137,12 +137,12 @@ def length_bias(chosen: list[dict[str, Any]], rejected: list[dict[str, Any]]) ->
 
 
 def rounded(value: float | np.floating[Any]) -> float:
-    """Return the value as metrics files have it."""
+    """Return the value with the six decimals of metrics files."""
     return round(float(value), 6)
 
 
 def warnings_of(measured: dict[str, Any], limits: dict[str, float]) -> list[str]:
-    """Return what is doubtful about these pairs, with the limit (params.yaml, section sample) that says so.
+    """Return a warning for every limit (params.yaml, section sample) that the pairs violate.
 
     measured: of pair_metrics. limits: "length_bias" and "below_noise" as shares, "behaviours" as a least number.
     """

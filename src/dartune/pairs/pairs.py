@@ -1,4 +1,4 @@
-"""Stage pairs: preference pairs in TRL's format, as the model's chat template has them."""
+"""Stage pairs: preference pairs in TRL's format, with prompts and programs as the model's chat template needs them."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,9 +11,9 @@ from dartune.files.parquet import checked_path, write
 from dartune.models.checkpoint import open_tokenizer, prompt_ids, render, render_completion
 from dartune.tasks.task import Task
 
-# grain: one row per pair. Held out are the pairs with the lowest hashes, so that row order does not matter. A search
-# writes its programs to different prompts: such pairs get the task's own prompt. A flipped pair, of the control
-# `shuffled`, has its programs the wrong way round, and a margin below 0.
+# grain: one row per pair. The pairs with the lowest hashes are held out, so that row order does not matter. Programs of
+# a search answer different prompts; a pair of them gets the task's own prompt. A flipped pair, of the control
+# `shuffled`, has its programs swapped and a margin below 0.
 JOIN = """
 with labelled as (
     select
@@ -85,7 +85,7 @@ def formatted(row: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
 
 
 def n_tokens(tokenizer: Any, prompt: str, completion: str) -> int:
-    """Return the tokens of prompt and completion, as training counts them: with chat template or end-of-text token."""
+    """Return the number of tokens of prompt and completion in training, with chat template or end-of-text token."""
     if not tokenizer.chat_template:
         return len(tokenizer(prompt + completion)["input_ids"]) + 1
     turns = [*render(tokenizer, prompt), *render_completion(tokenizer, completion)]

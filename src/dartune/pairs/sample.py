@@ -135,7 +135,7 @@ def draw(
     n_pairs: int,
     seed: int,
 ) -> pa.Table:
-    """Return the pairs of all parts of the mixture, numbered through. No part takes a program of an earlier one."""
+    """Return the pairs of all parts of the mixture, numbered from 1. No part uses a program of an earlier one."""
     connection.execute(
         "create or replace temp table drawn (pair integer, strategy varchar, chosen bigint, rejected bigint, "
         "chosen_subset integer, rejected_subset integer, is_flipped boolean default false)"
@@ -165,7 +165,7 @@ def run(
 
 
 def parts(shares: list[float], n_pairs: int) -> list[int]:
-    """Return whole numbers of pairs, by the shares, that add up to n_pairs."""
+    """Split n_pairs by the shares into integers that add up to n_pairs."""
     edges = [round(n_pairs * sum(shares[:i])) for i in range(len(shares) + 1)]
     return [last - first for first, last in pairwise(edges)]
 

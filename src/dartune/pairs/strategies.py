@@ -1,4 +1,4 @@
-"""Strategies by name: one file of sql/ each. Its header says what it builds on, and what its options may be."""
+"""Strategies: one file of sql/ per name. Its header says which strategies it starts from, and checks its options."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from dartune.errors import UserError, nearest
 
 SQL = Path(__file__).parent / "sql"
 
-# What the lines "-- check: ..." may ask of an option.
+# Macros for the lines "-- check: ...", beside those of SQL.
 KINDS = """
 create macro whole(x) as typeof(x) in ('INTEGER', 'BIGINT');
 create macro number(x) as whole(x) or (typeof(x) = 'DOUBLE' and isfinite(x));
@@ -39,7 +39,7 @@ def starts(name: str) -> list[str]:
 
 
 def involved(shares: dict[str, float]) -> list[str]:
-    """Return the strategies of a mixture, each behind those that it starts from."""
+    """Return the strategies of a mixture, each after those that it starts from."""
     return [other for name in shares for other in (*starts(name), name)]
 
 
@@ -74,7 +74,7 @@ def check_options(name: str, given: dict[str, Any]) -> None:
 
 
 def holds(connection: duckdb.DuckDBPyConnection, rule: str, values: dict[str, Any]) -> bool:
-    """Return whether a rule is true of the values; False too where it cannot be evaluated for their types."""
+    """Return whether a rule is true of the values; False also where their types do not allow to evaluate it."""
     try:
         return connection.execute(f"select {rule}", values).fetchall()[0][0] is True
     except duckdb.Error:

@@ -1,4 +1,4 @@
-"""Ways of tuning against each other over seeds: benchmarks/trainers.py measures them, the report shows them."""
+"""Summaries of several ways of tuning (arms) over seeds, which benchmarks/trainers.py measures."""
 
 import statistics
 from typing import Any

@@ -1,4 +1,4 @@
-"""Files that earlier stages wrote, or one line that says which stage to run."""
+"""Reads files of earlier stages; a UserError says which stage to run where one is missing."""
 
 import json
 from pathlib import Path
@@ -37,5 +37,5 @@ def read_table(file: Path, columns: list[str], maker: str) -> pa.Table:
 
 
 def missing(file: Path, maker: str) -> UserError:
-    """Return the error for a file that is not there."""
+    """Return the error to raise for a file that does not exist."""
     return UserError(f"report: {file} is missing; {maker} makes it")

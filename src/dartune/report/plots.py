@@ -14,7 +14,7 @@ import numpy as np
 from dartune.evaluation.statistics import best_of
 
 INK, FAINT = "#101010", "#a0a0a0"
-BASE, TUNED, CHOSEN, REJECTED = "#0072b2", "#d55e00", "#009e73", "#aa4499"  # told apart by colour-blind eyes too
+BASE, TUNED, CHOSEN, REJECTED = "#0072b2", "#d55e00", "#009e73", "#aa4499"  # distinct for colour-blind readers too
 PAPER = "#ffffff"
 PAINT = {
     INK: "currentColor",
@@ -33,7 +33,7 @@ Curves = dict[str, list[tuple[float, float]]]  # (step, value) by name
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines over the steps. lines: label, colour and style by the curve's name. least: the y axis spans no less."""
+    """A plot of curves over steps. lines: label, colour and style by curve. least: smallest span of the y axis."""
 
     title: str
     unit: str
@@ -54,7 +54,7 @@ TRAINING = (
     Panel("divergence from the start", "nats per token", {"kl": ("divergence", INK, "-")}),
 )
 SPREADS = {"reward": "reward_std"}  # standard deviations, by the curve that they are drawn around
-PROBE = (  # the least spans are about the changes that matter: noise must not look like a fall
+PROBE = (  # least: about the change that matters, so that noise does not look like a fall
     Panel(
         "samples",
         "share",
@@ -86,13 +86,13 @@ def best_of_curves(name: str, splits: dict[str, Qualities]) -> str:
 
 
 def training_curves(name: str, curves: Curves, held_out: dict[str, float]) -> str:
-    """Return what the training logged. An open circle is the value of the held-out pairs, a band one deviation."""
+    """Return the curves that training logged. Open circles are held-out pairs; bands are one standard deviation."""
     panels = filled(TRAINING, curves)
     return drawing(name, "Training curves", len(panels), lambda axes: training_panels(axes, panels, curves, held_out))
 
 
 def probe_curves(name: str, curves: Curves, kept_step: int | None) -> str:
-    """Return what the probes measured during training. A ring marks the step that training was rolled back to."""
+    """Return the probes' measurements over the steps. A ring marks the step that training was rolled back to."""
     panels = filled(PROBE, curves)
     return drawing(name, "Probes", len(panels), lambda axes: probe_panels(axes, panels, curves, kept_step))
 
@@ -115,7 +115,7 @@ def drawing(name: str, label: str, n_columns: int, draw: Callable[[Any], None]) 
     from matplotlib import style
     from matplotlib.figure import Figure
 
-    with style.context(["default", style_settings(name)]):  # whatever the reader's own matplotlibrc says
+    with style.context(["default", style_settings(name)]):  # not the user's matplotlibrc
         width, height = 10.8 if n_columns > 1 else 6.0, 2.7  # inches; as wide as the page
         figure = Figure(figsize=(width, height))
         edges = {"left": 0.65 / width, "right": 1 - 0.1 / width, "bottom": 0.5 / height, "top": 1 - 0.25 / height}
@@ -203,7 +203,7 @@ def thin(values: np.ndarray) -> np.ndarray:
 
 
 def reference_line(line: Callable[..., Any], high: float) -> None:
-    """Draw the reference's quality, 1, where the axis comes near it."""
+    """Draw the reference's quality, 1, unless the axis ends far below it. line: axhline or axvline."""
     if high >= 0.97:
         line(1, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
 
@@ -283,7 +283,7 @@ def step_panel(axis: Any, panel: Panel, curves: Curves) -> None:
 
 
 def band(axis: Any, curve: list[tuple[float, float]], spread: list[tuple[float, float]], colour: str) -> None:
-    """Draw one standard deviation to both sides of a curve, at the steps that have one."""
+    """Shade one standard deviation on both sides of a curve, at the steps where it was logged."""
     deviations = dict(spread)
     points = np.array([(step, value, deviations[step]) for step, value in curve if step in deviations])
     steps, values, widths = thin(points).T

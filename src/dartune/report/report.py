@@ -56,7 +56,7 @@ def write_report(
 
 
 def write_plots(results: dict[str, Result], folder: Path) -> None:
-    """Write the most telling drawings as files of their own, which Prefect's pages show."""
+    """Write the main drawings as SVG files, which Prefect's pages show."""
     folder.mkdir(exist_ok=True)
     for task, result in results.items():
         drawings = {

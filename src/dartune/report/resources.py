@@ -1,7 +1,7 @@
-"""What every stage took: seconds, memory and tokens.
+"""Seconds, memory and tokens of every stage.
 
-Seconds differ from run to run, so they have a page of their own that is no output of a stage, and the report's own
-bytes repeat.
+Seconds differ from run to run, so they have a separate page, which is no output of a stage; the report's bytes
+repeat.
 """
 
 import json
@@ -17,7 +17,7 @@ USES = ("evaluations", "n_prompt_tokens", "n_tokens", "money")
 
 
 def resources_page(tasks: dict[str, Searches], metrics: Path) -> str:
-    """Return the HTML of what every stage took, and of the searches at equal seconds."""
+    """Return the HTML page of the resources of every stage, and of the searches at equal seconds."""
     rows = {
         task: {"stages": stage_rows(task, metrics), "at_equal_seconds": searches.at_equal_seconds}
         for task, searches in tasks.items()
@@ -26,7 +26,7 @@ def resources_page(tasks: dict[str, Searches], metrics: Path) -> str:
 
 
 def stage_rows(task: str, metrics: Path) -> list[dict[str, Any]]:
-    """Return a row for each stage that ran on this machine: what its last run took, and what it asked of models.
+    """Return one row per stage that ran on this machine: the resources of its last run, and its use of models.
 
     {"stage", "seconds", "cpu_seconds", "peak_mib", "evaluations", "n_prompt_tokens", "n_tokens", "money"}; the last
     four are None where a stage has no such thing.

@@ -1,4 +1,4 @@
-"""What the stages measured of one task, read and checked."""
+"""Reads and checks what the stages measured of one task."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Signs that a tuning went wrong, or that its gain is not shown."""
+"""Warnings: signs that tuning went wrong, or that its gain is not significant."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +17,7 @@ DRIFTS = {
 
 
 def warnings_of(result: Result, limits: dict[str, float]) -> list[str]:
-    """Return what went wrong with the tuning of one task, and gains that are not shown, one line each.
+    """Return the warnings about the tuning of one task, one line each.
 
     limits: "max_validity_drop", "max_distinct_drop" and "max_template_rise", as shares of the samples.
     """
@@ -31,7 +31,7 @@ def warnings_of(result: Result, limits: dict[str, float]) -> list[str]:
 
 
 def drift_warnings(result: Result, limits: dict[str, float]) -> Iterator[str]:
-    """Yield the limits that the tuned model exceeds against the base model, with the numbers of the first split."""
+    """Yield a warning for each limit that the tuned model exceeds, with the numbers of the first such split."""
     over = {split: exceeded(models["base"], models["tuned"], limits) for split, models in result.splits.items()}
     for limit, words in DRIFTS.items():
         splits = [split for split, names in over.items() if limit in names]
@@ -46,7 +46,7 @@ def drift_warnings(result: Result, limits: dict[str, float]) -> Iterator[str]:
 
 
 def gain_warnings(splits: dict[str, Any]) -> list[str]:
-    """Return the warnings of means that did not clearly rise, with the numbers of the first such split."""
+    """Return warnings of mean qualities that did not significantly rise, with the numbers of the first such split."""
     words = {"unclear": "change of mean quality is not clear of 0", "worse": "mean quality clearly fell"}
     means = {split: measured["difference"]["mean"] for split, measured in splits.items()}
     over = {kind: [split for split, mean in means.items() if significance(mean) == kind] for kind in words}
@@ -58,7 +58,7 @@ def gain_warnings(splits: dict[str, Any]) -> list[str]:
 
 
 def training_warnings(train: dict[str, Any]) -> list[str]:
-    """Return what the probes of a training warned of, the last of each kind, and whether it was rolled back."""
+    """Return the last warning of each kind that the probes gave, and whether training was rolled back."""
     last = {
         warning.split(":")[0]: f"train: {warning} at step {probe['step']}"
         for probe in train["watch"]
@@ -69,6 +69,6 @@ def training_warnings(train: dict[str, Any]) -> list[str]:
 
 
 def gate_warnings(rounds: dict[str, Any]) -> list[str]:
-    """Return which rounds' models the gate refused, and why."""
+    """Return a warning for each round whose model the gate refused, with its reasons."""
     refused = [gate for gate in rounds["gates"] if not gate["is_accepted"]]
     return [f"rounds: round {gate['round']} refused: {'; '.join(gate['warnings'])}" for gate in refused]
