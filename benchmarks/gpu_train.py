@@ -50,9 +50,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # not installed wher
 
 import careful_trl
 
-from dartune.training.fused_lora import lean_adapters
+from dartune.training.fused_lora import fuse_lora
 from dartune.training.packing import pack
-from dartune.training.patches import fit_tile, fuse_norms, spare_hash, told_once
+from dartune.training.patches import cache_module_walks, fit_tile, fuse_norms, skip_reference_hash
 
 LLAMA = {"vocab_size": 128256, "num_attention_heads": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-5}
 LLAMA |= {"max_position_embeddings": 131072}
@@ -172,8 +172,13 @@ def new_trainer(arm: str, options: argparse.Namespace, folder: str) -> Any:
     from trl import DPOTrainer
     from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+    parts = parts_of(arm)
+
     class Trainer(DPOTrainer):  # type: ignore[misc]
         reference_s = 0.0
+
+        def floating_point_ops(self, inputs: Any) -> int:
+            return 0 if "steps" in parts else super().floating_point_ops(inputs)
 
         def _precompute_ref_logps(self, *args: Any) -> Any:
             start = time.perf_counter()
@@ -187,8 +192,8 @@ def new_trainer(arm: str, options: argparse.Namespace, folder: str) -> Any:
             return super().training_step(model, inputs, *args, **kwargs)
 
     Trainer.batches = []
-    shape, parts = SHAPES[options.shape], parts_of(arm)
-    n_words, on_gpu = min(32000, shape["vocab_size"]), options.device == "cuda"
+    shape, on_gpu = SHAPES[options.shape], options.device == "cuda"
+    n_words = min(32000, shape["vocab_size"])
     rows = new_rows(options.steps * options.batch * options.accumulation, options.length, n_words, seed=0)
     if arm != "defaults":
         rows.sort(key=lambda row: row["length"], reverse=True)
@@ -217,7 +222,7 @@ def patch(model: Any, parts: tuple[str, ...], on_gpu: bool) -> None:
     from importlib.util import find_spec
 
     if "steps" in parts:
-        spare_hash()
+        skip_reference_hash()
         fit_tile(model)
     if "packing" in parts:
         pack(model)
@@ -237,9 +242,9 @@ def patched_steps(trainer: Any, arm: str, options: argparse.Namespace) -> Iterat
         if arm == "careful" or arm == WITHOUT + "fused_lora":
             stack.enter_context(careful_trl.uncast(trainer.model, options.device == "cuda"))
         if "fused_lora" in parts:
-            stack.enter_context(lean_adapters(trainer.model))
+            stack.enter_context(fuse_lora(trainer.model))
         if "steps" in parts:
-            stack.enter_context(told_once(trainer))
+            stack.enter_context(cache_module_walks(trainer))
         yield
 
 

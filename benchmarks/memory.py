@@ -1,4 +1,4 @@
-"""What trainings take beside what src/dartune/memory.py says beforehand: `make bench-memory`.
+"""What trainings take beside what training/memory.py counts and measures before them: python benchmarks/memory.py.
 
 On the CPU, each training in a process of its own: two steps of four pairs, programs or answers of 512 tokens. Taken is
 the most that the process held (getrusage) above what it held with all libraries loaded, before the model was opened.
@@ -57,7 +57,7 @@ def rows(base: Path, n: int) -> list[dict[str, Any]]:
 
     tokenizer, task = open_tokenizer(base), Task(TASK)
     n_prompt = len(prompt_ids(tokenizer, task.prompt))
-    # They part at once: of what texts have in common little is kept, which the estimate leaves out (packing.py).
+    # They part at once: of what texts have in common little is kept (packing.py).
     sides = {
         "chosen": render_completion(tokenizer, task.template * 20),
         "rejected": render_completion(tokenizer, "\n" + task.template),
@@ -76,7 +76,7 @@ def options(method: str) -> dict[str, Any]:
 
 
 def child(name: str, folder: Path) -> None:
-    """Print what the case takes and what was estimated, in bytes."""
+    """Print what the case takes and what was expected, in bytes."""
     import trl.trainer.dpo_trainer
     import trl.trainer.grpo_trainer
     import trl.trainer.rloo_trainer
@@ -84,8 +84,9 @@ def child(name: str, folder: Path) -> None:
 
     from dartune.models.transformers_backend import TransformersBackend  # noqa: F401
     from dartune.training import memory
+    from dartune.training.patches import fast_steps
     from dartune.training.train import new_trainer
-    from dartune.training.trainers import TrainingInputs
+    from dartune.training.trainers import ONLINE, TrainingInputs
 
     sizes, method, with_lora = CASES[name]
     base = folder / "model" if sizes else ROOT / "models/base"
@@ -94,14 +95,18 @@ def child(name: str, folder: Path) -> None:
     drawn = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": n_new}
     lora: Any = LORA if with_lora else None
     shown = Shown(N_ROWS)
-    own = (lora, None, LENGTH, None, common, drawn, shown)
-    material = TrainingInputs(TASK, rows(base, 2 * N_ROWS), base, None, folder / "work", *own)  # type: ignore[arg-type]
-    watch: Any = {"n_times": 0, "n_samples": 1}
-    need = memory.needed(memory.planned(material, method, options(method), watch, None))
+    settings = (lora, None, LENGTH, None, common, drawn, shown)
+    inputs = TrainingInputs(TASK, rows(base, 2 * N_ROWS), base, None, folder / "work", *settings)  # type: ignore[arg-type]
+    chosen = options(method)
+    parts = memory.state_bytes(inputs, method in ONLINE and chosen["beta"] > 0 and not lora, None, on_gpu=False)
     before = resident()
-    new_trainer(material, method, options(method), folder / "plots").train()
+    trainer = new_trainer(inputs, method, chosen, folder / "plots")
+    with fast_steps(trainer):
+        step = memory.step_bytes(trainer, memory.longest_batch(trainer, inputs, method, chosen), float(2**40))
+        trainer.train()
+    parts = parts | {"gradients": 0.0, "step": step or 0.0}  # the step's bytes hold its gradients
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"taken": peak - before, "before": before, "estimate": memory.total(need), "parts": need}))
+    print(json.dumps({"taken": peak - before, "before": before, "expected": sum(parts.values()), "parts": parts}))
 
 
 class Shown:
@@ -145,15 +150,12 @@ def main() -> None:
         return child(arguments.child[0], Path(arguments.child[1]))
     if arguments.json:
         return print(*(json.dumps(measured(name)) for name in arguments.cases), sep="\n")
-    print("| training | estimated, MiB | taken, MiB | estimated / taken | parts |\n|---|---|---|---|---|")
+    print("| training | expected, MiB | taken, MiB | expected / taken | parts |\n|---|---|---|---|---|")
     for name in arguments.cases:
-        found = measured(name)
-        parts = ", ".join(f"{part} {value / MIB:.0f}" for part, value in found["parts"].items() if value)
-        ratio = found["estimate"] / found["taken"]
-        print(
-            f"| {name} | {found['estimate'] / MIB:.0f} | {found['taken'] / MIB:.0f} | {ratio:.2f} | {parts} |",
-            flush=True,
-        )
+        result = measured(name)
+        parts = ", ".join(f"{part} {value / MIB:.0f}" for part, value in result["parts"].items() if value)
+        expected, taken = result["expected"] / MIB, result["taken"] / MIB
+        print(f"| {name} | {expected:.0f} | {taken:.0f} | {expected / taken:.2f} | {parts} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ which is in git: what stands there is not run again. Prints the tables; --table 
 
 What an arm finds is the best program of the pool it learnt from and of its fresh samples; an online trainer keeps no
 pool, so only its samples count. The frozen base model gets as many samples as the arm had judged in all (pool, rewards,
-watch, gate, fresh samples), or as it writes and judges in the seconds that the arm took up to its tuned model.
+probe, gate, fresh samples), or as it writes and judges in the seconds that the arm took up to its tuned model.
 
 Seconds are those of processors, start-up included: experiments run side by side, where clocks tell little. Stages that
 experiments share run once, and then count as this working tree's last run of them did.
@@ -85,11 +85,11 @@ def spent(arm: str, task: str, name: str) -> tuple[int, int, float]:
     stages += ["rounds"] if "rounds.n" in ARMS[arm] else []
     files = [f"metrics/resources/{stage}/{task}.json" for stage in stages]
     seconds = sum(dvc.api.metrics_show(file, rev=name)["cpu_seconds"] for file in files)
-    watch, n_pool = content["train"]["watch"], 0 if arm in ONLINE else content["pool"]["n_programs"]
-    n_watched = (watch["n_times"] + 1) * watch["n_samples"]
-    n = n_watched + (content["trainers"][arm]["n_completions"] if arm in ONLINE else n_pool)
+    probe, n_pool = content["train"]["probe"], 0 if arm in ONLINE else content["pool"]["n_programs"]
+    n_probed = (probe["n_times"] + 1) * probe["n_samples"]
+    n = n_probed + (content["trainers"][arm]["n_completions"] if arm in ONLINE else n_pool)
     if "rounds" in stages:  # another pool, another training, and five models at two gates
-        n += n_pool + n_watched + 5 * content["rounds"]["n_samples"]
+        n += n_pool + n_probed + 5 * content["rounds"]["n_samples"]
     return n_pool, n, seconds
 
 

@@ -79,7 +79,7 @@ def ours(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any]
     from dartune.training.trainers import TrainingInputs
 
     options, common, max_length = settings(seed, case["epochs"])
-    material = TrainingInputs(
+    inputs = TrainingInputs(
         task=TASK,
         rows=rows,
         base=BASE,
@@ -93,7 +93,7 @@ def ours(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any]
         decoding={},
         referee=None,
     )
-    return new_trainer(material, "dpo", at_once(options) if case.get("same_order") else options, work / "plots")
+    return new_trainer(inputs, "dpo", at_once(options) if case.get("same_order") else options, work / "plots")
 
 
 def stock(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any], is_careful: bool) -> Any:
@@ -172,7 +172,7 @@ def tokens(row: dict[str, Any]) -> int:
 def measure(arm: str, case: dict[str, Any], rows: list[dict[str, Any]], work: Path, seed: int) -> dict[str, float]:
     from transformers import TrainerCallback, set_seed
 
-    from dartune.training.patches import lean_steps
+    from dartune.training.patches import fast_steps
 
     ends: list[float] = []
 
@@ -187,9 +187,8 @@ def measure(arm: str, case: dict[str, Any], rows: list[dict[str, Any]], work: Pa
     trainer = ARMS[arm](rows, work, seed, case)
     if case.get("same_order"):
         trainer.args.train_sampling_strategy = "random"
-        vars(trainer).pop("_get_train_sampler", None)  # ours
     trainer.add_callback(Clock())
-    with lean_steps(trainer) if arm == "ours" else nullcontext():
+    with fast_steps(trainer) if arm == "ours" else nullcontext():
         loss = trainer.train().training_loss
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak, n_tokens = memory("VmHWM") - before, case["epochs"] * sum(map(tokens, trained))

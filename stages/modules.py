@@ -11,7 +11,7 @@ from dartune.files.modules import write_modules
 @one_line
 def main(stages: str, output: str) -> None:
     content = params.read()
-    learnt, remembered = content["base"]["tasks"], content["train"]["watch"]["remember"]
+    learnt, remembered = content["base"]["tasks"], content["train"]["probe"]["remember"]
     write_modules(Path(stages), Path(output), learnt=learnt, remembered=remembered)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from dartune import params
 from dartune.errors import one_line
 from dartune.files.resources import measured
-from dartune.training.train import write_tuned
+from dartune.training.train import Outputs, Sources, write_tuned
 from dartune.training.trainers import options
 
 
@@ -15,8 +15,8 @@ from dartune.training.trainers import options
 def main(task: str, pairs: str, base: str, limits: str, output: str, metrics: str, plots: str, resources: str) -> None:
     section = params.section("train", write_tuned)
     with measured(Path(resources)):
-        inputs = (Path(pairs), Path(base), None, json.loads(Path(limits).read_text()), options(section["method"]))
-        write_tuned(task, *inputs, Path(output), Path(metrics), Path(plots), **section)
+        sources, outputs = Sources(Path(pairs), Path(base), None), Outputs(Path(output), Path(metrics), Path(plots))
+        write_tuned(task, sources, json.loads(Path(limits).read_text()), options(section["method"]), outputs, **section)
 
 
 if __name__ == "__main__":

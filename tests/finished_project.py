@@ -75,12 +75,12 @@ TRAINED: dict[str, Any] = {
         "method": "dpo",
         "lora": {"r": 4},
         "dpo": {"beta": 0.123, "learning_rate": 5e-06},
-        "watch": {"n_samples": 90, "split": "validation"},
+        "probe": {"n_samples": 90, "split": "validation"},
     },
     "steps": 76,
     "last": {},
     "held_out": {"loss": 0.6543},
-    "watch": LOOKS,
+    "probe": LOOKS,
     "kept_step": None,
 }
 ONE_ROUND: dict[str, Any] = {"n_rounds": 1, "kept_round": 1, "gates": []}

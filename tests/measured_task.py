@@ -96,7 +96,7 @@ CURVES = {
 
 
 def look(step: int, *warnings: str, mean: float = 0.5) -> dict[str, Any]:
-    """One measurement of the watch."""
+    """One measurement of the probe."""
     shares = {"validity": 1.0, "mean": mean, "distinct_behaviours": 0.9, "mean_tokens": 50.0}
     return {"step": step, **shares, "chosen": -50.0, "rejected": -60.0, "loss_elsewhere": 0.2, "warnings": [*warnings]}
 
@@ -106,8 +106,8 @@ def trained(
 ) -> dict[str, Any]:
     """The metrics of stage train."""
     lora = {"r": 64, "target_modules": "all-linear"}
-    watch = {"n_samples": 7, "split": "validation", "remember": ["walk", "route"]}
-    settings = {"method": method, "seed": 11, "patience": None, "lora": lora, method: OPTIONS[method], "watch": watch}
+    probe = {"n_samples": 7, "split": "validation", "remember": ["walk", "route"]}
+    settings = {"method": method, "seed": 11, "patience": None, "lora": lora, method: OPTIONS[method], "probe": probe}
     return {
         "n_pairs": 4,
         "too_long": [],
@@ -115,7 +115,7 @@ def trained(
         "steps": 10,
         "last": {"loss": 0.6},
         "held_out": {"loss": 0.69} if method in ("dpo", "sft") else {},
-        "watch": [*looks],
+        "probe": [*looks],
         "kept_step": kept_step,
     }
 

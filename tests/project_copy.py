@@ -31,7 +31,7 @@ TINY = {
             "loss_weights": [1.0],
         }
     },
-    "train": {"watch": {"n_times": 1, "n_samples": 10}},
+    "train": {"probe": {"n_times": 1, "n_samples": 10}},
     "evaluate": {"n_samples": 20, "batch_size": 20, "with_shifted": False},
     "search": {"methods": ["funsearch"], "n_evaluations": 12, "seeds": [0, 1]},
 }

@@ -15,7 +15,7 @@ from dartune.files.parquet import write
 from dartune.pairs.pairs import write_pairs
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
-from dartune.training.train import new_trainer, write_tuned
+from dartune.training.train import Outputs, Sources, new_trainer, write_tuned
 from dartune.training.trainers import TrainingInputs
 
 TASK = "tsp_construct"
@@ -40,7 +40,7 @@ EMBEDDED = {
 }
 RULES = {"version": "", "max_slowdown": 1000, "memory_mib": 512}
 LORA = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear"}
-UNWATCHED: dict[str, Any] = {
+UNPROBED: dict[str, Any] = {
     "n_times": 0,
     "n_samples": 1,
     "split": "validation",
@@ -53,7 +53,7 @@ UNWATCHED: dict[str, Any] = {
     "max_forgetting": 1e9,
     "remember": [],
 }
-WATCHED = UNWATCHED | {"n_times": 4, "n_samples": 8, "remember": ["admissible_set", TASK]}
+PROBED = UNPROBED | {"n_times": 4, "n_samples": 8, "remember": ["admissible_set", TASK]}
 DROPOUT = LORA | {"lora_dropout": 0.2}
 TRAIN: dict[str, Any] = {
     "method": "dpo",
@@ -69,7 +69,7 @@ TRAIN: dict[str, Any] = {
     "temperature": 1.0,
     "top_p": 0.95,
     "max_new_tokens": 32,
-    "watch": UNWATCHED,
+    "probe": UNPROBED,
 }
 BATCHES = {
     "learning_rate": 0.01,
@@ -176,8 +176,8 @@ def trainer(
     common = {name: TRAIN[name] for name in ("seed", "lr_scheduler_type", "warmup_steps", "max_grad_norm")}
     drawn = {name: TRAIN[name] for name in ("temperature", "top_p", "max_new_tokens")}
     settings: Any = (lora, TRAIN["load_in"], TRAIN["max_length"], patience, common, drawn, referee)
-    material = TrainingInputs(TASK, rows, base, start, Path("work"), *settings)
-    return new_trainer(material, method, OPTIONS[method] | options, Path("plots"))
+    inputs = TrainingInputs(TASK, rows, base, start, Path("work"), *settings)
+    return new_trainer(inputs, method, OPTIONS[method] | options, Path("plots"))
 
 
 def tune(base: Path, pairs: Path, name: str, start: Path | None = None, **changes: Any) -> Path:
@@ -187,8 +187,8 @@ def tune(base: Path, pairs: Path, name: str, start: Path | None = None, **change
     """
     section = TRAIN | changes
     options = OPTIONS[section["method"]] | section.pop("options", {})
-    outputs = Path(name), Path(f"{name}.json"), Path(f"{name}-plots")
-    write_tuned(TASK, pairs, base, start, RULES, options, *outputs, **section)
+    outputs = Outputs(Path(name), Path(f"{name}.json"), Path(f"{name}-plots"))
+    write_tuned(TASK, Sources(pairs, base, start), RULES, options, outputs, **section)
     return Path(name)
 
 

@@ -50,7 +50,7 @@ def check(file: Path = params.FILE) -> dict[str, Any]:
             raise UserError(f"{file}: {name!r} is not a stage{nearest(name, functions)}")
     sections = {name: params.section(name, function, file) for name, function in functions.items()}
     check_tasks(content.get("tasks"), file)
-    for key in ("evaluate.held_out", "search.guide", "search.held_out", "train.watch.split"):
+    for key in ("evaluate.held_out", "search.guide", "search.held_out", "train.probe.split"):
         check_split(content["tasks"], key, sections, file)
     check_search_methods(content.get("methods"), sections, file)
     check_strategy_and_trainers(sections, file)
@@ -102,8 +102,8 @@ def check_strategy_and_trainers(sections: dict[str, dict[str, Any]], file: Path)
     for name in TRAINERS:
         options(name, file)
     options(sections["train"]["method"], file)
-    for name in set(sections["train"]["watch"]["remember"]) - set(names()):
-        raise UserError(f"{file}: train.watch.remember: there is no task {name!r}{nearest(name, names())}")
+    for name in set(sections["train"]["probe"]["remember"]) - set(names()):
+        raise UserError(f"{file}: train.probe.remember: there is no task {name!r}{nearest(name, names())}")
 
 
 def check_base_model(section: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from dartune.referee.referee import Referee
 from dartune.referee.score import write_scored
 from dartune.tasks.task import Task
 from dartune.training.probe import Probe, warnings_of
-from dartune.training.train import write_tuned
+from dartune.training.train import Outputs, Sources, write_tuned
 
 SEED_STEP = 1000  # between the seeds of two rounds, so that no two share one
 POOL, SCORED, SAMPLED, PAIRS, TUNED = "pool.parquet", "scored.parquet", "sample.parquet", "pairs.parquet", "tuned"
@@ -81,7 +81,7 @@ def write_rounds(
     output: gets a folder per round. final: the model. metrics: the gate's decisions. n: rounds in all. start: which
     model a round tunes, the base model or the last that passed. pools: what pairs are drawn from, the round's pool or
     all pools so far. n_samples: completions per model at the gate. min_gain: least rise of the mean quality, on the
-    instances of train.watch.split; the limits of train.watch, against the base model, must hold too.
+    instances of train.probe.split; the limits of train.probe, against the base model, must hold too.
     """
     accepted, tables = first.tuned, [first.scored]
     gates = [gate(task, first, settings, [None, first.tuned], 1, n_samples, min_gain)] if n > 1 else []
@@ -156,9 +156,9 @@ class Round:
         """Write the tuned model. start: the model that is tuned, None for the base model."""
         if not (self.folder / TUNED).exists():
             limits = json.loads(self.first.train_limits.read_text())
-            outputs = [self.folder / name for name in (TUNED, "train.json", "plots")]
-            inputs = (self.folder / PAIRS, self.first.base, start, limits, self.settings.trainer_options)
-            write_tuned(self.task, *inputs, *outputs, **self.settings.train)
+            sources = Sources(self.folder / PAIRS, self.first.base, start)
+            outputs = Outputs(*(self.folder / name for name in (TUNED, "train.json", "plots")))
+            write_tuned(self.task, sources, limits, self.settings.trainer_options, outputs, **self.settings.train)
 
 
 def decoding_of(section: dict[str, Any]) -> Decoding:
@@ -181,13 +181,13 @@ def gate(
     same random numbers. base, before, tuned: what the probe measured of each.
     """
     section = settings.train
-    watch = section["watch"] | {"n_samples": n_samples, "remember": []}
+    config = section["probe"] | {"n_samples": n_samples, "remember": []}
     limits, seed = json.loads(first.train_limits.read_text()), section["seed"] + SEED_STEP * number + 1
-    with Referee.from_limits(Task(task), watch["split"], limits) as referee:
-        probe = Probe(referee, open_tokenizer(first.base), [], watch, decoding_of(section), seed)
+    with Referee.from_limits(Task(task), config["split"], limits) as referee:
+        probe = Probe(referee, open_tokenizer(first.base), [], config, decoding_of(section), seed)
         measured = [probe.measure(open_model(first.base, model).eval()) for model in models]
     base, before, tuned = measured[0], measured[-2], measured[-1]
-    warnings = warnings_of(base, tuned, watch)
+    warnings = warnings_of(base, tuned, config)
     gain = tuned["mean"] - before["mean"]
     if gain < min_gain:
         warnings.append(f"mean quality {before['mean']:.4g} to {tuned['mean']:.4g} (rounds.min_gain {min_gain:g})")

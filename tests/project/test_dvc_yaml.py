@@ -20,7 +20,7 @@ WHOLE = everything(ROOT / "params.yaml")
 OTHER = {"modules", "referee"}  # stages without a section of their own
 SECTIONS = {"modules": [], "referee": ["score"], "rounds": ["rounds", "pool", "score", "sample", "pairs", "train"]}
 OPTIONS = {
-    "modules": {"base.tasks", "train.watch.remember"},
+    "modules": {"base.tasks", "train.probe.remember"},
     "pool": {"methods.${pool.method}"},
     "referee": {"methods"},
     "rounds": {"methods.${pool.method}"},
@@ -51,7 +51,7 @@ def test_stages_that_ask_the_referee_depend_on_its_files_and_no_others_do() -> N
 
 
 def test_a_task_that_runs_is_one_whose_prompt_a_training_depends_on() -> None:
-    assert set(PARAMS["tasks"]) <= set(PARAMS["train"]["watch"]["remember"])
+    assert set(PARAMS["tasks"]) <= set(PARAMS["train"]["probe"]["remember"])
 
 
 def test_a_stage_a_script_a_section_and_a_function_share_each_name() -> None:

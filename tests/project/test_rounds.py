@@ -33,13 +33,13 @@ LENIENT = {"max_validity_drop": 1.0, "max_distinct_drop": 1.0, "max_template_ris
 ROUNDS: dict[str, Any] = {"start": "base", "pools": "last", "n_samples": 12, "min_gain": -1.0}
 
 
-def settings(watch: dict[str, float] | None = None, **trainer: Any) -> Settings:
-    """Those of params.yaml, small. watch: values of train.watch. trainer: options of dpo."""
+def settings(probe: dict[str, float] | None = None, **trainer: Any) -> Settings:
+    """Those of params.yaml, small. probe: values of train.probe. trainer: options of dpo."""
     file = ROOT / "params.yaml"
     sections = {name: params.section(name, function, file) for name, function in FUNCTIONS.items()}
     sections["pool"] |= {"n_programs": 40, "batch_size": 40}
     sections["sample"] |= {"n_pairs": 8, "options": {"dar": {"one_per": "text", "n_subsets": 4, "gap": 1, "tau": 3.0}}}
-    sections["train"]["watch"] |= {"n_times": 0, **(watch or {})}
+    sections["train"]["probe"] |= {"n_times": 0, **(probe or {})}
     small = {"num_train_epochs": 1, "per_device_train_batch_size": 2}
     return Settings(
         **sections,

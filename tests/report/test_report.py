@@ -171,13 +171,13 @@ def test_a_rollback_is_on_the_page_and_among_the_warnings(tmp_path: Path, kept_s
     assert f"warning: tour: train: rolled back to step {kept_step}\n" in table
     assert f"It took 10 steps, and was rolled back to step {kept_step}." in html
     assert f"Ringed: step {kept_step}, whose model was kept." in html and "7 programs, judged on validation" in html
-    assert summary["tour"]["n_warnings"] == 2  # and the watch's own
+    assert summary["tour"]["n_warnings"] == 2  # and the probe's own
 
 
 def test_the_page_holds_every_setting_of_the_training(of_improved: tuple[Any, ...]) -> None:
     folded = re.search(r"<details>.*?</details>", of_improved[0], re.DOTALL)
     assert folded is not None
-    assert re.findall(r"<code>(.*?)</code>", folded[0]) == ["train", "trainers.dpo", "train.watch"]
+    assert re.findall(r"<code>(.*?)</code>", folded[0]) == ["train", "trainers.dpo", "train.probe"]
     assert re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", folded[0]) == [
         ("method", "dpo"),
         ("seed", "11"),

@@ -18,10 +18,11 @@ from dartune.errors import UserError
 from dartune.models.checkpoint import device_map, open_model, save_model
 from dartune.training import distributed
 from dartune.training.distributed import Launch, agreed, in_processes, is_main, refuse_unequipped, refuse_unfit
-from dartune.training.trainers import order
-from small_llama import LORA, TASK, UNWATCHED, corpus, point_to_base, tune, write_llama, write_some_pairs
+from dartune.training.patches import GroupedByLength
+from small_llama import LORA, TASK, UNPROBED, corpus, point_to_base, tune, write_llama, write_some_pairs
 
 TWO: Launch = {"kind": "ddp", "n_processes": 2, "n_machines": 1}
+ROOT = Path(__file__).parents[2]
 LIMIT_S = 120  # a hang, on a machine however busy
 
 
@@ -29,7 +30,7 @@ LIMIT_S = 120  # a hang, on a machine however busy
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a folder of its own; processes find this file."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", ":".join(str(ROOT / part) for part in ("tests/training", "tests", "src")))
 
 
 def test_two_processes_train_as_one_with_twice_their_batch(capfd: pytest.CaptureFixture[str]) -> None:
@@ -38,20 +39,20 @@ def test_two_processes_train_as_one_with_twice_their_batch(capfd: pytest.Capture
     # Short ones: the log-probability of a whole program, some -800, has a last place of 6e-5 in single precision.
     answers = [f"{letter} = 0\n{text[:60]}" for letter, text in zip(ascii_letters, corpus(TASK, 40, 3), strict=False)]
     pairs = write_some_pairs(base, answers, held_out=0.2)
-    watch = UNWATCHED | {"n_times": 1, "n_samples": 2}
+    config = UNPROBED | {"n_times": 1, "n_samples": 2}
     said: dict[str, list[str]] = {}
     for name, n, own in (("one", 4, None), ("two", 2, TWO)):
         capfd.readouterr()
         options = {"per_device_train_batch_size": n, "learning_rate": 1e-4, "num_train_epochs": 2}
-        tune(base, pairs, name, lora=LORA, watch=watch, launch=own, options=options)
+        tune(base, pairs, name, lora=LORA, probe=config, launch=own, options=options)
         said[name] = [line.split(", ")[0] for line in capfd.readouterr().err.splitlines() if line.startswith("train ")]
     one, two = (json.loads(Path(f"{name}.json").read_text()) for name in ("one", "two"))
     assert one.pop("settings")["launch"] is None and two.pop("settings")["launch"] == TWO
     assert_close(one, two)
-    assert two["steps"] == 8 and len(two["watch"]) == 2 and two["last"] and two["held_out"]
+    assert two["steps"] == 8 and len(two["probe"]) == 2 and two["last"] and two["held_out"]
     assert_close(*(tensors(Path(name, "adapter_model.safetensors")) for name in ("one", "two")))
     assert names("one") == names("two") and names("one-plots") == names("two-plots")
-    assert said["one"][1:] == said["two"][1:] and len(said["two"]) > 3  # after the memory that each has
+    assert said["one"][1:] == said["two"][1:] and len(said["two"]) > 3  # after the memory that a step needs
     assert not list(Path(".work").glob("train/*/*"))
 
 
@@ -86,9 +87,9 @@ def test_each_step_has_the_same_rows_however_many_processes_share_it(n_processes
 
     trainer = SimpleNamespace(args=SimpleNamespace(seed=0), state=SimpleNamespace(epoch=0.0))
     lengths = [10 * (i % 7) + i for i in range(40)]
-    rows = list(order(lengths, 4, trainer))
+    rows = list(GroupedByLength(lengths, 4, trainer))
     batches = [
-        list(BatchSamplerShard(BatchSampler(order(lengths, 4, trainer), n_rows, False), n_processes, i))
+        list(BatchSamplerShard(BatchSampler(GroupedByLength(lengths, 4, trainer), n_rows, False), n_processes, i))
         for i in range(n_processes)
     ]
     assert sorted(rows) == list(range(40))
@@ -100,7 +101,7 @@ def test_each_step_has_the_same_rows_however_many_processes_share_it(n_processes
 
 def test_an_epoch_has_its_own_order_also_when_it_is_resumed_in_its_middle() -> None:
     trainer = SimpleNamespace(args=SimpleNamespace(seed=0), state=SimpleNamespace(epoch=None))
-    sampler, found = order(list(range(40)), 4, trainer), {}
+    sampler, found = GroupedByLength(list(range(40)), 4, trainer), {}
     for epoch in (None, 0.5, 1.0, 1.25, 2.0):
         trainer.state.epoch = epoch
         found[epoch] = list(sampler)
@@ -184,7 +185,7 @@ def children() -> list[psutil.Process]:
     ]
 
 
-SCRIPT = "from dartune.mistake import one_line; import test_launch as t; one_line(lambda: t.{})()"
+SCRIPT = "from dartune.errors import one_line; import test_distributed as t; one_line(lambda: t.{})()"
 
 
 def started(call: str) -> subprocess.Popen[str]:
@@ -270,19 +271,19 @@ def test_what_this_machine_cannot_do_is_refused_before_a_process_starts(
 
 
 @pytest.mark.parametrize(
-    ("kind", "is_online", "is_watched", "load_in", "message"),
+    ("kind", "is_online", "is_probed", "load_in", "message"),
     [
-        ("zero2", True, False, None, "zero2 cannot write programs on the way, as grpo and rloo do; take ddp"),
-        ("fsdp2", False, True, None, "no process has the whole model to watch; set train.watch.n_times: 0"),
-        ("zero3", False, False, "4bit", "zero3 cannot share out weights of 4bit; set train.load_in: null or take ddp"),
+        ("zero2", True, False, None, "zero2 cannot generate programs during training, as grpo and rloo do; take ddp"),
+        ("fsdp2", False, True, None, "no process has the whole model; set train.probe.n_times: 0"),
+        ("zero3", False, False, "4bit", "zero3 cannot shard weights of 4bit; set train.load_in: null or take ddp"),
     ],
 )
 def test_what_a_kind_cannot_do_is_refused(
-    kind: Any, is_online: bool, is_watched: bool, load_in: str | None, message: str
+    kind: Any, is_online: bool, is_probed: bool, load_in: str | None, message: str
 ) -> None:
     own: Launch = {"kind": kind, "n_processes": 2, "n_machines": 1}
     with pytest.raises(UserError, match=message):
-        refuse_unfit(own, is_online, is_watched, load_in)
+        refuse_unfit(own, is_online, is_probed, load_in)
     refuse_unfit(own, False, False, None)
     refuse_unfit(None, True, True, load_in)
     refuse_unfit(TWO, True, True, load_in)

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from dartune.training import fused_lora
-from dartune.training.fused_lora import Adapted, lean_adapters
+from dartune.training.fused_lora import FusedLora, fuse_lora
 
 SIZE = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
 IDS = torch.arange(1, 31).view(3, 10)
@@ -61,14 +61,14 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 @pytest.mark.parametrize("more", KINDS.values(), ids=KINDS)
 def test_it_learns_what_peft_learns(more: dict[str, Any]) -> None:
     plain, lean = adapted(**more), adapted(**more)
-    with lean_adapters(lean):
+    with fuse_lora(lean):
         found = learnt(lean)
     torch.testing.assert_close(found, learnt(plain), rtol=1e-4, atol=1e-6)
 
 
 def test_layers_of_one_input_are_one_operation(sizes: list[int]) -> None:
     model = adapted()
-    with lean_adapters(model):
+    with fuse_lora(model):
         learnt(model)
         learnt(model)
     assert sizes == [3, 1, 2, 1] * 2  # queries, keys, values; their result; gate, up; down
@@ -85,7 +85,7 @@ def test_gradients_are_those_of_the_formula(rate: float) -> None:
 
     def results(*given: torch.Tensor) -> Any:
         torch.manual_seed(1)  # the same dropout
-        return Adapted.apply(given[0], rate, fixed, *given[1:])
+        return FusedLora.apply(given[0], rate, fixed, *given[1:])
 
     assert torch.autograd.gradcheck(results, (x, *adapters))
     if not rate:
@@ -97,7 +97,7 @@ def test_gradients_are_those_of_the_formula(rate: float) -> None:
 def test_dropout_leaves_out_what_each_layer_s_adapter_reads_and_makes_up_for_it() -> None:
     torch.manual_seed(0)
     x, none, one = torch.rand(50, 40) + 1, torch.zeros(40, 40), torch.eye(40)
-    found = Adapted.apply(x, 0.25, [(none, None, 2.0)] * 2, one, one, one, one)
+    found = FusedLora.apply(x, 0.25, [(none, None, 2.0)] * 2, one, one, one, one)
     for each in found:
         kept = each != 0
         torch.testing.assert_close(each[kept], 2 * x[kept] / 0.75)
@@ -107,7 +107,7 @@ def test_dropout_leaves_out_what_each_layer_s_adapter_reads_and_makes_up_for_it(
 
 def test_dropout_is_of_training_alone() -> None:
     plain, lean = adapted(lora_dropout=0.5).eval(), adapted(lora_dropout=0.5).eval()
-    with lean_adapters(lean):
+    with fuse_lora(lean):
         torch.testing.assert_close(learnt(lean), learnt(plain), rtol=1e-4, atol=1e-6)
         assert not torch.equal(lean.train()(input_ids=IDS).logits, lean(input_ids=IDS).logits)
 
@@ -117,7 +117,7 @@ def test_under_autocast_it_differs_by_rounding_alone() -> None:
     known = learnt(exact)[0]
     with torch.autocast("cpu", torch.bfloat16):
         usual = learnt(plain)[0]
-        with lean_adapters(lean):
+        with fuse_lora(lean):
             found, gradients = learnt(lean)
     assert (found - known).abs().max() < 1.5 * (usual - known).abs().max()
     for mine, other in zip(gradients, learnt(exact)[1], strict=True):
@@ -126,7 +126,7 @@ def test_under_autocast_it_differs_by_rounding_alone() -> None:
 
 def test_without_autocast_as_in_a_generation_types_are_peft_s(sizes: list[int]) -> None:
     plain, lean = adapted(torch.bfloat16), adapted(torch.bfloat16)
-    with lean_adapters(lean):
+    with fuse_lora(lean):
         found = lean(input_ids=IDS).logits
     assert torch.equal(found, plain(input_ids=IDS).logits)
     assert not sizes
@@ -134,7 +134,7 @@ def test_without_autocast_as_in_a_generation_types_are_peft_s(sizes: list[int]) 
 
 def test_a_disabled_adapter_is_the_base_model_exactly() -> None:
     model = adapted()
-    with lean_adapters(model), model.disable_adapter():
+    with fuse_lora(model), model.disable_adapter():
         found = model(input_ids=IDS).logits
     assert torch.equal(found, model.unload()(input_ids=IDS).logits)
 
@@ -145,7 +145,7 @@ def test_of_two_adapters_the_one_that_is_on_is_read() -> None:
         torch.manual_seed(3)
         each.add_adapter("ref", LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
         each.set_adapter("ref")
-    with lean_adapters(lean):
+    with fuse_lora(lean):
         found = learnt(lean)
         lean.set_adapter("default")
         assert not torch.equal(lean(input_ids=IDS).logits, found[0])
@@ -157,7 +157,7 @@ def test_layers_whose_activations_are_computed_again_learn_the_same() -> None:
     again.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     found = []
     for model in (once, again):
-        with lean_adapters(model):
+        with fuse_lora(model):
             torch.manual_seed(4)
             found.append(learnt(model))
     torch.testing.assert_close(*found, rtol=0, atol=0)
@@ -168,7 +168,7 @@ def test_a_layer_that_is_given_something_else_than_its_neighbours_reads_that() -
     attention = model.base_model.model.model.layers[0].self_attn
     x, y = torch.randn(2, 5, 32), torch.randn(2, 5, 32)
     known = [attention.q_proj(x), attention.k_proj(y), attention.v_proj(x), attention.q_proj(y)]
-    with lean_adapters(model):
+    with fuse_lora(model):
         found = [attention.q_proj(x), attention.k_proj(y), attention.v_proj(x), attention.q_proj(y)]
     torch.testing.assert_close(found, known)
 
@@ -176,7 +176,7 @@ def test_a_layer_that_is_given_something_else_than_its_neighbours_reads_that() -
 def test_after_the_block_layers_are_as_they_were() -> None:
     model = adapted()
     before = own_forwards(model)
-    with lean_adapters(model):
+    with fuse_lora(model):
         assert len(own_forwards(model)) == len(before) + 7
     assert own_forwards(model) == before
 
@@ -197,5 +197,5 @@ OTHERS = {
 def test_others_are_left_alone(make: Any) -> None:
     model = make()
     before = own_forwards(model)
-    with lean_adapters(model):
+    with fuse_lora(model):
         assert own_forwards(model) == before

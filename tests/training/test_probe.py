@@ -1,4 +1,4 @@
-"""ProbeConfig a training: what is measured on the way, when it warns, and what a warning does."""
+"""Probes of a training: what is measured on the way, when it warns, and what a warning does."""
 
 import json
 import math
@@ -24,9 +24,9 @@ from small_llama import (
     FIRST,
     LAST,
     NONE,
+    PROBED,
     TASK,
-    UNWATCHED,
-    WATCHED,
+    UNPROBED,
     curves,
     quality,
     rows_of,
@@ -70,8 +70,8 @@ DRAWN = Decoding(temperature=1.0, top_p=0.9, max_new_tokens=32)
 
 
 def probe(base: Path, referee: Referee, held_out: list[dict[str, Any]], **changes: Any) -> Probe:
-    watching: Any = UNWATCHED | {"n_samples": 40} | changes
-    return Probe(referee, open_tokenizer(base), held_out, watching, DRAWN, 3)
+    config: Any = UNPROBED | {"n_samples": 40} | changes
+    return Probe(referee, open_tokenizer(base), held_out, config, DRAWN, 3)
 
 
 def test_the_samples_figures_are_those_of_the_answers_written(taught_llama: Path, validation: Referee) -> None:
@@ -99,43 +99,48 @@ def test_a_model_that_knows_nothing_gives_each_token_of_pairs_and_of_other_tasks
     import torch
 
     held_out = [row for row in rows_of(pairs) if row["is_held_out"]]
-    model, watch = open_model(base), probe(base, validation, held_out, n_samples=2, remember=["admissible_set", TASK])
-    watch.measure(model)  # the start, against which margins are taken
+    model, this = open_model(base), probe(base, validation, held_out, n_samples=2, remember=["admissible_set", TASK])
+    this.measure(model)  # the start, against which margins are taken
     with torch.no_grad():
         model.lm_head.weight.zero_()
-    found, nats = watch.measure(model), math.log(model.config.vocab_size)
+    found, nats = this.measure(model), math.log(model.config.vocab_size)
     assert found["loss_elsewhere"] == pytest.approx(nats, abs=1e-5)
-    assert len(watch.lessons) == 32  # of admissible_set alone: what the training is about is no other task
+    assert len(this.texts) == 32  # of admissible_set alone: what the training is about is no other task
     for side in ("chosen", "rejected"):
         n_tokens = [row[f"{side}_tokens"] for row in held_out]
         assert found[side] == pytest.approx(-nats * sum(n_tokens) / len(n_tokens), rel=1e-5)
 
 
 def test_the_margin_is_how_much_more_the_chosen_gained_since_the_start(eight_words: Path, validation: Referee) -> None:
-    watch, model = probe(eight_words, validation, word_rows(True), n_samples=1), open_model(eight_words)
-    watch.sane = watch.pairs[0]["chosen"]  # no program can be said in eight words
-    assert watch.measure(model)["margin"] == 0
+    this, model = probe(eight_words, validation, word_rows(True), n_samples=1), open_model(eight_words)
+    this.template_ids = this.pairs[0]["chosen"]  # no program can be said in eight words
+    assert this.measure(model)["margin"] == 0
     answer_with(model, LEARNT)
-    found = watch.measure(model)
+    found = this.measure(model)
     assert (found["chosen"], found["rejected"]) == pytest.approx((-3 * LN2, -5 * LN2), abs=1e-5)
     assert (found["margin"], found["accuracy"]) == pytest.approx((2 * LN2, 1.0), abs=1e-5)  # ln 8 - ln 2, as above
 
 
 @pytest.mark.parametrize(("method", "options"), [("dpo", {}), ("grpo", {"n_completions": 16})])
-def test_a_watched_training_is_the_same_training(base: Path, pairs: Path, method: str, options: dict[str, Any]) -> None:
-    for name, watch in (("alone", UNWATCHED), ("watched", WATCHED | {"n_times": 3})):
-        tune(base, pairs, name, method=method, lora=DROPOUT, watch=watch, options=options)
-    assert weights(Path("alone")) == weights(Path("watched"))
-    assert curves("alone") == curves("watched")
-    looks = json.loads(Path("watched.json").read_text())["watch"]
-    assert [look["step"] for look in looks] == [0, 1, 3, 4]  # of four steps: before the first, and after 4/3, 8/3, 12/3
+def test_a_probed_training_is_the_same_training(base: Path, pairs: Path, method: str, options: dict[str, Any]) -> None:
+    for name, config in (("alone", UNPROBED), ("probed", PROBED | {"n_times": 3})):
+        tune(base, pairs, name, method=method, lora=DROPOUT, probe=config, options=options)
+    assert weights(Path("alone")) == weights(Path("probed"))
+    assert curves("alone") == curves("probed")
+    probes = json.loads(Path("probed.json").read_text())["probe"]
+    assert [entry["step"] for entry in probes] == [
+        0,
+        1,
+        3,
+        4,
+    ]  # of four steps: before the first, and after 4/3, 8/3, 12/3
 
 
 BEFORE = {"validity": 0.75, "distinct_behaviours": 0.5, "equal_to_template": 0.25, "mean_tokens": 64.0}
 BEFORE |= {"chosen": -8.0, "loss_elsewhere": 1.5}
 # Each is exactly at its limit; the numbers are sums of powers of two, so nothing is rounded.
 MOVES = [
-    ("validity", 0.5, "max_validity_drop", 0.25, "validity fell: validity 0.75 to 0.5 (watch.max_validity_drop"),
+    ("validity", 0.5, "max_validity_drop", 0.25, "validity fell: validity 0.75 to 0.5 (probe.max_validity_drop"),
     (
         "distinct_behaviours",
         0.375,
@@ -150,10 +155,22 @@ MOVES = [
         0.125,
         "copies of the template rose: equal_to_template 0.25 to 0.",
     ),
-    ("mean_tokens", 80.0, "max_length_drift", 0.25, "programs changed their length: mean_tokens 64 to 80 (watch.max_l"),
-    ("mean_tokens", 48.0, "max_length_drift", 0.25, "programs changed their length: mean_tokens 64 to 48 (watch.max_l"),
-    ("chosen", -10.0, "max_chosen_drop", 2.0, "chosen programs got unlikely: chosen -8 to -10 (watch.max_chosen_drop"),
-    ("loss_elsewhere", 2.0, "max_forgetting", 0.5, "other tasks' programs got unlikely: loss_elsewhere 1.5 to 2 (watc"),
+    ("mean_tokens", 80.0, "max_length_drift", 0.25, "programs changed their length: mean_tokens 64 to 80 (probe.max_l"),
+    ("mean_tokens", 48.0, "max_length_drift", 0.25, "programs changed their length: mean_tokens 64 to 48 (probe.max_l"),
+    (
+        "chosen",
+        -10.0,
+        "max_chosen_drop",
+        2.0,
+        "chosen programs became unlikely: chosen -8 to -10 (probe.max_ch",
+    ),
+    (
+        "loss_elsewhere",
+        2.0,
+        "max_forgetting",
+        0.5,
+        "other tasks' programs became unlikely: loss_elsewhere 1.5 to 2 (",
+    ),
 ]
 
 
@@ -161,7 +178,7 @@ MOVES = [
 def test_a_figure_warns_beyond_its_limit_and_not_at_it(
     name: str, value: float, limit: str, bound: float, words: str
 ) -> None:
-    now, limits = BEFORE | {name: value}, UNWATCHED | {limit: bound}
+    now, limits = BEFORE | {name: value}, UNPROBED | {limit: bound}
     assert warnings_of(BEFORE, now, limits) == []  # type: ignore[arg-type]
     (warning,) = warnings_of(BEFORE, now, limits | {limit: bound - 0.001})  # type: ignore[arg-type]
     assert warning.startswith(words)
@@ -171,19 +188,19 @@ def test_a_figure_warns_beyond_its_limit_and_not_at_it(
 
 # A step of 1.0 on every weight leaves nothing of the model.
 COLLAPSE = {"method": "sft", "options": {"learning_rate": 1.0}}
-STRICT = WATCHED | {"max_validity_drop": 0.05}
+STRICT = PROBED | {"max_validity_drop": 0.05}
 
 
 def test_a_collapse_is_noted_and_trained_on(base: Path, pairs: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    tune(base, pairs, "tuned", watch=STRICT, **COLLAPSE)
+    tune(base, pairs, "tuned", probe=STRICT, **COLLAPSE)
     metrics = json.loads(Path("tuned.json").read_text())
     assert (metrics["steps"], metrics["kept_step"]) == (4, None)
-    assert metrics["watch"][0]["warnings"] == [] and metrics["watch"][1]["warnings"] != []
+    assert metrics["probe"][0]["warnings"] == [] and metrics["probe"][1]["warnings"] != []
     assert "warning: validity fell: validity 0." in capfd.readouterr().err
 
 
 def test_a_collapse_stops_the_training(base: Path, pairs: Path) -> None:
-    tune(base, pairs, "tuned", watch=STRICT | {"on_warning": "stop"}, **COLLAPSE)
+    tune(base, pairs, "tuned", probe=STRICT | {"on_warning": "stop"}, **COLLAPSE)
     metrics = json.loads(Path("tuned.json").read_text())
     assert (metrics["steps"], metrics["kept_step"]) == (1, None)
 
@@ -191,7 +208,7 @@ def test_a_collapse_stops_the_training(base: Path, pairs: Path) -> None:
 def test_a_collapse_is_rolled_back_to_the_best_model_before_it(base: Path, pairs: Path) -> None:
     import torch
 
-    tune(base, pairs, "tuned", watch=STRICT | {"on_warning": "roll_back"}, **COLLAPSE)
+    tune(base, pairs, "tuned", probe=STRICT | {"on_warning": "roll_back"}, **COLLAPSE)
     metrics = json.loads(Path("tuned.json").read_text())
     assert (metrics["steps"], metrics["kept_step"]) == (1, 0)
     assert metrics["held_out"] == {}  # of the model that was given up
@@ -205,15 +222,15 @@ def test_the_best_model_before_a_collapse_may_be_one_on_the_way(base: Path, vali
     pairs = write_some_pairs(base, [LAST] * 10 + [FIRST] * 10)
     growing = {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 1000.0, "method": "sft"}
     options = {"learning_rate": 1.0, "num_train_epochs": 6, "per_device_train_batch_size": 8}
-    watch = STRICT | {"n_times": 6, "n_samples": 32, "on_warning": "roll_back"}
-    tune(base, pairs, "tuned", watch=watch, options=options, **growing)
+    config = STRICT | {"n_times": 6, "n_samples": 32, "on_warning": "roll_back"}
+    tune(base, pairs, "tuned", probe=config, options=options, **growing)
     metrics = json.loads(Path("tuned.json").read_text())
-    *good, last = metrics["watch"]
-    assert last["warnings"] and not any(look["warnings"] for look in good)
-    best = max(good, key=lambda look: look["mean"])
+    *good, last = metrics["probe"]
+    assert last["warnings"] and not any(entry["warnings"] for entry in good)
+    best = max(good, key=lambda entry: entry["mean"])
     assert 0 < metrics["kept_step"] == best["step"] < last["step"] == metrics["steps"] < 6
     kept = open_model(base, Path("tuned")).eval()
-    again = Probe(validation, open_tokenizer(base), [], watch, Decoding(1.0, 0.95, 32), 0).measure(kept)  # type: ignore[arg-type]
+    again = Probe(validation, open_tokenizer(base), [], config, Decoding(1.0, 0.95, 32), 0).measure(kept)  # type: ignore[arg-type]
     assert (again["mean"], again["validity"]) == (best["mean"], best["validity"])
 
 
@@ -233,4 +250,4 @@ def test_a_checkpoint_that_takes_long_waits_until_ten_times_that_has_passed(monk
     assert saved == [True, True, False, True, False]
     control = SimpleNamespace(should_save=True)
     saving.on_step_end(patient, None, control)
-    assert control.should_save  # a look at the held-out pairs needs its checkpoint
+    assert control.should_save  # an evaluation of the held-out pairs needs its checkpoint

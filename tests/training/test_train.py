@@ -1,4 +1,4 @@
-"""Training: what TRL is given, what it does with it, and that no training is lost, unwatched or silently spoilt."""
+"""Training: what TRL is given, what it does with it, and that no training is lost, not probed or silently spoilt."""
 
 import json
 import math
@@ -30,10 +30,10 @@ from small_llama import (
     DROPOUT,
     LAST,
     LORA,
+    PROBED,
     TASK,
     TERSE,
-    UNWATCHED,
-    WATCHED,
+    UNPROBED,
     corpus,
     curves,
     rows_of,
@@ -221,10 +221,10 @@ INTERRUPTED: dict[str, tuple[int, dict[str, Any]]] = {  # the step after which i
     ),
     "dpo, from an adapter": (5, {"start": Path("start"), "lora": DROPOUT, "options": {"num_train_epochs": 2}}),
     "dpo, patience": (7, {"patience": 2, "options": {"num_train_epochs": 5, "learning_rate": 0.05}}),
-    "dpo, watched": (6, {"watch": WATCHED, "options": {"num_train_epochs": 2}}),
-    "dpo, watched and rolled back": (
+    "dpo, probed": (6, {"probe": PROBED, "options": {"num_train_epochs": 2}}),
+    "dpo, probed and rolled back": (
         6,
-        {"watch": WATCHED | {"on_warning": "roll_back", "max_chosen_drop": 250.0}, "options": {"num_train_epochs": 2}},
+        {"probe": PROBED | {"on_warning": "roll_back", "max_chosen_drop": 250.0}, "options": {"num_train_epochs": 2}},
     ),
     "sft, all weights": (6, {"method": "sft", "options": {"num_train_epochs": 2}}),
     "sft, LoRA": (3, {"method": "sft", "lora": DROPOUT, "options": {"num_train_epochs": 2}}),
@@ -265,8 +265,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from dartune import trainers
-from dartune.curve import Progress
+from dartune.training import trainers
+from dartune.training.progress import Progress
 from small_llama import tune
 
 def on_step_end(self, args, state, control, **_):
@@ -295,7 +295,7 @@ def test_a_killed_process_leaves_the_old_model_and_its_rerun_makes_the_new_one(
 # What ends a training early must end it again, when the run was killed after that: while it saved the model, say.
 ENDED: dict[str, tuple[bool, dict[str, Any]]] = {
     "patience": (True, {"patience": 1}),
-    "a warning": (True, {"watch": UNWATCHED | {"n_times": 5, "on_warning": "stop", "max_chosen_drop": 0.0}}),
+    "a warning": (True, {"probe": UNPROBED | {"n_times": 5, "on_warning": "stop", "max_chosen_drop": 0.0}}),
     "the last step": (False, {}),
 }
 
@@ -354,17 +354,17 @@ def test_a_training_that_diverges_ends_with_one_line_and_loses_nothing(base: Pat
 
 def test_a_training_whose_last_step_breaks_the_model_does_not_save_it(base: Path, pairs: Path) -> None:
     with pytest.raises(
-        UserError, match=r"^train: a weight is no number at step 1; lower the trainer's learning_rate or"
+        UserError, match=r"^train: a weight is not finite at step 1; lower the trainer's learning_rate or"
     ):
         tune(base, pairs, "tuned", method="grpo", options={"learning_rate": 1e39, "n_completions": 4})
     assert not Path("tuned").exists()
 
 
-def test_a_watched_training_that_diverges_ends_with_one_line(base: Path, pairs: Path) -> None:
+def test_a_probed_training_that_diverges_ends_with_one_line(base: Path, pairs: Path) -> None:
     with pytest.raises(
-        UserError, match=r"^train: the model's probabilities are no numbers at step [12]; lower the trainer's"
+        UserError, match=r"^train: the model's probabilities are not finite at step [12]; lower the trainer's"
     ):
-        tune(base, pairs, "tuned", watch=WATCHED, options={"learning_rate": 1e30})
+        tune(base, pairs, "tuned", probe=PROBED, options={"learning_rate": 1e30})
 
 
 def test_pairs_that_are_too_long_are_named_and_all_too_long_is_refused(base: Path, pairs: Path) -> None:

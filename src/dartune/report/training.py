@@ -23,7 +23,7 @@ LOGGED = {  # the curves that are drawn of each method
     "grpo": REWARDED,
     "rloo": REWARDED,
 }
-TRAIN_KEYS = ("n_pairs", "too_long", "settings", "steps", "last", "held_out", "watch", "kept_step")
+TRAIN_KEYS = ("n_pairs", "too_long", "settings", "steps", "last", "held_out", "probe", "kept_step")
 
 
 def read_train(file: Path) -> dict[str, Any]:
@@ -63,11 +63,11 @@ def training_section(task: str, train: dict[str, Any], curves: Curves) -> dict[s
     settings: by section of params.yaml. training, probes: drawings, None where there is nothing to draw.
     """
     settings, method = train["settings"], train["settings"]["method"]
-    inner = {f"trainers.{method}": settings[method], "train.watch": settings["watch"]}
-    probes = probe_series(train["watch"])
+    inner = {f"trainers.{method}": settings[method], "train.probe": settings["probe"]}
+    probes = probe_series(train["probe"])
     return {
         "how": METHODS[method],
-        "settings": {"train": {k: v for k, v in settings.items() if k not in (method, "watch")}} | inner,
+        "settings": {"train": {k: v for k, v in settings.items() if k not in (method, "probe")}} | inner,
         "training": training_curves(f"{task} training", curves, train["held_out"]) if curves else None,
         "probes": probe_curves(f"{task} probes", probes, train["kept_step"]) if probes else None,
     }

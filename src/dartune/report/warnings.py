@@ -61,7 +61,7 @@ def training_warnings(train: dict[str, Any]) -> list[str]:
     """Return the last warning of each kind that the probes gave, and whether training was rolled back."""
     last = {
         warning.split(":")[0]: f"train: {warning} at step {probe['step']}"
-        for probe in train["watch"]
+        for probe in train["probe"]
         for warning in probe["warnings"]
     }
     step = train["kept_step"]

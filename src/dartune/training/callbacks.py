@@ -1,4 +1,4 @@
-"""The callback that looks at a model while it is trained. What it measures and what it warns of: watch.py."""
+"""Callbacks of the trainers: probes of the model, early stopping, and checkpoints that cost little."""
 
 import json
 import sys
@@ -20,66 +20,66 @@ SPARED, MOMENT = 10, 0.5  # s. A checkpoint of 45 million weights and their mome
 class ProbeCallback(TrainerCallback):  # type: ignore[misc]
     """Measures before the first step, n_times on the way and after the last.
 
-    history: {"step", figures, "warnings"} in order. It lies in the journal's folder, so that a resumed training has it.
-    probe: of the main process; the others have None, and are told what it finds.
+    history: {"step", figures, "warnings"} in order. It is kept in the folder of checkpoints, so that a resumed training
+    has it. probe: None in all processes but the main one, which sends its figures to the others.
     """
 
-    def __init__(self, stage: str, probe: Probe | None, limits: ProbeConfig, work: Path) -> None:
-        self.stage, self.probe, self.limits, self.work = stage, probe, limits, work
+    def __init__(self, stage: str, probe: Probe | None, config: ProbeConfig, work: Path) -> None:
+        self.stage, self.probe, self.config, self.work = stage, probe, config, work
         self.history: list[dict[str, Any]] = []
-        self.file = work / "watch.json"
+        self.file = work / "probe.json"
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if state.global_step:
-            kept = agreed(lambda: json.loads(self.file.read_text()))
-            if self.probe and kept["reference"]:
-                self.probe.reference = np.array(kept["reference"])
-            self.history = [each for each in kept["history"] if each["step"] <= state.global_step]
+            saved = agreed(lambda: json.loads(self.file.read_text()))
+            if self.probe and saved["reference"]:
+                self.probe.reference = np.array(saved["reference"])
+            self.history = [entry for entry in saved["history"] if entry["step"] <= state.global_step]
         else:
-            self.look(0, model)
+            self._measure(0, model)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        if state.global_step in self.due(state.max_steps):
-            self.look(state.global_step, model)
-            if self.history[-1]["warnings"] and self.limits["on_warning"] != "note":
+        if state.global_step in self._steps(state.max_steps):
+            self._measure(state.global_step, model)
+            if self.history[-1]["warnings"] and self.config["on_warning"] != "note":
                 stop(control)
 
-    def due(self, n_steps: int) -> set[int]:
-        n = self.limits["n_times"]
+    def _steps(self, n_steps: int) -> set[int]:
+        n = self.config["n_times"]
         return {max(1, round(n_steps * i / n)) for i in range(1, n + 1)}
 
-    def look(self, step: int, model: Any) -> None:
+    def _measure(self, step: int, model: Any) -> None:
         figures = agreed(lambda: self.probe.measure(model, step) if self.probe else {})
-        warnings = warnings_of(self.history[0], figures, self.limits) if self.history else []
+        warnings = warnings_of(self.history[0], figures, self.config) if self.history else []
         self.history.append({"step": step, **figures, "warnings": warnings})
         shown = ", ".join(f"{name} {figures[name]:.3f}" for name in ("validity", "mean", "distinct_behaviours"))
-        print(f"{self.stage}: watch at step {step}: {shown}", file=sys.stderr, flush=True)
+        print(f"{self.stage}: probe at step {step}: {shown}", file=sys.stderr, flush=True)
         for warning in warnings:
             print(f"{self.stage}: warning: {warning}", file=sys.stderr, flush=True)
         if self.probe:
-            self.keep(step, model, self.probe)
+            self._save(step, model, self.probe)
 
-    def keep(self, step: int, model: Any, probe: Probe) -> None:
-        """Write the history, and the model where it is the one to go back to."""
-        if self.limits["on_warning"] == "roll_back" and self.best()["step"] == step:
+    def _save(self, step: int, model: Any, probe: Probe) -> None:
+        """Write the history, and the model if it is the one to roll back to."""
+        if self.config["on_warning"] == "roll_back" and self._best()["step"] == step:
             atomic.publish(lambda folder: save_model(model, folder), self.work / "best")
         reference = None if probe.reference is None else probe.reference.tolist()
         partial = self.file.with_suffix(".partial")
         atomic.write_json(partial, {"reference": reference, "history": self.history})
         partial.replace(self.file)
 
-    def best(self) -> dict[str, Any]:
-        """The measurement of the highest mean quality among those without warnings; the first one has none."""
-        return max((each for each in self.history if not each["warnings"]), key=lambda each: each["mean"])
+    def _best(self) -> dict[str, Any]:
+        """Return the measurement of the highest mean quality among those without warnings; the first one has none."""
+        return max((entry for entry in self.history if not entry["warnings"]), key=lambda entry: entry["mean"])
 
     def kept_step(self) -> int | None:
-        """The step whose model is to be kept instead of the last one; None where the last is."""
-        is_off = any(each["warnings"] for each in self.history)
-        return int(self.best()["step"]) if is_off and self.limits["on_warning"] == "roll_back" else None
+        """Return the step whose model replaces the last one, None where the last one is kept."""
+        has_warnings = any(entry["warnings"] for entry in self.history)
+        return int(self._best()["step"]) if has_warnings and self.config["on_warning"] == "roll_back" else None
 
 
 class Patience(TrainerCallback):  # type: ignore[misc]
-    """Stops after n looks in a row without a lower held-out loss; they stand in the history, which is resumed."""
+    """Stops after n evaluations in a row without a lower held-out loss. A resumed training has them in its history."""
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -91,9 +91,9 @@ class Patience(TrainerCallback):  # type: ignore[misc]
 
 
 class Saving(TrainerCallback):  # type: ignore[misc]
-    """Puts off a checkpoint until training has gone on for SPARED times as long as the last one took to write.
+    """Postpones a checkpoint until training has gone on for SPARED times as long as the last one took to write.
 
-    One that took less than a MOMENT is worth no delay. Where held-out pairs are looked at, each look needs its own.
+    One that took less than a MOMENT postpones nothing. With early stopping each evaluation needs its own checkpoint.
     """
 
     def __init__(self) -> None:
@@ -113,6 +113,6 @@ class Saving(TrainerCallback):  # type: ignore[misc]
 
 
 def stop(control: Any) -> None:
-    """End the training here, without a checkpoint: a run that was killed after it would go on from that one."""
+    """End the training without a checkpoint here, from which a run that is killed later would go on."""
     control.should_training_stop = True
     control.should_save = False

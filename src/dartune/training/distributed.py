@@ -1,12 +1,13 @@
-"""Several processes for one training, by accelerate and TRL's settings for it: on GPUs, or on this machine's cores.
+"""Several processes for one training, started by accelerate with TRL's settings: on GPUs, or on this machine's cores.
 
-What is given as per-device batch counts in each process, so n_processes times as many rows make one step. The last
-step of an epoch is filled up with rows of its first one where they do not come out even.
+A per-device batch size counts in each process, so one step has n_processes times as many rows. Where an epoch's rows do
+not divide evenly, its last step is filled up with rows of its first one.
 
-On several machines the same command (that of stage train in dvc.yaml) is run on each, in a folder that they share, with
+On several machines run the same command (that of stage train in dvc.yaml) on each, in a folder that they share, with
 NODE_RANK (0 where files are written), MASTER_ADDR and MASTER_PORT set, as for torchrun. Only "ddp" runs without GPUs.
 """
 
+import ctypes
 import importlib.util
 import logging
 import os
@@ -26,19 +27,21 @@ from typing_extensions import TypedDict
 from dartune.errors import UserError
 from dartune.files.batches import WORK
 from dartune.files.scratch import remove_leftovers, unique_name
-from dartune.referee.sandbox import die_with_parent
 
 CONFIGS = {"ddp": "multi_gpu", "fsdp2": "fsdp2", "zero2": "zero2", "zero3": "zero3"}  # files of trl/accelerate_configs
 SHARDED = ("fsdp2", "zero3")  # no process has the whole model
 NODES = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # that torch's launcher handles
 PARENT = "DARTUNE_LAUNCHER"  # its process id; a process has this variable if it is one of several
+PR_SET_PDEATHSIG = 1
 T = TypeVar("T")
 
 
 class Launch(TypedDict):
-    """kind: "ddp" has the whole model in each process; "zero2" shares out gradients and optimiser, "zero3" and "fsdp2"
-    the weights too. n_processes: in all, one a GPU. n_machines: that share them equally.
+    """Section train.launch of params.yaml.
+
+    kind: "ddp" has the whole model in each process; "zero2" shards gradients and optimiser, "zero3" and "fsdp2" the
+    weights too. n_processes: in all, one per GPU. n_machines: that have equally many of them.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]
@@ -48,9 +51,9 @@ class Launch(TypedDict):
 
 
 def in_processes(function: Callable[..., None]) -> Callable[..., None]:
-    """The function, called in each of the processes that its keyword `launch` asks for; None: here.
+    """Decorate a function so that it runs in each of the processes that its keyword `launch` asks for; None: here.
 
-    A UserError in any of them is raised here, once, and ends the others.
+    A UserError in any of them is raised here, once, and ends the others; RuntimeError for any other failure.
     """
 
     @wraps(function)
@@ -61,23 +64,15 @@ def in_processes(function: Callable[..., None]) -> Callable[..., None]:
         with own_folder() as folder:
             call = folder / "call.pickle"
             call.write_bytes(pickle.dumps((called, args, kwargs)))
-            start(
-                [
-                    *options(kwargs["launch"]),
-                    "--log_dir",
-                    str(folder),
-                    "--module",
-                    "dartune.training.distributed",
-                    str(call),
-                ]
-            )
+            module = ["--module", "dartune.training.distributed", str(call)]
+            start([*options(kwargs["launch"]), "--log_dir", str(folder), *module])
 
     return called
 
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
-    """Gone after the block; that of a killed process is removed by the next one."""
+    """A block with a new folder, removed after it; the folder of a killed process is removed by the next one."""
     remove_leftovers((WORK / "launch").glob("*"))
     folder = WORK / "launch" / unique_name()
     folder.mkdir(parents=True)
@@ -88,7 +83,7 @@ def own_folder() -> Iterator[Path]:
 
 
 def options(launch: Launch) -> list[str]:
-    """Of `accelerate launch`, before the script."""
+    """Return the options of `accelerate launch`, before the script."""
     configs = Path(str(importlib.util.find_spec("trl").origin)).parent / "accelerate_configs"  # type: ignore[union-attr]
     known = {"config_file": configs / f"{CONFIGS[launch['kind']]}.yaml", "num_processes": launch["n_processes"]}
     known |= {"num_machines": launch["n_machines"], "mixed_precision": "bf16" if n_gpus() else "no"}
@@ -101,14 +96,14 @@ def options(launch: Launch) -> list[str]:
 
 
 def start(arguments: list[str]) -> None:
-    """Run `accelerate launch` with these arguments, until all processes have ended."""
+    """Run `accelerate launch` with these arguments until all processes have ended; raise what failure() returns."""
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     os.environ[PARENT] = str(os.getpid())
     try:
-        with as_before():
+        with quiet_launcher():
             launch_command(launch_command_parser().parse_args(arguments))
     except ChildFailedError as error:
         raise failure(error.failures) from None
@@ -119,40 +114,41 @@ def start(arguments: list[str]) -> None:
 
 
 @contextmanager
-def as_before() -> Iterator[None]:
-    """Without torch's own account of processes that failed, which failure() gives; then with the handlers of before."""
-    level, handlers = logging.root.manager.disable, {each: signal.getsignal(each) for each in SIGNALS}
+def quiet_launcher() -> Iterator[None]:
+    """A block without torch's log of failed processes, which failure() reports; restores signal handlers after it."""
+    level, handlers = logging.root.manager.disable, {number: signal.getsignal(number) for number in SIGNALS}
     logging.disable(logging.ERROR)
     try:
         yield
     finally:
         logging.disable(level)
-        for each, handler in handlers.items():
-            signal.signal(each, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def failure(failures: dict[int, Any]) -> Exception:
-    """The UserError that a process met, else all that is known of those that failed. failures: by rank."""
-    known: dict[int, str] = {}
-    for rank, each in failures.items():
-        told = each.error_file_data.get("message")
-        if not isinstance(told, dict):  # it was killed, and wrote nothing
-            known[rank] = each.message
-        elif told["message"].startswith(f"{UserError.__name__}: "):
-            return UserError(told["message"].removeprefix(f"{UserError.__name__}: "))
+    """Return the UserError of a process, or a RuntimeError with the traces of all that failed. failures: by rank."""
+    traces: dict[int, str] = {}
+    for rank, process in failures.items():
+        error = process.error_file_data.get("message")
+        if not isinstance(error, dict):  # it was killed, and wrote nothing
+            traces[rank] = process.message
+        elif error["message"].startswith(f"{UserError.__name__}: "):
+            return UserError(error["message"].removeprefix(f"{UserError.__name__}: "))
         else:
-            known[rank] = told["extraInfo"]["py_callstack"]
-    return RuntimeError("\n".join(f"process {rank} of the training failed: {text}" for rank, text in known.items()))
+            traces[rank] = error["extraInfo"]["py_callstack"]
+    return RuntimeError("\n".join(f"process {rank} of the training failed: {text}" for rank, text in traces.items()))
 
 
 def n_gpus() -> int:
+    """Return how many GPUs this machine has."""
     import torch
 
     return torch.cuda.device_count()
 
 
 def refuse_unequipped(launch: Launch) -> None:
-    """Mistakes about what this machine has."""
+    """Raise UserError where this machine lacks what the processes need."""
     kind, n_here = launch["kind"], launch["n_processes"] // launch["n_machines"]
     where = f"train.launch: kind {kind} with {launch['n_processes']} processes on {launch['n_machines']} machines"
     if launch["n_processes"] % launch["n_machines"]:
@@ -165,45 +161,42 @@ def refuse_unequipped(launch: Launch) -> None:
         raise UserError(f"{where} needs deepspeed: pip install -r requirements-gpu.in")
     missing = [name for name in NODES if name not in os.environ]
     if launch["n_machines"] > 1 and missing:
-        raise UserError(f"{where}: set {' and '.join(missing)} on each machine, see src/dartune/launch.py")
+        raise UserError(f"{where}: set {' and '.join(missing)} on each machine, see training/distributed.py")
 
 
-def refuse_unfit(launch: Launch | None, is_online: bool, is_watched: bool, load_in: str | None) -> None:
-    """Mistakes about what a kind cannot do."""
+def refuse_unfit(launch: Launch | None, is_online: bool, is_probed: bool, load_in: str | None) -> None:
+    """Raise UserError where the kind cannot do what the training needs."""
     kind = launch["kind"] if launch else "ddp"
     if is_online and kind != "ddp":
-        raise UserError(f"train.launch: {kind} cannot write programs on the way, as grpo and rloo do; take ddp")
-    if is_watched and kind in SHARDED:
-        raise UserError(
-            f"train.launch: with {kind} no process has the whole model to watch; set train.watch.n_times: 0"
-        )
+        raise UserError(f"train.launch: {kind} cannot generate programs during training, as grpo and rloo do; take ddp")
+    if is_probed and kind in SHARDED:
+        raise UserError(f"train.launch: with {kind} no process has the whole model; set train.probe.n_times: 0")
     if load_in and kind in SHARDED:
-        raise UserError(
-            f"train.launch: {kind} cannot share out weights of {load_in}; set train.load_in: null or take ddp"
-        )
+        raise UserError(f"train.launch: {kind} cannot shard weights of {load_in}; set train.load_in: null or take ddp")
 
 
 def is_worker() -> bool:
+    """Return whether this process is one of several for one training."""
     return PARENT in os.environ
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes and prints."""
+    """Return whether this process is the one that writes and prints."""
     return not is_worker() or os.environ["RANK"] == "0"
 
 
 def agreed(make: Callable[[], T]) -> T:
-    """What the main process makes, in every process. All must call it, once TRL's arguments exist."""
+    """Return in every process what `make` returns in the main one. All must call it, once TRL's arguments exist."""
     from accelerate.utils import broadcast_object_list
 
-    found = [make() if is_main() else None]
+    values = [make() if is_main() else None]
     if is_worker():
-        broadcast_object_list(found)
-    return found[0]  # type: ignore[return-value]
+        broadcast_object_list(values)
+    return values[0]  # type: ignore[return-value]
 
 
 def work(call: Path) -> None:
-    """What each process does. Its errors go into the file that its parent reads, and are told there."""
+    """Run the pickled call in one of the processes. Its errors go into the file that its parent reads and reports."""
     from torch.distributed.elastic.multiprocessing.errors import record
 
     die_with_parent()
@@ -214,11 +207,17 @@ def work(call: Path) -> None:
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     function, args, kwargs = pickle.loads(call.read_bytes())
     record(function)(*args, **kwargs)
-    part()
+    leave_group()
 
 
-def part() -> None:
-    """Leave the others in order: a thread of torch's that asks for the interpreter at its end aborts the process."""
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends. Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def leave_group() -> None:
+    """Destroy the process group: a thread of torch's that still runs when the interpreter ends aborts the process."""
     from torch import distributed
 
     if distributed.is_initialized():

@@ -1,8 +1,9 @@
-"""Adapters in training: layers that read the same input, with LoRA, as one operation.
+"""LoRA layers that read the same input, computed as one operation.
 
-PEFT has three operations for an adapter beside its layer's product, and autograd adds up what each of them says of the
-input: passes over memory, which on a GPU take a sixth of a step. Here each product adds to the one before; queries,
-keys and values share theirs, and what dropout lets through is computed again. Results are the same but for rounding.
+PEFT computes an adapter in three operations beside its layer's product, and autograd sums up the gradients that each of
+them has for the input: passes over memory that take a sixth of a step on a GPU. Here each product adds to the one
+before; queries, keys and values share theirs, and what dropout let through is computed again in the backward pass.
+Results are the same but for rounding.
 """
 
 from collections.abc import Iterator
@@ -17,11 +18,10 @@ TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # names o
 
 
 @contextmanager
-def lean_adapters(model: Any) -> Iterator[None]:
-    """A block where the model's adapters are computed so, under autocast or where all is of one type.
+def fuse_lora(model: Any) -> Iterator[None]:
+    """A block in which the model's LoRA layers are fused, under autocast or where all weights have one type.
 
-    Only those that are two products beside a product, of weights that are here: ZeRO's third stage fetches them by
-    module.
+    Only plain LoRA on nn.Linear whose weights are resident (not ZeRO-3, which fetches them module by module).
     """
     groups = [Group(layers) for layers in grouped(model)]
     for group in groups:
@@ -36,119 +36,128 @@ def lean_adapters(model: Any) -> Iterator[None]:
 
 
 def grouped(model: Any) -> Iterator[list[Any]]:
+    """Yield the plain LoRA layers of a model, those that read the same input together."""
     for parent in model.modules():
-        layers = {name: each for name, each in parent.named_children() if is_plain(each)}
+        layers = {name: layer for name, layer in parent.named_children() if is_plain(layer)}
         for names in TOGETHER:
             if all(name in layers for name in names):
                 yield [layers.pop(name) for name in names]
-        yield from ([each] for each in layers.values())
+        yield from ([layer] for layer in layers.values())
 
 
 def is_plain(layer: Any) -> bool:
+    """Return whether a module is LoRA without a bias or variant on an nn.Linear whose weights are resident."""
     if type(layer) is not Linear or type(layer.get_base_layer()) is not torch.nn.Linear:
         return False
-    outer = [each for each in layer.lora_B.values() if hasattr(each.weight, "ds_id") or each.bias is not None]
-    return not layer.lora_variant and not outer
+    others = [b for b in layer.lora_B.values() if hasattr(b.weight, "ds_id") or b.bias is not None]
+    return not layer.lora_variant and not others
 
 
 class Group:
-    """Layers of one input. The first that is asked computes what all give; the others take theirs."""
+    """Layers of one input. The first call computes all layers' outputs; later calls return the cached ones."""
 
     def __init__(self, layers: list[Any]) -> None:
         self.layers = layers
         self.bases = [layer.get_base_layer() for layer in layers]
         self.x: Any = None
-        self.left: dict[Any, Any] = {}
+        self.outputs: dict[Any, Any] = {}
 
     def forward(self, layer: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-        if x is not self.x or layer not in self.left:
-            name = self.active(x)
+        """Return what `layer` gives for x (..., in)."""
+        if x is not self.x or layer not in self.outputs:
+            name = self.active_adapter(x)
             if args or kwargs or name is None:
                 return Linear.forward(layer, x, *args, **kwargs)
-            self.x, self.left = x, dict(zip(self.layers, self.compute(name, x), strict=True))
-        result = self.left.pop(layer)
-        self.x = self.x if self.left else None
-        return result
+            self.x, self.outputs = x, dict(zip(self.layers, self.compute(name, x), strict=True))
+        output = self.outputs.pop(layer)
+        self.x = self.x if self.outputs else None
+        return output
 
-    def active(self, x: Any) -> str | None:
-        """The only adapter that is on, if it can be computed here: in a generation types are PEFT's to mix."""
-        on = {() if each.disable_adapters or each.merged else tuple(each.active_adapters) for each in self.layers}
-        names = on.pop()
-        if on or len(names) != 1 or any(names[0] not in each.lora_A for each in self.layers):
+    def active_adapter(self, x: Any) -> str | None:
+        """Return the only active adapter, None where PEFT must compute: in generation it mixes types as it likes."""
+        actives = {
+            () if layer.disable_adapters or layer.merged else tuple(layer.active_adapters) for layer in self.layers
+        }
+        names = actives.pop()
+        if actives or len(names) != 1 or any(names[0] not in layer.lora_A for layer in self.layers):
             return None
         is_one_type = self.layers[0].lora_A[names[0]].weight.dtype == self.bases[0].weight.dtype
         return names[0] if is_one_type or torch.is_autocast_enabled(x.device.type) else None
 
     def compute(self, name: str, x: Any) -> list[Any]:
-        """What each layer gives for x (..., in), with the adapter of this name."""
+        """Return each layer's output for x (..., in), with the adapter of this name."""
         kind, dtype = x.device.type, self.bases[0].weight.dtype
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else dtype
         dropout = self.layers[0].lora_dropout[name]
         rate = dropout.p if isinstance(dropout, torch.nn.Dropout) and dropout.training else 0.0
-        fixed = [
+        frozen = [
             (base.weight.to(dtype), None if base.bias is None else base.bias.to(dtype), layer.scaling[name])
             for base, layer in zip(self.bases, self.layers, strict=True)
         ]
-        a, b = ([getattr(each, of)[name].weight for each in self.layers] for of in ("lora_A", "lora_B"))
-        found = Adapted.apply(  # type: ignore[no-untyped-call]
-            x.to(dtype).flatten(0, -2), rate, fixed, *a, *b
+        a = [layer.lora_A[name].weight for layer in self.layers]
+        b = [layer.lora_B[name].weight for layer in self.layers]
+        outputs = FusedLora.apply(  # type: ignore[no-untyped-call]
+            x.to(dtype).flatten(0, -2), rate, frozen, *a, *b
         )
-        return [each.view(*x.shape[:-1], -1) for each in found]
+        return [output.view(*x.shape[:-1], -1) for output in outputs]
 
 
-class Adapted(torch.autograd.Function):
-    """Of each of several layers x W^T + bias + scale d(x) A^T B^T, shape (n, out), for x (n, in), in x's type.
+class FusedLora(torch.autograd.Function):
+    """x W^T + bias + scale dropout(x) A^T B^T of several layers, each of shape (n, out), for x (n, in), in x's type.
 
-    rate: of d, dropout; 0 for none. fixed: each layer's W (out, in), bias (out) or None, and scale. adapters: A (rank,
-    in) of each layer, then B (out, rank) of each. Gradients: of x, A and B.
+    rate: of the dropout, 0 for none. frozen: W (out, in), bias (out) or None, and scale of each layer. adapters: A
+    (rank, in) of each layer, then B (out, rank) of each. Gradients: of x, A and B.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Any, rate: float, fixed: list[Any], *adapters: Any) -> tuple[Any, ...]:
-        ctx.rate, ctx.fixed, ctx.ranks = rate, fixed, [len(each) for each in adapters[: len(fixed)]]
-        own, b = adapters[: len(fixed)], [each.to(x.dtype) for each in adapters[len(fixed) :]]
-        a = [each.to(x.dtype) for each in (own if rate or len(own) == 1 else [torch.cat(own)])]
-        seen, masks = zip(*(torch.native_dropout(x, rate, True) if rate else (x, None) for _ in a), strict=True)
-        inner = [each @ of.t() for each, of in zip(seen, a, strict=True)]
-        ctx.save_for_backward(x, *a, *inner, *masks, *b)
-        adding = zip(fixed, parts(inner, ctx.ranks, 1), b, strict=True)
+    def forward(ctx: Any, x: Any, rate: float, frozen: list[Any], *adapters: Any) -> tuple[Any, ...]:
+        n = len(frozen)
+        ctx.rate, ctx.frozen, ctx.ranks = rate, frozen, [len(a) for a in adapters[:n]]
+        # Without dropout all layers read the same x, so their A are one matrix.
+        a = [weight.to(x.dtype) for weight in (adapters[:n] if rate or n == 1 else [torch.cat(adapters[:n])])]
+        b = [weight.to(x.dtype) for weight in adapters[n:]]
+        inputs, masks = zip(*(torch.native_dropout(x, rate, True) if rate else (x, None) for _ in a), strict=True)
+        hidden = [x @ weight.t() for x, weight in zip(inputs, a, strict=True)]
+        ctx.save_for_backward(x, *a, *hidden, *masks, *b)
+        layers = zip(frozen, split(hidden, ctx.ranks, 1), b, strict=True)
         linear = torch.nn.functional.linear
-        return tuple(linear(x, w, bias).addmm_(h, of.t(), alpha=scale) for (w, bias, scale), h, of in adding)
+        return tuple(linear(x, w, bias).addmm_(h, of.t(), alpha=scale) for (w, bias, scale), h, of in layers)
 
     @staticmethod
-    def backward(ctx: Any, *of_results: Any) -> tuple[Any, ...]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         x, *saved = ctx.saved_tensors
-        n = (len(saved) - len(of_results)) // 3
-        a, inner, masks, b = saved[:n], saved[n : 2 * n], saved[2 * n : 3 * n], saved[3 * n :]
-        scales = [scale for _, _, scale in ctx.fixed]
-        of_inner = [x.new_empty(len(x), len(each)) for each in a]
-        for into, g, of, scale in zip(parts(of_inner, ctx.ranks, 1), of_results, b, scales, strict=True):
-            into.addmm_(g, of, beta=0, alpha=scale)
-        pairs = zip(of_results, parts(inner, ctx.ranks, 1), b, scales, strict=True)
-        of_b = [torch.empty_like(of).addmm_(g.t(), h, beta=0, alpha=scale) for g, h, of, scale in pairs]
-        of_a = [g.t() @ dropped(x, mask, ctx.rate) for g, mask in zip(of_inner, masks, strict=True)]
-        of_x = of_input(ctx, of_results, of_inner, a, masks) if ctx.needs_input_grad[0] else None
-        return of_x, None, None, *parts(of_a, ctx.ranks, 0), *of_b
+        n = (len(saved) - len(grads)) // 3
+        a, hidden, masks, b = saved[:n], saved[n : 2 * n], saved[2 * n : 3 * n], saved[3 * n :]
+        scales = [scale for _, _, scale in ctx.frozen]
+        hidden_grads = [x.new_empty(len(x), len(weight)) for weight in a]
+        for into, g, weight, scale in zip(split(hidden_grads, ctx.ranks, 1), grads, b, scales, strict=True):
+            into.addmm_(g, weight, beta=0, alpha=scale)
+        layers = zip(grads, split(hidden, ctx.ranks, 1), b, scales, strict=True)
+        b_grads = [torch.empty_like(weight).addmm_(g.t(), h, beta=0, alpha=scale) for g, h, weight, scale in layers]
+        a_grads = [g.t() @ dropped(x, mask, ctx.rate) for g, mask in zip(hidden_grads, masks, strict=True)]
+        x_grad = input_grad(ctx, grads, hidden_grads, a, masks) if ctx.needs_input_grad[0] else None
+        return x_grad, None, None, *split(a_grads, ctx.ranks, 0), *b_grads
 
 
-def parts(tensors: Any, ranks: list[int], dim: int) -> Any:
-    """One for each layer, of as many, or of one that all share."""
+def split(tensors: Any, ranks: list[int], dim: int) -> Any:
+    """Return one tensor per layer: the given ones, or the parts of the one that all layers share."""
     return tensors if len(tensors) == len(ranks) else tensors[0].split(ranks, dim)
 
 
 def dropped(x: Any, mask: Any, rate: float) -> Any:
+    """Return what the dropout of this mask let through of x, scaled; x itself without a mask."""
     return x if mask is None else torch.ops.aten.native_dropout_backward(x, mask, 1 / (1 - rate))
 
 
-def of_input(ctx: Any, of_results: Any, of_inner: list[Any], a: list[Any], masks: list[Any]) -> Any:
-    """The gradient of x: each product is added to the sum of those before."""
-    (first, *others), (w, *weights) = of_results, (each for each, _, _ in ctx.fixed)
-    found = first @ w
+def input_grad(ctx: Any, grads: Any, hidden_grads: list[Any], a: list[Any], masks: list[Any]) -> Any:
+    """Return the gradient of x (n, in): each product is added in place to the sum of those before."""
+    (first, *others), (w, *weights) = grads, (weight for weight, _, _ in ctx.frozen)
+    total = first @ w
     for g, w in zip(others, weights, strict=True):
-        found.addmm_(g, w)
-    for g, of, mask in zip(of_inner, a, masks, strict=True):
+        total.addmm_(g, w)
+    for g, weight, mask in zip(hidden_grads, a, masks, strict=True):
         if mask is None:
-            found.addmm_(g, of)
+            total.addmm_(g, weight)
         else:
-            found += dropped(g @ of, mask, ctx.rate)
-    return found
+            total += dropped(g @ weight, mask, ctx.rate)
+    return total

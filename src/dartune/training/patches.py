@@ -1,31 +1,151 @@
-"""Speed: what spares work in every step of a training and leaves its results as they are, but for rounding.
+"""All that is changed of TRL 1.16, PEFT 0.21 and transformers 5, and why. Results stay the same but for rounding.
 
-Adapters have a module of their own, adapter.py.
+TrainerMixin          a trainer stops at a loss that is not finite and names its pairs: TRL goes on with such weights.
+                      Rows of a step do not depend on the number of processes, and each epoch has an order of its own,
+                      also when it is resumed: transformers' sampler groups the batch of one process, and a resumed
+                      epoch repeats the first one's order. No count of FLOPs: a walk through all modules in each step.
+patch_model           packing.py: TRL's padding_free does nothing in DPO since its refactoring. Tiles of the head no
+                      wider than the vocabulary: TRL's 32,768 put each token's logits on pages of their own, each a page
+                      fault. torch's fused norms and Liger's other kernels on a GPU: TRL takes Liger's norms too, which
+                      take twice as long as torch's.
+fast_steps            fused_lora.py: PEFT computes an adapter in three operations and casts its inputs to float32. Modes
+                      and parameters are cached: Trainer and accelerate walk through all modules several times a step,
+                      12 ms of a 1B model's 300 on an H100.
+skip_reference_hash   TRL hashes all weights, over 80 s for 8B, to name a file in a folder that ends with the process.
+plain_reference       TRL copies a tuned adapter as its own reference, dropout included.
+
+tests/training/test_patches.py checks that the unpatched libraries still do what each patch is there for.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 from uuid import uuid4
 
+from dartune.errors import UserError
 from dartune.training.packing import pack
 
-TILE = (4096, 32768)  # tokens and words of the head's logits that TRL holds at once: trl/kernels/chunked_logprob.py
-NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")  # that are torch's; Gemma's adds 1
+KNOWN = {"trl": "1.16", "peft": "0.21", "transformers": "5"}
+TILE_WORDS = 32768  # of the head's logits that TRL holds at once: trl/trainer/utils.py
+NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")  # same formula as torch's; Gemma's adds 1
 
 
-def speed_up(model: Any) -> None:
-    """Before the trainer is made."""
+@cache
+def check_versions() -> None:
+    """Warn once on stderr about each library whose installed version is not the one that the patches were made for."""
+    for name, known in KNOWN.items():
+        if f"{version(name)}.".startswith(f"{known}."):
+            continue
+        print(
+            f"train: {name} {version(name)} is installed, and training/patches.py knows {known}; run"
+            " tests/training/test_patches.py and install the versions of requirements.lock if it fails",
+            file=sys.stderr,
+        )
+
+
+def diverged(what: str, step: int, pairs: list[str] | None = None) -> UserError:
+    """Return the error of a training whose numbers are not finite. pairs: names of those of the batch, where known."""
+    where = f"step {step}" + (f", pairs {', '.join(pairs)}" if pairs else "")
+    return UserError(
+        f"train: {what} at {where}; lower the trainer's learning_rate or train.max_grad_norm, or raise"
+        " train.warmup_steps"
+    )
+
+
+class TrainerMixin:
+    """Stands before one of TRL's trainers. pair_names: of all pairs, by the number in the column `number`."""
+
+    args: Any
+    state: Any
+    train_dataset: Any
+    data_collator: Any
+
+    def __init__(self, *args: Any, pair_names: list[str], **kwargs: Any) -> None:
+        check_versions()
+        super().__init__(*args, **kwargs)
+        self.pair_names, self.plain_collator = pair_names, self.data_collator
+        self.data_collator = self._collate
+
+    def _collate(self, rows: list[dict[str, Any]]) -> Any:
+        """Add the pairs' numbers to a batch, for the message of a loss that is not finite."""
+        import torch
+
+        batch = self.plain_collator(rows)
+        if isinstance(batch, dict) and "number" in rows[0]:
+            batch["number"] = torch.tensor([row["number"] for row in rows])
+        return batch
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """TRL's loss; raises UserError where it is not finite."""
+        import torch
+
+        numbers = inputs.pop("number", None) if isinstance(inputs, dict) else None
+        result = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        loss = result[0] if isinstance(result, tuple) else result
+        if not bool(torch.isfinite(loss)):
+            step = self.state.global_step + model.training
+            names = [] if numbers is None else [self.pair_names[number] for number in numbers.tolist()]
+            raise diverged(f"the loss is {float(loss.detach())}", step, names)
+        return result
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Return the order of the rows; online trainers, which repeat one prompt, keep TRL's."""
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)  # type: ignore[misc]
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return GroupedByLength(list(rows["length"]), size, self)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0
+
+
+class GroupedByLength:
+    """A sampler: each epoch's row numbers, in steps of `size` rows of similar length; the order depends on the epoch.
+
+    lengths: tokens of each row. trainer: gives the seed and the epoch.
+    """
+
+    def __init__(self, lengths: list[int], size: int, trainer: Any) -> None:
+        self.lengths, self.size, self.trainer = lengths, size, trainer
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        from torch import Generator
+        from transformers.trainer_pt_utils import get_length_grouped_indices
+
+        generator = Generator().manual_seed(self.trainer.args.seed + int(self.trainer.state.epoch or 0))
+        return iter(get_length_grouped_indices(self.lengths, self.size, generator=generator))
+
+
+def patched(trainer: type) -> Any:
+    """Return the trainer's class with TrainerMixin before it."""
+    return type(trainer.__name__, (TrainerMixin, trainer), {})
+
+
+def patch_model(model: Any) -> None:
+    """Patch a model, and TRL for this model, before the trainer is made."""
     fit_tile(model)
     pack(model)
-    fuse(model)
+    fuse_kernels(model)
 
 
-def fuse(model: Any) -> None:
-    """On a GPU, one kernel for each norm, torch's, and, where Liger is installed (arXiv 2410.10989), for each rotation
-    and feed-forward activation. Its loss is not taken, as TRL has its own, nor its norms, which take twice as long.
+def fit_tile(model: Any) -> None:
+    """Make TRL's tile of the head's logits no wider than the vocabulary."""
+    from trl.trainer import utils
+
+    utils._CHUNKED_LOGPROB_CHUNK_SIZE = min(TILE_WORDS, model.config.get_text_config().vocab_size)
+
+
+def fuse_kernels(model: Any) -> None:
+    """On a GPU, compute each norm in one kernel of torch's and, where Liger is installed (arXiv 2410.10989), each
+    rotation and feed-forward activation in one of Liger's. Liger's loss is left out, as TRL has its own.
     """
     import torch
 
@@ -39,49 +159,54 @@ def fuse(model: Any) -> None:
 
 
 def fuse_norms(model: Any) -> None:
+    """Compute the model's norms in one kernel each, in the type of their input."""
     import torch
     from torch.nn.functional import rms_norm
 
     def normed(norm: Any, x: Any) -> Any:
-        with torch.autocast(x.device.type, enabled=False):  # which would have it give float32
+        with torch.autocast(x.device.type, enabled=False):  # which would make the result float32
             return rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
-    for norm in (each for each in model.modules() if type(each).__name__ in NORMS):
+    for norm in (module for module in model.modules() if type(module).__name__ in NORMS):
         norm.forward = partial(normed, norm)
 
 
-def fit_tile(model: Any) -> None:
-    """Have TRL's tile no wider than the vocabulary: else each token's logits, however few, lie on pages of their own,
-    which are faults in every step. The name is not public; requirements.in pins TRL.
-    """
-    from trl.trainer import utils
-
-    utils._CHUNKED_LOGPROB_CHUNK_SIZE = min(TILE[1], model.config.get_text_config().vocab_size)
-
-
-def spare_hash() -> None:
-    """Before a DPOTrainer is made: have TRL not hash all weights, over 80 s for eight billions of them. By that it
-    names a file of the reference's log-probabilities, in a folder that ends with the process.
-    """
+def skip_reference_hash() -> None:
+    """Name TRL's file of the reference's log-probabilities at random instead. Before a DPOTrainer is made."""
     from trl.trainer import dpo_trainer
 
     dpo_trainer.hash_module = lambda module: uuid4().hex
 
 
 @contextmanager
-def lean_steps(trainer: Any) -> Iterator[None]:
-    """A block where the trainer's steps do less, about their adapters (adapter.py) and about what they were told."""
-    from dartune.training.fused_lora import lean_adapters
+def plain_reference(model: Any) -> Iterator[None]:
+    """A block in which TRL's copy of a tuned adapter, the reference, gets no dropout."""
+    config = model.peft_config["default"] if hasattr(model, "peft_config") else None
+    dropout = getattr(config, "lora_dropout", 0.0)
+    try:
+        if config:
+            config.lora_dropout = 0.0
+        yield
+    finally:
+        if config:
+            config.lora_dropout = dropout
 
-    with lean_adapters(trainer.model), told_once(trainer):
+
+@contextmanager
+def fast_steps(trainer: Any) -> Iterator[None]:
+    """A block in which the trainer's steps compute adapters as fused_lora.py does and do not walk through modules."""
+    from dartune.training.fused_lora import fuse_lora
+
+    with fuse_lora(trainer.model), cache_module_walks(trainer):
         yield
 
 
 @contextmanager
-def told_once(trainer: Any) -> Iterator[None]:
-    """A block where no step goes through all modules, of which a PEFT model has hundreds, to hear again whether they
-    are in training, what their parameters are and how many FLOPs a batch needs (0 here; nobody reads it). A GPU waits
-    meanwhile. Several processes replace parameters, and do without.
+def cache_module_walks(trainer: Any) -> Iterator[None]:
+    """A block in which the model's train() does nothing unless the mode changes, and parameters() is a list made once.
+
+    A PEFT model has hundreds of modules, and a GPU waits while the host walks through them. Several processes replace
+    parameters, and are left as they are.
     """
     if trainer.args.world_size > 1:
         yield
@@ -97,8 +222,7 @@ def told_once(trainer: Any) -> Iterator[None]:
         return model
 
     model.train, model.parameters = set_mode, lambda recurse=True: iter(known) if known else parameters(recurse)
-    trainer.floating_point_ops = lambda inputs: 0
     try:
         yield
     finally:
-        del model.train, model.parameters, trainer.floating_point_ops
+        del model.train, model.parameters

@@ -1,4 +1,4 @@
-"""The curves of a training run: a line of progress on the terminal, and the logged values by DVCLive as they come."""
+"""Progress of a training: a line on the terminal, and curves of the logged values, written by DVCLive as they come."""
 
 import shutil
 import sys
@@ -15,7 +15,7 @@ UNSTEADY = (
     "time",
     "profiling",
     "num_tokens",  # TRL counts them from where a run was resumed
-)  # they differ from run to run: not in files that DVC hashes
+)  # parts of names whose values differ from run to run: not in files that DVC hashes
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
@@ -48,28 +48,26 @@ SHOWN = {
 }
 
 
-def curve(history: list[dict[str, float]]) -> list[dict[str, float]]:
-    """The trainer's log entries of training steps, without those that differ from run to run."""
+def step_entries(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Return the log entries of training steps without values that differ from run to run.
+
+    Sorted, the step first: a resumed trainer reads its history from a file, which sorts it.
+    """
     return [
-        {key: round(float(entry[key]), 6) for key in sorted(entry, key=order) if is_lasting(key)}
+        {
+            key: round(float(entry[key]), 6)
+            for key in sorted(entry, key=lambda key: (key != "step", key))
+            if not any(word in key for word in UNSTEADY)
+        }
         for entry in history
         if "loss" in entry
     ]
 
 
-def order(key: str) -> tuple[bool, str]:
-    """step first, then by name: a resumed trainer has its history from a file, which sorts it."""
-    return key != "step", key
-
-
-def is_lasting(key: str) -> bool:
-    return not any(word in key for word in UNSTEADY)
-
-
 class Curves(TrainerCallback):  # type: ignore[misc]
-    """One file of steps and values per logged name, FOLDER/plots/metrics/NAME.tsv, that DVC's plots and editors follow.
+    """Writes one file of steps and values per logged name, FOLDER/plots/metrics/NAME.tsv, which DVC's plots show.
 
-    A resumed training writes the steps before its checkpoint anew, so the files are those of an undisturbed one.
+    A resumed training writes the steps before its checkpoint again, so the files are those of an undisturbed one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,15 +79,16 @@ class Curves(TrainerCallback):  # type: ignore[misc]
         if state.is_world_process_zero:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.live = Live(str(self.folder), save_dvc_exp=False, dvcyaml=None)
-            for entry in curve(state.log_history):
+            for entry in step_entries(state.log_history):
                 self.write(entry)
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
-            for entry in curve(state.log_history[-1:]):
+            for entry in step_entries(state.log_history[-1:]):
                 self.write(entry)
 
     def write(self, entry: dict[str, float]) -> None:
+        """Append one step's values."""
         self.live.step = int(entry["step"])
         for name, value in entry.items():
             if name != "step":

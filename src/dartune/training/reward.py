@@ -6,8 +6,8 @@ from dartune.programs.verdict import Verdict
 from dartune.referee.completions import judge
 from dartune.referee.referee import Referee
 
-# A reward for format alone teaches format alone, so the steps are small beside what quality, 0 to 1, can give: they
-# only tell failures apart where a whole group fails, where else nothing would be learnt.
+# A reward for format alone teaches format alone, so these differ by little beside quality, 0 to 1: they only rank the
+# failures of a group that fails as a whole, from which nothing would be learnt otherwise.
 FAILURES = {
     "no_program": -1.0,
     "syntax": -0.9,
@@ -26,7 +26,7 @@ FAILURES = {
 
 
 class Reward:
-    """A reward function as TRL calls it: quality on the instances of a split, at most 1, or what a failure costs."""
+    """A reward function in TRL's form: quality on the instances of a split, 0 to 1, or the reward of a failure."""
 
     __name__ = "referee"  # TRL logs it as rewards/referee
 
@@ -34,14 +34,17 @@ class Reward:
         self.referee, self.split = referee, split
 
     def __call__(self, completions: list[Any], **_: Any) -> list[float]:
-        return [self.of(verdict) for _, verdict in judge(self.referee, [text(each) for each in completions])]
+        return [
+            self.of(verdict) for _, verdict in judge(self.referee, [text(completion) for completion in completions])
+        ]
 
     def of(self, verdict: Verdict) -> float:
+        """Return the reward of one verdict."""
         if verdict.score is None:
             return FAILURES[verdict.status]
         return min(1.0, max(0.0, self.referee.task.quality(verdict.score, self.split)))
 
 
 def text(completion: Any) -> str:
-    """A completion is a list of messages where the model has a chat template."""
+    """Return the text of a completion, which is a list of messages where the model has a chat template."""
     return str(completion if isinstance(completion, str) else completion[-1]["content"])

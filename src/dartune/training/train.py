@@ -1,13 +1,13 @@
-"""Training: a model tuned by one of the trainers, watched on the way. The reference is the model it starts from."""
+"""Stage train: a model tuned by one of the trainers, probed on the way. The reference is the model it starts from."""
 
+import ctypes
 import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -19,15 +19,16 @@ from dartune.models.backend import Decoding
 from dartune.models.checkpoint import LoadIn, open_tokenizer, save_model, write_base_revision
 from dartune.pairs.pairs import formatted
 from dartune.referee.referee import Referee
-from dartune.referee.sandbox import LIBC
 from dartune.tasks.task import Task
 from dartune.training.distributed import SHARDED, Launch, agreed, in_processes, is_main, refuse_unfit
-from dartune.training.memory import fitted, longest
-from dartune.training.patches import lean_steps
-from dartune.training.probe import Probe, ProbeConfig, diverged
+from dartune.training.memory import fit_activations, refuse_too_large
+from dartune.training.patches import diverged, fast_steps
+from dartune.training.probe import Probe, ProbeConfig
 from dartune.training.reward import text
 from dartune.training.trainers import ONLINE, SPLIT, TRAINERS, Lora, TrainingInputs
 
+COMMON = ("seed", "lr_scheduler_type", "warmup_steps", "max_grad_norm")  # what all trainers take of section train
+DECODING = ("temperature", "top_p", "max_new_tokens")
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected", "reward", "kl")
 # How Python, Rust and PyTorch say that a file cannot grow: no space, a limit on a file's size, a quota.
 FULL = re.compile(r"(Errno|os error) (28|27|122)\b|failed writing file")
@@ -35,17 +36,29 @@ KEPT = {-1: 512 << 20, -3: 8 << 20}  # bytes, by mallopt's numbers of M_TRIM_THR
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 
 
+class Sources(NamedTuple):
+    """What a training reads. start: a tuned model to go on from, None for the base model."""
+
+    pairs: Path
+    base: Path
+    start: Path | None
+
+
+class Outputs(NamedTuple):
+    """What a training writes. model: a folder with an adapter or weights. plots: a folder of curves."""
+
+    model: Path
+    metrics: Path
+    plots: Path
+
+
 @in_processes
 def write_tuned(
     task: str,
-    pairs: Path,
-    base: Path,
-    start: Path | None,
+    sources: Sources,
     limits: dict[str, Any],
     options: dict[str, Any],
-    output: Path,
-    metrics: Path,
-    plots: Path,
+    outputs: Outputs,
     *,
     method: str,
     seed: NonNegativeInt,
@@ -60,73 +73,79 @@ def write_tuned(
     temperature: PositiveFloat,
     top_p: Annotated[float, Field(gt=0, le=1)],
     max_new_tokens: PositiveInt,
-    watch: ProbeConfig,
+    probe: ProbeConfig,
 ) -> None:
-    """Write the tuned model's folder (an adapter, or weights), its metrics and its curves.
+    """Write the tuned model's folder, its metrics and its curves.
 
-    start: a tuned model to go on from, None for the base model. limits: the referee's (stage referee).
-    options: of the trainer. method: one of TRAINERS. warmup_steps below 1 is a share of the steps. patience: stop after
-    so many looks at the held-out pairs, one every SAVE_STEPS steps, without a lower loss, and keep the lowest; null
-    trains to the end, and for grpo and rloo, which have no such loss, nothing else is possible. max_length: tokens of
-    prompt and answer; longer pairs are left out, where TRL would cut them, and named in the metrics. lora: null trains
-    all weights. load_in: bits of the base model's weights under an adapter; null: 16 on a GPU, else 32. launch: null
-    for one process. temperature, top_p, max_new_tokens: of what the model writes while it is trained.
+    limits: the referee's (stage referee). options: of the trainer. method: one of TRAINERS. warmup_steps: a
+    share of the steps if below 1. patience: stop after that many evaluations of the held-out pairs, one every
+    SAVE_STEPS steps, without a lower loss, and keep the model with the lowest; null trains to the end, and must be null
+    for grpo and rloo, which have no such loss. max_length: tokens of prompt and answer; longer pairs, which TRL would
+    cut, are left out and named in the metrics. lora: null trains all weights. load_in: bits of the base model's weights
+    under an adapter; null: 16 on a GPU, else 32. launch: null for one process. temperature, top_p, max_new_tokens: of
+    completions written during the training.
+
+    Raises UserError about settings that contradict each other, pairs that cannot be trained on, too little memory, a
+    full disk, and a training that diverges; the outputs are then as they were before.
     """
-    refuse_unfit(launch, method in ONLINE, watch["n_times"] > 0, load_in)
-    if load_in and lora is None:
-        raise UserError(f"train.load_in is {load_in}: such weights stay as they are; set train.lora, or load_in: null")
-    if patience and method in ONLINE:
-        raise UserError(f"train.patience is {patience}: {method} has no held-out loss to look at; set it to null")
-    kept, too_long = fitting(task, parquet.read(pairs).to_pylist(), base, max_length, patience)
-    drawn = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
-    schedule = {"lr_scheduler_type": lr_scheduler_type, "warmup_steps": warmup_steps, "max_grad_norm": max_grad_norm}
-    settings = {
-        "method": method,
-        "seed": seed,
-        **schedule,
-        "patience": patience,
-        "max_length": max_length,
-        "lora": lora,
-        "load_in": load_in,
-        "launch": launch,
-        **drawn,
-        method: options,
-        "watch": watch,
-    }
-    files = [pairs, base, *([start] if start else [])]
+    keywords = {key: value for key, value in locals().items() if key not in ("task", "sources", "limits", "outputs")}
+    del keywords["options"], keywords["probe"]
+    settings = {**keywords, method: options, "probe": probe}
+    refuse_contradictions(settings)
+    rows, too_long = short_enough(task, parquet.read(sources.pairs).to_pylist(), sources.base, max_length, patience)
+    files = [file for file in sources if file]
     work = batches.folder(
         f"train {task}", fingerprint(files, code=code_fingerprint(__name__), limits=limits, **settings)
     )
-    with ExitStack() as stack, disk_watched(work):
-        judges = {
+    with ExitStack() as stack, disk_errors(work):
+        referees = {
             split: stack.enter_context(Referee.from_limits(Task(task), split, limits))
-            for split in wanted(method, watch)
+            for split in splits(method, probe)
         }
-        common = {"seed": seed, **schedule}
-        referee = judges.get(SPLIT)
-        material = TrainingInputs(
-            task, kept, base, start, work, lora, load_in, max_length, patience, common, drawn, referee
+        inputs = TrainingInputs(
+            task=task,
+            rows=rows,
+            base=sources.base,
+            start=sources.start,
+            work=work,
+            lora=lora,
+            load_in=load_in,
+            max_length=max_length,
+            patience=patience,
+            common={name: settings[name] for name in COMMON},
+            decoding={name: settings[name] for name in DECODING},
+            referee=referees.get(SPLIT),
         )
-        saving = {"activation_checkpointing": fitted(material, method, options, watch, launch)}
-        material = replace(material, common=common | saving)
-        trainer = new_trainer(material, method, options, plots)
-        looker = watched(trainer, material, judges.get(watch["split"]), watch, seed)
-        with lean_steps(trainer):
+        refuse_too_large(inputs, method, options, launch)
+        trainer = new_trainer(inputs, method, options, outputs.plots)
+        probes = add_probes(trainer, inputs, referees.get(probe["split"]), probe, seed)
+        with fast_steps(trainer):
+            fit_activations(trainer, inputs, method, options, launch)
             trainer.train(resume_from_checkpoint=agreed(lambda: batches.last_checkpoint(work)))
-        is_last = looker is None or looker.kept_step() is None
-        final = trainer.evaluate() if trainer.eval_dataset is not None and is_last else {}
+        keeps_last = probes is None or probes.kept_step() is None
+        held_out = trainer.evaluate() if trainer.eval_dataset is not None and keeps_last else {}
         weights = gathered(trainer) if launch and launch["kind"] in SHARDED else None
         if is_main():
-            save(trainer, material, looker, weights, output)
-            known = {"n_pairs": len(kept), "too_long": too_long, "settings": settings}
-            record(trainer, final, looker, metrics, known)
+            save(trainer, inputs, probes, weights, outputs.model)
+            known = {"n_pairs": len(rows), "too_long": too_long, "settings": settings}
+            record(trainer, held_out, probes, outputs.metrics, known)
     if is_main():
         shutil.rmtree(work)
 
 
+def refuse_contradictions(settings: dict[str, Any]) -> None:
+    """Raise UserError about settings of section train that cannot be had together."""
+    method, load_in, patience = settings["method"], settings["load_in"], settings["patience"]
+    refuse_unfit(settings["launch"], method in ONLINE, settings["probe"]["n_times"] > 0, load_in)
+    if load_in and settings["lora"] is None:
+        raise UserError(f"train.load_in is {load_in}: such weights stay as they are; set train.lora, or load_in: null")
+    if patience and method in ONLINE:
+        raise UserError(f"train.patience is {patience}: {method} has no held-out loss to look at; set it to null")
+
+
 @contextmanager
-def disk_watched(work: Path) -> Iterator[None]:
-    """A block whose failure to write is a UserError. The libraries tell it in ways of their own."""
+def disk_errors(work: Path) -> Iterator[None]:
+    """A block in which a failure to write for lack of room becomes a UserError; each library reports it its own way."""
     from safetensors import SafetensorError
 
     try:
@@ -141,10 +160,13 @@ def disk_watched(work: Path) -> Iterator[None]:
         ) from error
 
 
-def fitting(
+def short_enough(
     task: str, rows: list[dict[str, Any]], base: Path, max_length: int, patience: int | None
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The pairs that are short enough, and the names of the others."""
+    """Return the pairs of at most max_length tokens, and the names of the others.
+
+    Raises UserError where none is left to train on, none is held out for `patience`, or another model made them.
+    """
     refuse_others(rows, base)
     too_long = [row["pair"] for row in rows if longest(row) > max_length]
     kept = [row for row in rows if longest(row) <= max_length]
@@ -164,8 +186,13 @@ def fitting(
     return kept, too_long
 
 
+def longest(row: dict[str, Any]) -> int:
+    """Return the tokens of a pair's prompt with its longer answer."""
+    return int(row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]))
+
+
 def refuse_others(rows: list[dict[str, Any]], base: Path) -> None:
-    """A UserError about the first pair that is not in the form, or has not the tokens, that this base model gives it."""
+    """Raise UserError about the first pair that this base model's template and tokenizer would write otherwise."""
     tokenizer = open_tokenizer(base)
     for row in rows:
         plain = row | {name: text(row[name]) for name in ("prompt", "chosen", "rejected")}
@@ -173,13 +200,13 @@ def refuse_others(rows: list[dict[str, Any]], base: Path) -> None:
             raise UserError(f"train: pair {row['pair']} was made for another model than {base}; run stage pairs again")
 
 
-def wanted(method: str, watch: ProbeConfig) -> list[str]:
-    """The splits on which this process judges programs during the training."""
-    return [SPLIT] * (method in ONLINE) + [watch["split"]] * (watch["n_times"] > 0 and is_main())
+def splits(method: str, probe: ProbeConfig) -> list[str]:
+    """Return the splits on which this process judges programs during the training."""
+    return [SPLIT] * (method in ONLINE) + [probe["split"]] * (probe["n_times"] > 0 and is_main())
 
 
-def new_trainer(material: TrainingInputs, method: str, options: dict[str, Any], plots: Path) -> Any:
-    """TRL's trainer, which tells its progress, and stops at the first loss that is no number."""
+def new_trainer(inputs: TrainingInputs, method: str, options: dict[str, Any], plots: Path) -> Any:
+    """Return TRL's trainer, patched, with callbacks that show its progress and write curves into `plots`."""
     import torch
     from transformers import PrinterCallback, set_seed
 
@@ -188,98 +215,77 @@ def new_trainer(material: TrainingInputs, method: str, options: dict[str, Any], 
 
     torch.set_num_threads(1)  # the same sums in the same order on every run; stages run side by side
     keep_freed_memory()
-    set_seed(material.common["seed"])
-    trainer = TRAINERS[method](material, **options)
+    set_seed(inputs.common["seed"])
+    trainer = TRAINERS[method](inputs, **options)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Progress(f"train {material.task}"))
+    trainer.add_callback(Progress(f"train {inputs.task}"))
     trainer.add_callback(Curves(plots))
     trainer.add_callback(Saving())
-    if material.patience:
-        trainer.add_callback(Patience(material.patience))
-    stop_at_nan(trainer, [row["pair"] for row in material.rows])
+    if inputs.patience:
+        trainer.add_callback(Patience(inputs.patience))
     return trainer
 
 
 def keep_freed_memory() -> None:
-    """Have glibc hand it to the next step: given back to the kernel, each page costs a fault when it is used again.
+    """Make glibc keep freed memory for the next step: a page that was given back costs a fault when it is used again.
 
-    Not what is large: it would leave holes, and the process would grow to twice its size.
+    Large blocks are given back, or they would leave holes and the process would grow to twice its size.
     """
-    if hasattr(LIBC, "mallopt"):
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
         for limit, n_bytes in KEPT.items():
-            LIBC.mallopt(limit, n_bytes)
+            libc.mallopt(limit, n_bytes)
 
 
-def stop_at_nan(trainer: Any, names: list[str]) -> None:
-    """Make the trainer raise a UserError at a loss that is no number. names: of the pairs, by the column number."""
-    import torch
+def add_probes(trainer: Any, inputs: TrainingInputs, referee: Referee | None, config: ProbeConfig, seed: int) -> Any:
+    """Add the callback that probes the model to the trainer and return it; None where config asks for no probes.
 
-    collate, compute = trainer.data_collator, trainer.compute_loss
-
-    def collated(rows: list[dict[str, Any]]) -> Any:
-        batch = collate(rows)
-        if isinstance(batch, dict) and "number" in rows[0]:
-            batch["number"] = torch.tensor([row["number"] for row in rows])
-        return batch
-
-    def computed(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        numbers = inputs.pop("number", None) if isinstance(inputs, dict) else None
-        result = compute(model, inputs, *args, **kwargs)
-        loss = result[0] if isinstance(result, tuple) else result
-        if not bool(torch.isfinite(loss)):
-            step = trainer.state.global_step + model.training
-            batch = [] if numbers is None else [names[number] for number in numbers.tolist()]
-            raise diverged(f"the loss is {float(loss.detach())}", step, batch)
-        return result
-
-    trainer.data_collator, trainer.compute_loss = collated, computed
-
-
-def watched(trainer: Any, material: TrainingInputs, referee: Referee | None, watch: ProbeConfig, seed: int) -> Any:
-    """The callback that looks at the model on the way, added to the trainer; None where nothing is to be looked at."""
-    if watch["n_times"] == 0:
+    referee: None in all processes but the main one.
+    """
+    if config["n_times"] == 0:
         return None
     from dartune.training.callbacks import ProbeCallback
 
-    held_out = [row for row in material.rows if row["is_held_out"]]
-    tokenizer, decoding = open_tokenizer(material.base), Decoding(**material.decoding)
-    probe = Probe(referee, tokenizer, held_out, watch, decoding, seed) if referee else None
-    looker = ProbeCallback(f"train {material.task}", probe, watch, material.work)
-    trainer.add_callback(looker)
-    return looker
+    held_out = [row for row in inputs.rows if row["is_held_out"]]
+    tokenizer, decoding = open_tokenizer(inputs.base), Decoding(**inputs.decoding)
+    probe = Probe(referee, tokenizer, held_out, config, decoding, seed) if referee else None
+    callback = ProbeCallback(f"train {inputs.task}", probe, config, inputs.work)
+    trainer.add_callback(callback)
+    return callback
 
 
 def gathered(trainer: Any) -> Any:
-    """All weights that the processes have between them, in the main one. All must call it."""
+    """Return in the main process all weights that the processes share. All must call it."""
     return trainer.accelerator.get_state_dict(trainer.model_wrapped)
 
 
-def save(trainer: Any, material: TrainingInputs, looker: Any, weights: Any, output: Path) -> None:
-    """The adapter (or the weights) with the tokenizer, complete before it gets its name. weights: None: the model's."""
+def save(trainer: Any, inputs: TrainingInputs, probes: Any, weights: Any, output: Path) -> None:
+    """Write the adapter or the weights with the tokenizer, complete before the folder gets its name.
 
+    probes: the ProbeCallback, which may go back to an earlier model, or None. weights: gathered ones, or None for the
+    model's own. Raises UserError where a weight is not finite.
+    """
     if not all(bool(weight.isfinite().all()) for weight in trainer.model.parameters()):
-        raise diverged("a weight is no number", trainer.state.global_step)
+        raise diverged("a weight is not finite", trainer.state.global_step)
 
     def write(folder: Path) -> None:
-        if looker is not None and looker.kept_step() is not None:
-            shutil.copytree(material.work / "best", folder)
+        if probes is not None and probes.kept_step() is not None:
+            shutil.copytree(inputs.work / "best", folder)
         else:
             save_model(trainer.model, folder, weights)
-        open_tokenizer(material.base).save_pretrained(folder)
-        write_base_revision(material.base, folder)
+        open_tokenizer(inputs.base).save_pretrained(folder)
+        write_base_revision(inputs.base, folder)
 
     atomic.publish(write, output)
 
 
-def record(trainer: Any, final: dict[str, float], looker: Any, metrics: Path, known: dict[str, Any]) -> None:
-    """Metrics of the last step, of the held-out pairs and of each look. No wall-clock values."""
-    from dartune.training.progress import curve
+def record(trainer: Any, evaluated: dict[str, float], probes: Any, metrics: Path, known: dict[str, Any]) -> None:
+    """Write the metrics: `known`, the last step's, the held-out pairs' and each probe's. No wall-clock values."""
+    from dartune.training.progress import step_entries
 
-    history = curve(trainer.state.log_history)
+    history = step_entries(trainer.state.log_history)
     last = {name: history[-1][name] for name in SHOWN if history and name in history[-1]}
-    held_out = {name: round(final[f"eval_{name}"], 6) for name in SHOWN if f"eval_{name}" in final}
-    kept = looker.kept_step() if looker else None
-    watched = {"watch": looker.history if looker else [], "kept_step": kept}
-    atomic.write_json(
-        metrics, known | {"steps": trainer.state.global_step, "last": last, "held_out": held_out} | watched
-    )
+    held_out = {name: round(evaluated[f"eval_{name}"], 6) for name in SHOWN if f"eval_{name}" in evaluated}
+    content = known | {"steps": trainer.state.global_step, "last": last, "held_out": held_out}
+    kept = {"probe": probes.history if probes else [], "kept_step": probes.kept_step() if probes else None}
+    atomic.write_json(metrics, content | kept)

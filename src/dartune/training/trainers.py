@@ -1,11 +1,10 @@
-"""Trainers: each makes one of TRL's trainers out of the same material, so that they can be compared.
+"""Trainers: each makes one of TRL's trainers from the same inputs, so that they can be compared.
 
-A trainer's keyword-only arguments are its section under trainers in the preset. All but LoRA and what a docstring
-names go to TRL under their own names.
+A trainer's keyword-only arguments are its section under `trainers` in the preset. They go to TRL under their own names,
+except those that a docstring explains.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,17 +27,17 @@ from dartune.models.checkpoint import (
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
 from dartune.training.distributed import is_main
-from dartune.training.patches import spare_hash, speed_up
+from dartune.training.patches import patch_model, patched, plain_reference, skip_reference_hash
 
 SAVE_STEPS = 10  # a killed training loses fewer steps than this, unless they are quick and saving is slow
-LOG_STEPS = 5  # a divisor of it, or an average would span a checkpoint and a resumed run would log another one
+LOG_STEPS = 5  # divides SAVE_STEPS, or an average would span a checkpoint and a resumed run would log another one
 
-# TRL 1.16 looks at the name of a loss only when it computes the first one, long after the pool was paid for.
+# TRL 1.16 checks the name of a loss only when it computes the first one, long after the pool was paid for.
 Loss = Literal[
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
     "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
 ]  # fmt: skip
-# Losses with another divergence than reverse_kl, as TRL 1.16 has them.
+# Losses for which TRL 1.16 allows another divergence than reverse_kl.
 DIVERGENT = {"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop", "sft"}
 Divergence = Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"]
 OnlineLoss = Literal["grpo", "dr_grpo", "dapo", "bnpo"]
@@ -58,10 +57,11 @@ class Lora(TypedDict):
 class TrainingInputs:
     """What a trainer works on.
 
-    rows: pairs, of which the held-out ones are for evaluation. start: a tuned model to go on from, its own reference;
-    None: the base model. work: the folder of its checkpoints. patience: looks at the held-out rows without a lower
-    loss. common: arguments of TrainingArguments. decoding: temperature, top_p and tokens of what the model writes
-    meanwhile. referee: gives the rewards; None where none are.
+    rows: pairs; the held-out ones are for evaluation. start: a tuned model to go on from, which is then its own
+    reference; None for the base model. work: the folder of checkpoints. patience: evaluations of the held-out rows
+    without a lower loss; None for no early stopping. common: arguments of TrainingArguments. decoding: temperature,
+    top_p and max_new_tokens of completions written during the training. referee: gives the rewards of online trainers;
+    None for the others.
     """
 
     task: str
@@ -79,7 +79,7 @@ class TrainingInputs:
 
 
 def dpo(
-    material: TrainingInputs,
+    inputs: TrainingInputs,
     *,
     learning_rate: PositiveFloat,
     num_train_epochs: PositiveFloat,
@@ -95,34 +95,17 @@ def dpo(
 
     f_divergence_type: "forward_kl" is EvoTune's (f-DPO, arXiv 2309.16240).
     """
+    options = dict(locals())  # first, so that it holds the arguments alone
     from trl import DPOConfig, DPOTrainer
 
-    spare_hash()
-    settings = arguments(
-        DPOConfig,
-        material,
-        learning_rate=learning_rate,
-        num_train_epochs=num_train_epochs,
-        per_device_train_batch_size=per_device_train_batch_size,
-        per_device_eval_batch_size=per_device_train_batch_size,
-        gradient_accumulation_steps=gradient_accumulation_steps,
-        beta=beta,
-        loss_type=loss_type,
-        loss_weights=loss_weights,
-        label_smoothing=label_smoothing,
-        f_divergence_type=f_divergence_type,
-        max_length=material.max_length,
-        precompute_ref_log_probs=True,  # once, not in every epoch
-        disable_dropout=False,  # TRL would turn lora_dropout off
-        train_sampling_strategy="group_by_length",
-        remove_unused_columns=False,  # length and number
-    )
-    columns = ("prompt", "chosen", "rejected")
-    return new(DPOTrainer, settings, material, dataset(material, False, columns), dataset(material, True, columns))
+    skip_reference_hash()
+    # The reference's log-probabilities once, not in every epoch; TRL would switch lora_dropout off.
+    more = {"precompute_ref_log_probs": True, "disable_dropout": False}
+    return offline(DPOTrainer, DPOConfig, options | more, ("prompt", "chosen", "rejected"))
 
 
 def sft(
-    material: TrainingInputs,
+    inputs: TrainingInputs,
     *,
     learning_rate: PositiveFloat,
     num_train_epochs: PositiveFloat,
@@ -130,26 +113,14 @@ def sft(
     gradient_accumulation_steps: PositiveInt,
 ) -> Any:
     """Supervised fine-tuning on the chosen programs, that is rejection sampling fine-tuning."""
+    options = dict(locals())
     from trl import SFTConfig, SFTTrainer
 
-    settings = arguments(
-        SFTConfig,
-        material,
-        learning_rate=learning_rate,
-        num_train_epochs=num_train_epochs,
-        per_device_train_batch_size=per_device_train_batch_size,
-        per_device_eval_batch_size=per_device_train_batch_size,
-        gradient_accumulation_steps=gradient_accumulation_steps,
-        max_length=material.max_length,
-        train_sampling_strategy="group_by_length",
-        remove_unused_columns=False,
-    )
-    columns = ("prompt", "completion")
-    return new(SFTTrainer, settings, material, dataset(material, False, columns), dataset(material, True, columns))
+    return offline(SFTTrainer, SFTConfig, options, ("prompt", "completion"))
 
 
 def grpo(
-    material: TrainingInputs,
+    inputs: TrainingInputs,
     *,
     learning_rate: PositiveFloat,
     n_completions: PositiveInt,
@@ -160,16 +131,16 @@ def grpo(
 ) -> Any:
     """Group relative policy optimisation (arXiv 2402.03300), online: the referee rewards what the model writes.
 
-    n_completions: written and judged in all, num_generations of them in each step. num_iterations: updates a step.
+    n_completions: written and judged in all, num_generations of them in each step. num_iterations: updates per step.
     """
+    options = dict(locals())
     from trl import GRPOConfig, GRPOTrainer
 
-    settings = online(GRPOConfig, material, learning_rate, num_generations, num_iterations, beta, loss_type=loss_type)
-    return rewarded(GRPOTrainer, settings, material, n_completions // num_generations)
+    return online(GRPOTrainer, GRPOConfig, options)
 
 
 def rloo(
-    material: TrainingInputs,
+    inputs: TrainingInputs,
     *,
     learning_rate: PositiveFloat,
     n_completions: PositiveInt,
@@ -177,15 +148,15 @@ def rloo(
     num_iterations: PositiveInt,
     beta: NonNegativeFloat,
 ) -> Any:
-    """REINFORCE leave-one-out (arXiv 2402.14740), online. It stands for the PPO that arXiv 2507.10614 names: TRL 1.16
-    carries no PPO any more, and RLOO is what its authors found to do as well without a value model.
+    """REINFORCE leave-one-out (arXiv 2402.14740), online. It replaces the PPO that arXiv 2507.10614 names: TRL 1.16 has
+    no PPO any more, and RLOO's authors found it as good without a value model.
 
     n_completions, num_generations, num_iterations: as for grpo.
     """
+    options = dict(locals())
     from trl import RLOOConfig, RLOOTrainer
 
-    settings = online(RLOOConfig, material, learning_rate, num_generations, num_iterations, beta)
-    return rewarded(RLOOTrainer, settings, material, n_completions // num_generations)
+    return online(RLOOTrainer, RLOOConfig, options)
 
 
 TRAINERS: dict[str, Callable[..., Any]] = {"dpo": dpo, "sft": sft, "grpo": grpo, "rloo": rloo}
@@ -194,33 +165,36 @@ SPLIT = "train"  # whose instances reward
 
 
 def options(name: str, file: Path = params.FILE) -> dict[str, Any]:
-    """The trainer's own section under `trainers`, checked."""
+    """Return the trainer's section under `trainers`; raises UserError where it is missing or invalid."""
     if name not in TRAINERS:
         raise UserError(f"{file}: train.method: there is no trainer {name!r}{nearest(name, TRAINERS)}")
     content = params.everything(file).get("trainers", {})
     if not isinstance(content.get(name), dict):
         raise UserError(f"{file}: trainers.{name} is missing; train.method {name} needs it")
     values = params.check(f"trainers.{name}", content[name], TRAINERS[name], file)
-    check_fit(name, values, params.place("trainers", name, file))
+    check_combination(name, values, params.place("trainers", name, file))
     return values
 
 
-def check_fit(name: str, values: dict[str, Any], source: Path) -> None:
-    """What no single value shows. source: the file where they stand."""
-    if name == "dpo" and len(values["loss_type"]) != len(values["loss_weights"]):
-        found = len(values["loss_weights"])
-        raise UserError(f"{source}: trainers.dpo.loss_weights has {found} values; one per loss_type is needed")
-    if name == "dpo" and "exo_pair" in values["loss_type"] and not values["label_smoothing"]:
+def check_combination(name: str, values: dict[str, Any], source: Path) -> None:
+    """Raise UserError about values that are valid alone but not together. source: the file that has them."""
+    losses = values.get("loss_type", [])
+    if name == "dpo" and len(losses) != len(values["loss_weights"]):
+        n = len(values["loss_weights"])
+        raise UserError(f"{source}: trainers.dpo.loss_weights has {n} values; one per loss_type is needed")
+    if name == "dpo" and "exo_pair" in losses and not values["label_smoothing"]:
         raise UserError(f"{source}: trainers.dpo.label_smoothing is 0; exo_pair needs more, such as 0.001")
-    if name == "dpo" and values["f_divergence_type"] != "reverse_kl" and not set(values["loss_type"]) <= DIVERGENT:
-        found, losses = values["f_divergence_type"], ", ".join(sorted(DIVERGENT))
-        raise UserError(f"{source}: trainers.dpo.f_divergence_type is {found}; only these losses have it: {losses}")
+    divergence, allowed = values.get("f_divergence_type"), ", ".join(sorted(DIVERGENT))
+    if name == "dpo" and divergence != "reverse_kl" and not set(losses) <= DIVERGENT:
+        raise UserError(
+            f"{source}: trainers.dpo.f_divergence_type is {divergence}; only these losses have it: {allowed}"
+        )
     if name in ONLINE and values["n_completions"] % values["num_generations"]:
         raise UserError(f"{source}: trainers.{name}.n_completions is no multiple of num_generations; make it one")
 
 
-def arguments(config: Any, material: TrainingInputs, **own: Any) -> Any:
-    """TRL's settings: the trainer's own, those that all share, and what the hardware asks for."""
+def arguments(config: Any, inputs: TrainingInputs, **options: Any) -> Any:
+    """Return TRL's configuration: options of the trainer, those that all share, and what the hardware asks for."""
     import torch
 
     on_gpu = torch.cuda.is_available()
@@ -232,11 +206,11 @@ def arguments(config: Any, material: TrainingInputs, **own: Any) -> Any:
         "accelerator_config": {"non_blocking": on_gpu},  # the next batch is made while the GPU works on the last
     }
     fixed = {
-        "output_dir": str(material.work),
+        "output_dir": str(inputs.work),
         "activation_checkpointing": False,
         "logging_steps": LOG_STEPS,
-        "logging_nan_inf_filter": False,  # training.py stops at them; to look once more, the host would wait for a GPU
-        "logging_first_step": True,  # a shorter training has a curve too: no commit holds an empty folder
+        "logging_nan_inf_filter": False,  # TrainerMixin stops at such a loss; the filter would wait for the GPU
+        "logging_first_step": True,  # a shorter training has curves too: no commit holds an empty folder
         "save_steps": SAVE_STEPS,
         "save_total_limit": 1,
         "disable_tqdm": True,
@@ -244,14 +218,14 @@ def arguments(config: Any, material: TrainingInputs, **own: Any) -> Any:
         "report_to": "none",
     }
     try:
-        return config(**fixed | hardware | stopping(material) | material.common | own)
+        return config(**fixed | hardware | early_stopping(inputs) | inputs.common | options)
     except (TypeError, ValueError) as error:
         raise UserError(f"train: {str(error).splitlines()[0]}") from error
 
 
-def stopping(material: TrainingInputs) -> dict[str, Any]:
-    """Arguments of early stopping: a look at the held-out rows with each checkpoint."""
-    if not material.patience:
+def early_stopping(inputs: TrainingInputs) -> dict[str, Any]:
+    """Return the arguments of early stopping: an evaluation of the held-out rows with each checkpoint."""
+    if not inputs.patience:
         return {}
     return {
         "eval_strategy": "steps",
@@ -262,130 +236,92 @@ def stopping(material: TrainingInputs) -> dict[str, Any]:
     }
 
 
-def online(
-    config: Any,
-    material: TrainingInputs,
-    learning_rate: float,
-    num_generations: int,
-    num_iterations: int,
-    beta: float,
-    **own: Any,
-) -> Any:
-    """Settings of the trainers that learn from what the model writes: one prompt, one group of answers, one step."""
-    drawn = {"temperature": material.decoding["temperature"], "top_p": material.decoding["top_p"]}
-    return arguments(
+def offline(trainer: Any, config: Any, options: dict[str, Any], columns: tuple[str, ...]) -> Any:
+    """Return a trainer on the pairs. options: a trainer function's arguments. columns: what TRL reads of a pair."""
+    inputs: TrainingInputs = options.pop("inputs")
+    settings = arguments(
         config,
-        material,
-        learning_rate=learning_rate,
-        num_train_epochs=1,
-        per_device_train_batch_size=num_generations,
-        num_generations=num_generations,
-        num_iterations=num_iterations,
-        save_steps=SAVE_STEPS * num_iterations,  # TRL's checkpoint does not hold the answers that it goes on using
-        generation_kwargs={"remove_invalid_values": True},  # a model that diverged is found out by its loss
-        max_completion_length=material.decoding["max_new_tokens"],
-        mask_truncated_completions=False,  # an answer that was cut is a failure to learn from
-        beta=beta,
-        **drawn,
-        **own,
+        inputs,
+        **options,
+        per_device_eval_batch_size=options["per_device_train_batch_size"],
+        max_length=inputs.max_length,
+        train_sampling_strategy="group_by_length",
+        remove_unused_columns=False,  # length and number
+    )
+    return new(
+        trainer,
+        inputs,
+        args=settings,
+        train_dataset=dataset(inputs, False, columns),
+        eval_dataset=dataset(inputs, True, columns),
     )
 
 
-def new(trainer: Any, settings: Any, material: TrainingInputs, training: Any, held_out: Any) -> Any:
-    """The trainer on the model to start from."""
-    model, adapter = starting_model(material)
-    speed_up(model)
-    with calm_reference(model):
-        made = trainer(
-            model=model,
-            args=settings,
-            processing_class=open_tokenizer(material.base),
-            train_dataset=training,
-            eval_dataset=held_out,
-            peft_config=adapter,
-        )
-    size = settings.train_batch_size * settings.gradient_accumulation_steps * settings.world_size
-    made._get_train_sampler = lambda rows: order(list(rows["length"]), size, made)
-    return made
-
-
-def order(lengths: list[int], size: int, trainer: Any) -> Any:
-    """A sampler: each epoch's rows in steps of `size`, rows of similar length together.
-
-    As TRL's group_by_length has it, whose own sampler asks for the batch of one process, so that several would make
-    other steps than one does, and for torch's chance, so that a training resumed in its second epoch has the first's.
-    """
-    from torch import Generator
-    from torch.utils.data import Sampler
-    from transformers.trainer_pt_utils import get_length_grouped_indices
-
-    class Order(Sampler[int]):
-        def __len__(self) -> int:
-            return len(lengths)
-
-        def __iter__(self) -> Iterator[int]:
-            chance = Generator().manual_seed(trainer.args.seed + int(trainer.state.epoch or 0))
-            return iter(get_length_grouped_indices(lengths, size, generator=chance))
-
-    return Order()
-
-
-def rewarded(trainer: Any, settings: Any, material: TrainingInputs, n_steps: int) -> Any:
-    """The same for an online trainer: the task's prompt once a step, and the referee's rewards."""
+def online(trainer: Any, config: Any, options: dict[str, Any]) -> Any:
+    """Return a trainer that learns from what the model writes: in each step one prompt and one group of completions."""
     from datasets import Dataset
 
     from dartune.training.reward import Reward
 
-    tokenizer, (model, adapter) = open_tokenizer(material.base), starting_model(material)
-    prompt = render(tokenizer, Task(material.task).prompt)
-    assert material.referee is not None
-    speed_up(model)
-    with calm_reference(model):
-        return trainer(
+    inputs: TrainingInputs = options.pop("inputs")
+    n, decoding = options["num_generations"], inputs.decoding
+    n_steps, prompt = options.pop("n_completions") // n, render(open_tokenizer(inputs.base), Task(inputs.task).prompt)
+    assert inputs.referee is not None
+    settings = arguments(
+        config,
+        inputs,
+        **options,
+        num_train_epochs=1,
+        per_device_train_batch_size=n,
+        save_steps=SAVE_STEPS * options["num_iterations"],  # a checkpoint lacks completions that TRL goes on using
+        generation_kwargs={"remove_invalid_values": True},  # a diverged model shows in its loss
+        max_completion_length=decoding["max_new_tokens"],
+        mask_truncated_completions=False,  # a completion that was cut is a failure to learn from
+        temperature=decoding["temperature"],
+        top_p=decoding["top_p"],
+    )
+    rows = Dataset.from_list([{"prompt": prompt}] * n_steps)
+    return new(trainer, inputs, args=settings, train_dataset=rows, reward_funcs=Reward(inputs.referee, SPLIT))
+
+
+def new(trainer: Any, inputs: TrainingInputs, **settings: Any) -> Any:
+    """Return the patched trainer on the model to start from. settings: arguments of its constructor."""
+    model, lora = starting_model(inputs)
+    patch_model(model)
+    with plain_reference(model):
+        return patched(trainer)(
             model=model,
-            reward_funcs=Reward(material.referee, SPLIT),
-            args=settings,
-            processing_class=tokenizer,
-            train_dataset=Dataset.from_list([{"prompt": prompt}] * n_steps),
-            peft_config=adapter,
+            processing_class=open_tokenizer(inputs.base),
+            peft_config=lora,
+            pair_names=[row["pair"] for row in inputs.rows],
+            **settings,
         )
 
 
-@contextmanager
-def calm_reference(model: Any) -> Iterator[None]:
-    """A block where a trainer copies the tuned adapter that it starts from: the copy, its reference, has no dropout."""
-    settings = model.peft_config["default"] if hasattr(model, "peft_config") else None
-    dropout = getattr(settings, "lora_dropout", 0.0)
-    try:
-        if settings:
-            settings.lora_dropout = 0.0
-        yield
-    finally:
-        if settings:
-            settings.lora_dropout = dropout
+def starting_model(inputs: TrainingInputs) -> tuple[Any, Any]:
+    """Return (model, LoraConfig of a new adapter or None). A tuned adapter goes on being trained as it is.
 
-
-def starting_model(material: TrainingInputs) -> tuple[Any, Any]:
-    """(model, LoRA settings of a new adapter or None). A tuned adapter goes on being trained as it is."""
+    Raises UserError where inputs.start and inputs.lora disagree, or where the start was tuned on another base model.
+    """
     from peft import LoraConfig
 
-    start, lora = material.start, material.lora
+    start, lora = inputs.start, inputs.lora
     if start is not None and is_adapter(start) != bool(lora):
-        found = "an adapter" if is_adapter(start) else "no adapter"
-        raise UserError(f"train: {start} is {found}, and train.lora is {lora}")
+        kind = "an adapter" if is_adapter(start) else "no adapter"
+        raise UserError(f"train: {start} is {kind}, and train.lora is {lora}")
     if start is not None and lora:
-        check_base(material.base, start)
-        return open_adapter(open_model(material.base, load_in=material.load_in), start, is_trainable=True), None
-    model = open_model(material.base, start, material.load_in)
-    # All weights are trained in float32, as TRL has it: in bf16 a small step rounds to none.
+        check_base(inputs.base, start)
+        return open_adapter(open_model(inputs.base, load_in=inputs.load_in), start, is_trainable=True), None
+    model = open_model(inputs.base, start, inputs.load_in)
+    # As in TRL, weights that are all trained are float32: in bf16 a small step rounds to none.
     return (model, LoraConfig(task_type="CAUSAL_LM", **lora)) if lora else (model.float(), None)
 
 
-def dataset(material: TrainingInputs, held_out: bool, columns: tuple[str, ...]) -> Any:
-    """What TRL trains on, the longest text's length, and the row's number; None without rows. Longest first: so the
-    batches in which TRL computes references hold little padding, and too little memory shows at once.
+def dataset(inputs: TrainingInputs, held_out: bool, columns: tuple[str, ...]) -> Any:
+    """Return the rows that TRL reads, with the longer text's length and the row's number; None without rows.
 
-    It lies in the journal's folder: there TRL keeps what it computes once, references among it, for all processes.
+    Longest first: so the batches of the reference's pass hold little padding, and the first batch takes most memory.
+    The dataset is in the folder of checkpoints: there TRL caches the reference's log-probabilities for all processes.
     """
     from accelerate import PartialState
     from datasets import Dataset
@@ -396,11 +332,11 @@ def dataset(material: TrainingInputs, held_out: bool, columns: tuple[str, ...]) 
             "length": row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]),
             "number": number,
         }
-        for number, row in enumerate(material.rows)
+        for number, row in enumerate(inputs.rows)
         if row["is_held_out"] == held_out
     ]
     rows.sort(key=lambda row: row["length"], reverse=True)
-    folder = material.work / ("held_out" if held_out else "rows")
+    folder = inputs.work / ("held_out" if held_out else "rows")
     with PartialState().main_process_first():
         if rows and is_main():
             publish(lambda partial: Dataset.from_list(rows).save_to_disk(partial), folder)
