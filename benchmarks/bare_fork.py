@@ -9,16 +9,18 @@ import json
 import os
 import sys
 import time
+from importlib import import_module
 
 from dartune.referee import sandbox
-from dartune.referee.worker import WorkerState, answer, preload, prepare_for_forks
+from dartune.referee.worker import PRELOADED, WorkerState, answer, prepare_for_forks
 from dartune.tasks.task import Task
 
 
 def main() -> None:
     task, split, core = Task(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     os.sched_setaffinity(0, {core})
-    preload()
+    for name in PRELOADED.split():
+        import_module(name)
     state = WorkerState(task, task.instances(split))
     programs = json.load(sys.stdin)
     prepare_for_forks()

@@ -193,12 +193,12 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def left_behind(copy: Copy) -> list[str]:
-    """Journals, halves of files, locks, temporary files; torch's own compiler cache is not ours."""
-    journals = [f for f in (copy.folder / ".work").rglob("*") if f.is_file() and f.stat().st_size]  # run.lock is empty
-    journals = [f for f in journals if "verdicts" not in f.parts]
-    halves = [*copy.folder.rglob("*.partial"), *(copy.folder / ".dvc/cache").rglob("*.tmp")]
+    """Unfinished work, partial files, locks, temporary files; torch's own compiler cache is not ours."""
+    work = [f for f in (copy.folder / ".work").rglob("*") if f.is_file() and f.stat().st_size]  # run.lock is empty
+    work = [f for f in work if "verdicts" not in f.parts]
+    partial = [*copy.folder.rglob("*.partial"), *(copy.folder / ".dvc/cache").rglob("*.tmp")]
     temporary = [f for f in copy.tmp.iterdir() if not f.name.startswith("torchinductor_")]
-    return [str(each.relative_to(copy.folder.parent)) for each in (*journals, *halves, *temporary, *locks(copy))]
+    return [str(each.relative_to(copy.folder.parent)) for each in (*work, *partial, *temporary, *locks(copy))]
 
 
 def locks(copy: Copy) -> list[Path]:

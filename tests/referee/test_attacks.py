@@ -199,9 +199,7 @@ def test_a_hostile_program_gets_a_status_that_fits_and_no_score(attack: Attack, 
 
 
 @each_attack
-def test_a_hostile_program_ends_within_its_limit_and_a_second(
-    attack: Attack, court: Court
-) -> None:
+def test_a_hostile_program_ends_within_its_limit_and_a_second(attack: Attack, court: Court) -> None:
     n_runs = 2 if court.trial(attack).verdict.status == "nondeterministic" else 1
     assert court.seconds(attack) < n_runs * court.referee(attack.task).timeout_s + GRACE_S
 
