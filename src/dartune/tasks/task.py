@@ -13,13 +13,13 @@ TASKS = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """Return the names of all tasks."""
+    """Return the names of all tasks, sorted."""
     return sorted(path.parent.name for path in TASKS.glob("*/prompt.md"))
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task by name; UserError for an unknown one. Each part is read when it is first used."""
+    """A task by name. Its parts are read on first use. Raises UserError for an unknown name."""
 
     name: str
 
@@ -29,17 +29,17 @@ class Task:
 
     @property
     def prompt(self) -> str:
-        """The prompt that every completion answers: the task's description and the template program."""
+        """The prompt for completions: the task's description and the template program."""
         return f"{self.description}\n\n```python\n{self.template.strip()}\n```\n"
 
     @property
     def description(self) -> str:
-        """What the task is, in words."""
+        """The task in words."""
         return self._read("prompt.md").strip()
 
     @property
     def template(self) -> str:
-        """The text of the program that the model is asked to improve on."""
+        """The text of the program that a model is asked to improve."""
         return self._read("template.py")
 
     @property
@@ -97,7 +97,7 @@ class Task:
         return self.sign * sum(costs) / len(costs)
 
     def gap(self, score: float, split: str) -> float:
-        """Return how far a score is from the reference, as a fraction of the reference; 0 is as good."""
+        """Return how far a score is from the reference, as a fraction of the reference; 0 is as good, more is worse."""
         reference = self.reference(split)
         return (self.sign * reference - score) / reference
 
@@ -110,12 +110,12 @@ class Task:
 
     @property
     def sign(self) -> int:
-        """-1 where costs are minimised, 1 where they are maximised."""
+        """-1 if costs are minimised, 1 if they are maximised."""
         return {"minimise": -1, "maximise": 1}[self.cost.DIRECTION]
 
     @property
     def file(self) -> Path:
-        """The template's file."""
+        """The path of the template."""
         return TASKS / self.name / "template.py"
 
     def _read(self, file: str) -> str:

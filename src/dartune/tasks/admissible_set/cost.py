@@ -1,6 +1,6 @@
-"""How large a set the priorities build. Runs outside the program's process and trusts nothing that comes out of it.
+"""The size of the set that the priorities build. Runs outside the program's process and trusts none of its output.
 
-Sets of candidates are Python integers with one bit a candidate: an intersection of 2,432 candidates costs 50 ns.
+Sets of candidates are Python integers with one bit per candidate: intersecting 2,432 candidates takes 50 ns.
 """
 
 from functools import cache
@@ -14,7 +14,7 @@ from dartune.tasks.admissible_set.instances import SPLITS, WEIGHTS, draw
 DIRECTION = "maximise"
 OBJECTIVE = "set size"
 
-# Triples of codes (sorted) that a group of the set may not hold in every group at once (FunSearch).
+# Sorted triples of codes. Three words of the set must not have a bad triple in every group (FunSearch).
 BAD_TRIPLES = frozenset(
     [(0, k, k) for k in range(7)]
     + [(1, 1, 1), (1, 1, 2), (1, 2, 2), (1, 2, 3), (1, 2, 4), (1, 3, 3), (1, 4, 4), (1, 5, 5), (1, 6, 6)]
@@ -26,12 +26,15 @@ IS_CONSTANT = np.array([True, False, False, False, False, True, True])  # 000, 1
 
 
 def prepare(instances: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-    """The instances as they are; the tables of conflicts are made when they are first used."""
+    """Return the instances unchanged; the tables of conflicts are computed on first use."""
     return instances
 
 
 def compute_costs(instances: list[dict[str, np.ndarray]], decisions: list[Any]) -> tuple[list[float], np.ndarray]:
-    """Sizes of the sets, and the candidates taken in their order. Ties go to the first candidate."""
+    """Return the size of each set, and the candidates of all sets in the order taken.
+
+    Of equal priorities, the first wins. Raises Refused unless each decision has one finite number per candidate.
+    """
     taken = [build(instance, decision) for instance, decision in zip(instances, decisions, strict=True)]
     sizes = [
         float((3 ** (~IS_CONSTANT[instance["codes"][chosen]]).sum(axis=1)).sum())
@@ -42,13 +45,16 @@ def compute_costs(instances: list[dict[str, np.ndarray]], decisions: list[Any]) 
 
 
 def build(instance: dict[str, np.ndarray], decision: np.ndarray) -> list[int]:
-    """Return the candidates that the greedy set takes under these priorities, in order; or raise Refused."""
+    """Return the candidates that the greedy set takes under these priorities, in order. Raises Refused; see numbers."""
     priorities = numbers(decision, length=len(instance["codes"]))
     return greedy(np.argsort(-priorities, kind="stable").tolist(), int(instance["n"]), int(instance["w"]))
 
 
 def greedy(order: list[int], n: int, w: int) -> list[int]:
-    """The candidates taken, best first, each dropping those that it rules out alone or with an earlier one."""
+    """Return the candidates taken, best first. Each rules out others, alone and together with each earlier one.
+
+    order: candidates by falling priority.
+    """
     codes, comparable, third = conflicts(n, w)
     alive = (1 << len(codes)) - 1
     taken: list[int] = []
@@ -63,7 +69,7 @@ def greedy(order: list[int], n: int, w: int) -> list[int]:
 
 
 def ruled_out(x: list[int], e: list[int], third: list[list[list[int]]]) -> int:
-    """The candidates c for which the triple (x, e, c) is bad in every group."""
+    """Return the candidates c for which (x, e, c) is a bad triple in every group. x, e: codes. third: see conflicts."""
     dropped = -1
     for group, a, b in zip(third, x, e, strict=True):
         dropped &= group[a][b]
@@ -74,14 +80,19 @@ def ruled_out(x: list[int], e: list[int], third: list[list[list[int]]]) -> int:
 
 @cache
 def conflicts(n: int, w: int) -> tuple[list[list[int]], Any, list[list[list[int]]]]:
-    """Per size: the codes, candidate -> those that its weights compare with, [group][a][b] -> those that are bad."""
+    """Return the codes of size (n, w), a function `comparable`, and the table third[group][a][b].
+
+    comparable(candidate): those whose weights are all at most, or all at least, the candidate's. third: those that
+    complete the codes a and b to a bad triple in a group.
+    """
     codes = draw(next(split for split, size in SPLITS.items() if size == (n, w)))[0]["codes"]
     weights = WEIGHTS[codes]
 
     @cache
     def comparable(element: int) -> int:
-        own = weights[element]
-        return bits(np.all(own <= weights, axis=1) | np.all(own >= weights, axis=1))
+        """Return the candidates that cannot be in a set with this one."""
+        differences = weights - weights[element]
+        return bits(np.all(differences >= 0, axis=1) | np.all(differences <= 0, axis=1))
 
     third = [[[bits(np.isin(column, completions(a, b))) for b in range(7)] for a in range(7)] for column in codes.T]
     return codes.tolist(), comparable, third

@@ -1,7 +1,7 @@
-"""Instances: one per (n, w). The candidates are all code words of n/3 groups and total weight w.
+"""Instances: one per (n, w). The candidates are all code words with n/3 groups and total weight w.
 
-There is only one instance of each size, so training, validation and test share (15, 10): what is held out is the
-sampling, not the instance. Transfer is judged on (12, 7). (21, 15) is slow and in no default run.
+There is only one instance of each size, so training, validation and test share (15, 10): the sampling is held out, not
+the instance. Transfer is measured on (12, 7). (21, 15) is slow and not part of any default run.
 """
 
 from itertools import product
@@ -24,7 +24,7 @@ WEIGHTS = np.array([sum(x != 0 for x in triple) for triple in TRIPLES])
 
 
 def draw(split: str) -> list[dict[str, np.ndarray]]:
-    """One instance: {"n": (), "w": (), "codes": int64 (n_candidates, n/3), "vectors": int64 (n_candidates, n)}."""
+    """Return one instance: {"n", "w": (), "codes": int64 (n_candidates, n/3), "vectors": int64 (n_candidates, n)}."""
     n, w = SPLITS[split]
     words = np.array(list(product(range(7), repeat=n // 3)))  # product is lexicographic
     codes = words[WEIGHTS[words].sum(axis=1) == w]

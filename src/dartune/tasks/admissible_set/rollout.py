@@ -1,4 +1,4 @@
-"""How a program's answers become priorities. Runs in the sandbox with the program, so cost.py trusts none of it."""
+"""Calls the program once per candidate. Runs in the sandbox with the program, so cost.py trusts none of its results."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +10,6 @@ N_ARGUMENTS = 3
 
 
 def run(program: Callable[..., Any], instance: dict[str, np.ndarray]) -> list[float]:
-    """The priority of every candidate, in the candidates' order."""
+    """Return the priority of every candidate, in the order of instance["vectors"]."""
     n, w = int(instance["n"]), int(instance["w"])
     return [float(program(tuple(vector), n, w)) for vector in instance["vectors"].tolist()]

@@ -1,4 +1,4 @@
-"""What routes cost. Runs outside the program's process and trusts nothing that comes out of it."""
+"""The length of routes. Runs outside the program's process and trusts none of its output."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ OBJECTIVE = "mean total length"
 
 
 def prepare(instances: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """All instances: {"distances": (n_instances, n, n), "demands": (n_instances, n), "capacity": (n_instances,)}.
+    """Stack all instances: {"distances": (n_instances, n, n), "demands": (n_instances, n), "capacity": (n_instances,)}.
 
-    The depot demands 0.
+    The depot's demand is set to 0.
     """
     keys = ("distances", "demands", "capacity")
     prepared = {key: np.stack([instance[key] for instance in instances]) for key in keys}
@@ -23,10 +23,13 @@ def prepare(instances: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def compute_costs(prepared: dict[str, np.ndarray], decisions: list[Any]) -> tuple[list[float], np.ndarray]:
-    """Total lengths of the routes, and their edges; or Refused, unless each customer is served once within capacity."""
+    """Return the total length of each instance's routes, and the edges of all.
+
+    Raises Refused unless every customer is served once and no vehicle exceeds its capacity.
+    """
     n_instances, n_nodes = prepared["demands"].shape
     walks = [integers(decision, max_length=2 * n_nodes, below=n_nodes) for decision in decisions]
-    table = np.zeros((n_instances, max(map(len, walks))), np.int64)  # a walk waits at the depot for the longest
+    table = np.zeros((n_instances, max(map(len, walks))), np.int64)  # shorter walks stay at the depot
     for row, walk in zip(table, walks, strict=True):
         row[: len(walk)] = walk
     check_visits(table, n_nodes)
@@ -49,7 +52,7 @@ def check_visits(table: np.ndarray, n_nodes: int) -> None:
 
 
 def check_loads(table: np.ndarray, prepared: dict[str, np.ndarray]) -> None:
-    """Load since the last visit of the depot = load so far - load at that visit."""
+    """Raise Refused if a vehicle exceeds its capacity: the load so far minus that at the last depot visit."""
     so_far = np.take_along_axis(prepared["demands"], table, axis=1).cumsum(axis=1)
     at_depot = np.maximum.accumulate(np.where(table == 0, so_far, 0), axis=1)
     heaviest = (so_far - at_depot).max(axis=1)
@@ -57,6 +60,5 @@ def check_loads(table: np.ndarray, prepared: dict[str, np.ndarray]) -> None:
     if over.any():
         number = int(over.argmax())
         capacity = prepared["capacity"][number]
-        raise Refused(
-            "infeasible", f"instance {number}: a vehicle carries {heaviest[number]}, its capacity is {capacity}"
-        )
+        reason = f"a vehicle carries {heaviest[number]}, its capacity is {capacity}"
+        raise Refused("infeasible", f"instance {number}: {reason}")

@@ -14,15 +14,15 @@ SHIFTED = ("shifted_100",)
 
 
 def draw(split: str) -> list[dict[str, np.ndarray]]:
-    """The instances of a split: {"distances": float64 (n, n), "demands": int64 (n,), "capacity": int64 ()}."""
+    """Return the instances of a split: {"distances": float64 (n, n), "demands": int64 (n,), "capacity": int64 ()}."""
     n_instances, n_customers, capacity, seed = SPLITS[split]
     generator = np.random.RandomState(seed)
     return [one(generator, n_customers + 1, capacity) for _ in range(n_instances)]
 
 
 def one(generator: np.random.RandomState, n_nodes: int, capacity: int) -> dict[str, np.ndarray]:
-    """Draw one instance."""
+    """Draw one instance; node 0 is the depot."""
     points = generator.rand(n_nodes, 2)
-    demands = generator.randint(1, 10, size=n_nodes)  # the depot draws one too, as in LLM4AD; nobody reads it
+    demands = generator.randint(1, 10, size=n_nodes)  # one for the depot too, as in LLM4AD; it is not used
     distances = np.linalg.norm(points[:, None] - points[None], axis=2)
     return {"distances": distances, "demands": demands, "capacity": np.array(capacity)}

@@ -1,4 +1,4 @@
-"""How a program's choices become routes. Runs in the sandbox with the program, so cost.py trusts none of it."""
+"""Builds routes from the program's choices. Runs in the sandbox with it, so cost.py trusts none of its results."""
 
 from collections.abc import Callable
 from operator import index
@@ -13,7 +13,10 @@ N_ARGUMENTS = 6
 
 
 def run(program: Callable[..., Any], instance: dict[str, np.ndarray]) -> list[int]:
-    """All routes as one walk of node numbers from the depot, 0; where nothing fits the depot is inserted."""
+    """Return all routes as one walk of node numbers from the depot, 0, which is inserted where no customer fits.
+
+    Raises Refused for a choice that is not possible.
+    """
     distances, demands, capacity = instance["distances"], instance["demands"], int(instance["capacity"])
     is_open = np.ones(len(distances), bool)
     is_open[0] = False

@@ -1,4 +1,4 @@
-"""What tours cost. Runs outside the program's process and trusts nothing that comes out of it."""
+"""The length of tours. Runs outside the program's process and trusts none of its output."""
 
 from typing import Any
 
@@ -12,12 +12,15 @@ OBJECTIVE = "mean tour length"
 
 
 def prepare(instances: list[dict[str, np.ndarray]]) -> np.ndarray:
-    """The distances of all instances, shape (n_instances, n_cities, n_cities)."""
+    """Return the distances of all instances, shape (n_instances, n_cities, n_cities)."""
     return np.stack([instance["distances"] for instance in instances])
 
 
 def compute_costs(distances: np.ndarray, decisions: list[Any]) -> tuple[list[float], np.ndarray]:
-    """Lengths of the closed tours, and their edges. Raises Refused unless each visits every city once, from city 0."""
+    """Return the length of each closed tour, and the edges of all.
+
+    Raises Refused unless each tour starts at city 0 and visits every city once.
+    """
     n_cities = distances.shape[1]
     tours = [integers(decision, max_length=n_cities, below=n_cities) for decision in decisions]
     for number, tour in enumerate(tours):

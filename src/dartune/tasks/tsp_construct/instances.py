@@ -15,13 +15,8 @@ SHIFTED = ("shifted_20", "shifted_100")
 
 
 def draw(split: str) -> list[dict[str, np.ndarray]]:
-    """The instances of a split, each {"distances": float64 (n, n)}."""
+    """Return the instances of a split, each {"distances": float64 (n, n)}."""
     n_instances, n_cities, seed = SPLITS[split]
     generator = np.random.RandomState(seed)
-    return [{"distances": euclidean(generator.rand(n_cities, 2))} for _ in range(n_instances)]
-
-
-def euclidean(points: np.ndarray) -> np.ndarray:
-    """Return the distances between points of shape (n, 2), shape (n, n)."""
-    distances: np.ndarray = np.linalg.norm(points[:, None] - points[None], axis=2)
-    return distances
+    cities = [generator.rand(n_cities, 2) for _ in range(n_instances)]
+    return [{"distances": np.linalg.norm(points[:, None] - points[None], axis=2)} for points in cities]

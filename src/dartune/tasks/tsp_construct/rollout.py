@@ -1,4 +1,4 @@
-"""How a program's choices become a tour. Runs in the sandbox with the program, so cost.py trusts none of it."""
+"""Builds a tour from the program's choices. Runs in the sandbox with it, so cost.py trusts none of its results."""
 
 from collections.abc import Callable
 from operator import index
@@ -13,7 +13,7 @@ N_ARGUMENTS = 4
 
 
 def run(program: Callable[..., Any], instance: dict[str, np.ndarray]) -> list[int]:
-    """The tour as city numbers from the start, 0; the last city is forced."""
+    """Return the tour as city numbers from the start, 0; the last city is forced. Raises Refused for a bad choice."""
     distances = instance["distances"]
     nearest = np.argsort(distances, axis=1)[:, 1:]
     is_open = np.ones(len(distances), bool)
