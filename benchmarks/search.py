@@ -57,7 +57,7 @@ def main() -> None:
         }
     PLOT.parent.mkdir(exist_ok=True)
     colours = "".join(f"{name[4:-1]}:{colour};" for colour, name in plots.PAINT.items() if name.startswith("var("))
-    drawn = plots.method_curves("search methods", curves)  # painted with a page's colours, and here is no page
+    drawn = plots.search_curves("search methods", curves)  # painted with a page's colours, and here is no page
     PLOT.write_text(drawn.replace("<svg", f'<svg style="{colours}background:white"', 1))
 
 

@@ -99,9 +99,8 @@ def check_strategy_and_trainers(sections: dict[str, dict[str, Any]], file: Path)
     from dartune.training.trainers import TRAINERS, options
 
     check_strategy(sections["sample"]["strategy"], sections["sample"]["options"])
-    for name in TRAINERS:
+    for name in (*TRAINERS, sections["train"]["method"]):
         options(name, file)
-    options(sections["train"]["method"], file)
     for name in set(sections["train"]["probe"]["remember"]) - set(names()):
         raise UserError(f"{file}: train.probe.remember: there is no task {name!r}{nearest(name, names())}")
 

@@ -62,9 +62,9 @@ def write_search(
     max_slowdown: PositiveFloat,
     memory_mib: PositiveInt,
 ) -> dict[str, Any]:
-    """Write SEARCH_SCHEMA, one row an evaluation, and the metrics of each method; return those at equal seconds.
+    """Write one row per evaluation as SEARCH_SCHEMA, and the metrics by method; return those at equal seconds.
 
-    options: by method. methods: files of pool/methods/. n_evaluations: completions of each search, one search a seed.
+    options: by method. methods: files of pool/methods/. n_evaluations: completions per search; each seed is a search.
     guide, held_out: splits; the best programs on `guide` are judged on `held_out`. max_slowdown, memory_mib: see
     Referee.
     """
@@ -182,7 +182,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def at_equal_seconds(written: Runs, runs: Runs, method: str, seeds: list[int]) -> dict[str, Any]:
-    """Return both models' best after as many seconds of writing and judging as the faster one took in all.
+    """Return each model's best after the seconds of writing and judging that the faster model took in total.
 
     {"seconds", "base", "tuned": {"evaluations", "top_1"}, "difference"}: means over seeds. Seconds differ from run to
     run, so these numbers do too. written: rows with their "seconds". runs: the same rows, judged.
@@ -199,7 +199,7 @@ def at_equal_seconds(written: Runs, runs: Runs, method: str, seeds: list[int]) -
 
 
 def in_equal_time(written: Runs, runs: Runs, *pair: Run) -> tuple[float, list[tuple[int, float]]]:
-    """Return the seconds of the faster of two searches, and what each reached by then: (evaluations, best quality)."""
+    """Return the seconds of the faster of two searches, and what both had by then: (evaluations, best quality)."""
     clocks = [np.cumsum([row["seconds"] for row in written[run]]) for run in pair]
     limit = float(min(clock[-1] for clock in clocks))
     counts = [int(np.searchsorted(clock, limit * (1 + 1e-9), side="right")) for clock in clocks]

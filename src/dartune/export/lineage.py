@@ -86,9 +86,10 @@ def output(stage: str, task: str) -> tuple[str, str]:
         stages = read_lock()
     except UserError as mistake:
         raise UserError(f"trace: {mistake}") from mistake
-    if f"{stage}@{task}" not in stages:
-        raise UserError(f"trace: {LOCK} knows no stage {stage}@{task}; run it first: dvc repro {stage}@{task}")
-    first = stages[f"{stage}@{task}"]["outs"][0]
+    address = f"{stage}@{task}"
+    if address not in stages:
+        raise UserError(f"trace: {LOCK} knows no stage {address}; run it first: dvc repro {address}")
+    first = stages[address]["outs"][0]
     if not Path(first["path"]).exists():
         raise UserError(f"trace: {first['path']} is missing; get it by `dvc checkout` or `dvc repro`")
     return first["path"], first["md5"]

@@ -25,7 +25,7 @@ def model_card(run: Run, *, is_adapter: bool, merged: str | None) -> str:
     """Return the card as Markdown, with the front matter that the Hub reads.
 
     is_adapter: an adapter is exported, not whole weights. merged: the dtype of weights that an adapter was merged into.
-    Raises UserError where a file of the run is missing or is not what its stage made.
+    Raises UserError where a file of the run is missing or was changed.
     """
     base, trained, compared = base_model(run), training(run), comparison(run)
     method = trained["train"]["settings"]["method"]
@@ -77,7 +77,7 @@ def training(run: Run) -> dict[str, Any]:
     """Return {"files", "train", "sample", "sheet", "rounds"} of the training that made the model.
 
     files: paths by what they are. rounds: what stage rounds measured, None where the model is that of stage train. A
-    later round keeps its files in a folder of its own.
+    later round has its files in a folder of the round.
     """
     maker, rounds = run.maker(str(run.tuned)), None
     files = {

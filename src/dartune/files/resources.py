@@ -19,12 +19,9 @@ def measured(file: Path) -> Iterator[dict[str, Any]]:
     start, more = time.monotonic(), dict[str, Any]()
     yield more
     usages = [getrusage(who) for who in (RUSAGE_SELF, RUSAGE_CHILDREN)]
-    write_json(
-        file,
-        {
-            "seconds": round(time.monotonic() - start, 1),
-            "cpu_seconds": round(sum(usage.ru_utime + usage.ru_stime for usage in usages), 1),
-            "peak_mib": max(usage.ru_maxrss for usage in usages) // 1024,
-            **more,
-        },
-    )
+    resources = {
+        "seconds": round(time.monotonic() - start, 1),
+        "cpu_seconds": round(sum(usage.ru_utime + usage.ru_stime for usage in usages), 1),
+        "peak_mib": max(usage.ru_maxrss for usage in usages) // 1024,
+    }
+    write_json(file, resources | more)

@@ -25,7 +25,7 @@ PAINT = {
     REJECTED: "var(--rejected)",
 }
 MODEL_COLOURS = {"base": BASE, "tuned": TUNED}
-METHOD_COLOURS = {"independent": INK, "climb": CHOSEN, "eoh": BASE, "funsearch": TUNED}
+SEARCH_COLOURS = {"independent": INK, "climb": CHOSEN, "eoh": BASE, "funsearch": TUNED, **MODEL_COLOURS}
 MAX_POINTS = 400  # per line: more cannot be seen, and make a large page
 Qualities = dict[str, np.ndarray]  # by model, (n,)
 Curves = dict[str, list[tuple[float, float]]]  # (step, value) by name
@@ -100,14 +100,9 @@ def probe_curves(name: str, curves: Curves, kept_step: int | None) -> str:
 def search_curves(name: str, curves: dict[str, Qualities]) -> str:
     """Return the held-out quality of the best so far: mean over seeds, in a band from the worst seed to the best.
 
-    curves: by method and model, (seeds, evaluations).
+    curves: (seeds, evaluations) by panel, then by model or search method.
     """
-    return drawing(name, "Searches", len(curves), lambda axes: search_panels(axes, curves, MODEL_COLOURS))
-
-
-def method_curves(name: str, curves: dict[str, Qualities]) -> str:
-    """Return the same for search methods, one panel a task. curves: by task and method, (seeds, evaluations)."""
-    return drawing(name, "Search methods", len(curves), lambda axes: search_panels(axes, curves, METHOD_COLOURS))
+    return drawing(name, "Searches", len(curves), lambda axes: search_panels(axes, curves))
 
 
 def drawing(name: str, label: str, n_columns: int, draw: Callable[[Any], None]) -> str:
@@ -223,13 +218,13 @@ def best_panels(axes: Any, splits: dict[str, Qualities]) -> None:
     axes[0].set_ylabel("expected best quality of k")
 
 
-def search_panels(axes: Any, curves: dict[str, Qualities], colours: dict[str, str]) -> None:
-    """Draw `search_curves` or `method_curves`."""
+def search_panels(axes: Any, curves: dict[str, Qualities]) -> None:
+    """Draw `search_curves`."""
     low = min(float(q[:, -1].min()) for qualities in curves.values() for q in qualities.values())
     high = max(float(q.max()) for qualities in curves.values() for q in qualities.values())
     for axis, (title, qualities) in zip(axes, curves.items(), strict=True):
         for label, values in qualities.items():
-            points, colour = thin(np.arange(values.shape[1])), colours[label]
+            points, colour = thin(np.arange(values.shape[1])), SEARCH_COLOURS[label]
             seeds = values[:, points]
             axis.fill_between(points + 1, seeds.min(axis=0), seeds.max(axis=0), color=colour, alpha=0.15, linewidth=0)
             axis.plot(points + 1, seeds.mean(axis=0), color=colour, label=label)
