@@ -94,14 +94,20 @@ def parse(line: str, place: str) -> dict[str, Any]:
     """Return the JSON object in a line. Raises UserError about anything else, and about lone surrogates."""
     try:
         value = json.loads(line)
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{place} holds half a character (\\u{ord(error.object[error.start]):x}); repair it") from error
+        check_encodable(value, place)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place} is not JSON ({getattr(error, 'msg', str(error)).lower()})") from error
     if not isinstance(value, dict):
         raise UserError(f"{place} is {json.dumps(value)[:40]}; expected an object with prompt and completion")
     return value
+
+
+def check_encodable(value: Any, place: str) -> None:
+    """Raise UserError if a JSON value has lone surrogates, which UTF-8 cannot encode."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{place} holds half a character (\\u{ord(error.object[error.start]):x}); repair it") from error
 
 
 def rows(content: bytes, file: Path) -> Iterator[tuple[dict[str, Any], str]]:

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from dartune.errors import UserError
 from dartune.files import parquet
+from dartune.models.replay_backend import check_encodable
 from dartune.pool.pool import POOL_SCHEMA
 from dartune.tasks.task import Task
 
@@ -134,10 +135,7 @@ def record(value: Any, place: str, source: str) -> Record:
     """Return the value as a record. Raises UserError if it is not an object, or has text that UTF-8 cannot encode."""
     if not isinstance(value, dict):
         raise UserError(f"{place} is {json.dumps(value)[:40]}; {EXPECTED}, an object")
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{place} holds half a character (\\u{ord(error.object[error.start]):x}); repair it") from error
+    check_encodable(value, place)
     return Record(value, place, source)
 
 

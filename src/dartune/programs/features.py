@@ -9,14 +9,9 @@ from typing import Any
 from dartune.programs.canonical import MAX_LENGTH, parse
 
 KINDS: dict[type[ast.AST], str] = {
-    ast.For: "loop",
-    ast.While: "loop",
-    ast.If: "branch",
-    ast.IfExp: "branch",
-    ast.ListComp: "comprehension",
-    ast.SetComp: "comprehension",
-    ast.DictComp: "comprehension",
-    ast.GeneratorExp: "comprehension",
+    **dict.fromkeys((ast.For, ast.While), "loop"),
+    **dict.fromkeys((ast.If, ast.IfExp), "branch"),
+    **dict.fromkeys((ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp), "comprehension"),
     ast.Lambda: "lambda",
     ast.ClassDef: "class",
     ast.Try: "try",
