@@ -193,7 +193,7 @@ def started(call: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_mistake_in_a_process_is_the_one_line_of_the_stage_and_its_status_is_one() -> None:
+def test_a_user_error_in_a_process_is_the_one_line_of_the_stage() -> None:
     process = started("fail('mistaken', launch=t.TWO)")
     out, err = process.communicate(timeout=LIMIT_S)
     assert (out, err, process.returncode) == ("", "pairs: none are here\n", 1)

@@ -94,7 +94,7 @@ def test_gradients_are_those_of_the_formula(rate: float) -> None:
         torch.testing.assert_close(results(x, *adapters), known)
 
 
-def test_dropout_leaves_out_what_each_layer_s_adapter_reads_and_makes_up_for_it() -> None:
+def test_each_layer_s_adapter_has_dropout_of_its_own_and_is_scaled_for_it() -> None:
     torch.manual_seed(0)
     x, none, one = torch.rand(50, 40) + 1, torch.zeros(40, 40), torch.eye(40)
     found = FusedLora.apply(x, 0.25, [(none, None, 2.0)] * 2, one, one, one, one)
@@ -163,7 +163,7 @@ def test_layers_whose_activations_are_computed_again_learn_the_same() -> None:
     torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
-def test_a_layer_that_is_given_something_else_than_its_neighbours_reads_that() -> None:
+def test_a_layer_with_another_input_than_its_neighbours_reads_that() -> None:
     model = adapted()
     attention = model.base_model.model.model.layers[0].self_attn
     x, y = torch.randn(2, 5, 32), torch.randn(2, 5, 32)

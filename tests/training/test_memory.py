@@ -158,7 +158,7 @@ def test_a_training_that_cannot_fit_is_refused_before_weights_are_opened(base: P
         refuse_too_large(inputs(base, lora=LORA), "dpo", OPTIONS["dpo"], None)
 
 
-def test_only_a_penalty_of_an_online_training_of_all_weights_needs_a_reference(
+def test_only_online_training_with_a_penalty_holds_a_reference(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = sum(states(base).values())  # just enough without
@@ -209,7 +209,7 @@ def test_the_longest_batch_of_an_online_training_has_answers_of_all_tokens(base:
     assert (batch["labels"] >= 0).sum() == 4 * 90
 
 
-def test_a_training_that_computes_its_activations_again_comes_to_the_same_model(
+def test_computing_activations_again_comes_to_the_same_model(
     base: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real, limits = memory.step_bytes, []

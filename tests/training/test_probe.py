@@ -93,9 +93,7 @@ def test_the_samples_figures_are_those_of_the_answers_written(taught_llama: Path
     }
 
 
-def test_a_model_that_knows_nothing_gives_each_token_of_pairs_and_of_other_tasks_one_part_of_the_vocabulary(
-    base: Path, pairs: Path, validation: Referee
-) -> None:
+def test_an_ignorant_model_gives_all_tokens_the_same_probability(base: Path, pairs: Path, validation: Referee) -> None:
     import torch
 
     held_out = [row for row in rows_of(pairs) if row["is_held_out"]]
@@ -234,7 +232,7 @@ def test_the_best_model_before_a_collapse_may_be_one_on_the_way(base: Path, vali
     assert (again["mean"], again["validity"]) == (best["mean"], best["validity"])
 
 
-def test_a_checkpoint_that_takes_long_waits_until_ten_times_that_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_checkpoint_waits_until_ten_times_its_cost_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     now, saved = 0.0, []
     monkeypatch.setattr(callbacks.time, "monotonic", lambda: now)
     saving, patient = callbacks.Saving(), SimpleNamespace(load_best_model_at_end=True)

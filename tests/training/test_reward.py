@@ -32,7 +32,7 @@ def test_a_reward_is_the_quality_of_a_program_or_what_its_failure_costs(referee:
     assert reward([[{"role": "assistant", "content": text}] for text in texts]) == values
 
 
-def test_failures_cost_less_the_further_a_program_got_and_all_less_than_a_program_that_works() -> None:
+def test_rewards_rise_with_how_far_a_program_got() -> None:
     assert set(FAILURES) == set(STATUSES) - {"ok"}
     order = ["syntax", "import", "signature", "runtime", "timeout", "output", "infeasible"]
     assert [FAILURES[status] for status in order] == sorted({FAILURES[status] for status in order})

@@ -124,7 +124,7 @@ def test_a_dpo_loss_is_what_its_formula_gives_by_hand(eight_words: Path, options
     assert figures["eval_rewards/margins"] == pytest.approx(options["beta"] * 2 * LN2, abs=1e-5)
 
 
-def test_before_the_first_step_the_dpo_loss_is_log_two_and_the_sft_term_adds_its_weight(eight_words: Path) -> None:
+def test_before_the_first_step_the_dpo_loss_is_log_two_plus_the_sft_term(eight_words: Path) -> None:
     # the policy is the reference: all rewards are 0 and -ln sigmoid(0) = ln 2; every word has 1/8, so sft is ln 8
     assert trainer(eight_words, word_rows(True)).evaluate()["eval_loss"] == pytest.approx(LN2, abs=1e-5)
     options = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.1]}
@@ -278,9 +278,7 @@ tune(Path("base"), Path("pairs.parquet"), "killed", options={"num_train_epochs":
 """
 
 
-def test_a_killed_process_leaves_the_old_model_and_its_rerun_makes_the_new_one(
-    base: Path, pairs: Path, often: None
-) -> None:
+def test_a_killed_process_leaves_the_old_model_and_a_rerun_replaces_it(base: Path, pairs: Path, often: None) -> None:
     Path("killed").mkdir()
     Path("killed/old").write_text("the model of an earlier run")
     command = [sys.executable, "-c", KILLED, str(Path(__file__).parents[1])]
@@ -301,7 +299,7 @@ ENDED: dict[str, tuple[bool, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("is_early", "settings"), ENDED.values(), ids=ENDED)
-def test_a_training_that_ended_and_was_killed_before_its_metrics_does_not_go_on_training(
+def test_a_training_killed_after_its_end_does_not_go_on_training(
     base: Path, pairs: Path, often: None, monkeypatch: pytest.MonkeyPatch, is_early: bool, settings: dict[str, Any]
 ) -> None:
     def killed(*_: Any) -> None:
@@ -317,9 +315,7 @@ def test_a_training_that_ended_and_was_killed_before_its_metrics_does_not_go_on_
     assert (json.loads(Path("whole.json").read_text())["steps"] < 20) == is_early
 
 
-def test_patience_stops_the_training_and_keeps_the_model_with_the_lowest_held_out_loss(
-    base: Path, pairs: Path, often: None
-) -> None:
+def test_patience_stops_and_keeps_the_model_of_the_lowest_held_out_loss(base: Path, pairs: Path, often: None) -> None:
     options = {"num_train_epochs": 10, "learning_rate": 0.05}
     this = trainer(base, rows_of(pairs), patience=2, **options)
     this.train()

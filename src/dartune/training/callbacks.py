@@ -30,6 +30,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         self.file = work / "probe.json"
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """Measure the model to be trained, or read the history of a training that is resumed."""
         if state.global_step:
             saved = agreed(lambda: json.loads(self.file.read_text()))
             if self.probe and saved["reference"]:
@@ -39,6 +40,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
             self._measure(0, model)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """Measure the model where a probe is due, and stop the training if a warning asks for that."""
         if state.global_step in self._steps(state.max_steps):
             self._measure(state.global_step, model)
             if self.history[-1]["warnings"] and self.config["on_warning"] != "note":
@@ -85,6 +87,7 @@ class Patience(TrainerCallback):  # type: ignore[misc]
         self.n = n
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop where the last n evaluations are not better than the best before them."""
         losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
         if len(losses) > losses.index(min(losses)) + self.n:
             stop(control)
@@ -101,13 +104,16 @@ class Saving(TrainerCallback):  # type: ignore[misc]
         self.cost = 0.0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Cancel a checkpoint that comes too soon after the last one."""
         if control.should_save and not args.load_best_model_at_end:
             control.should_save = agreed(lambda: time.monotonic() - self.end >= SPARED * self.cost)
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.start = time.monotonic()  # a step that is saved is logged just before
+        """Note when writing begins: a step that is saved is logged just before."""
+        self.start = time.monotonic()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Note what the checkpoint took."""
         self.end = time.monotonic()
         self.cost = self.end - self.start if self.end - self.start >= MOMENT else 0.0
 

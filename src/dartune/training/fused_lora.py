@@ -111,6 +111,7 @@ class FusedLora(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Any, rate: float, frozen: list[Any], *adapters: Any) -> tuple[Any, ...]:
+        """Return each layer's output."""
         n = len(frozen)
         ctx.rate, ctx.frozen, ctx.ranks = rate, frozen, [len(a) for a in adapters[:n]]
         # Without dropout all layers read the same x, so their A are one matrix.
@@ -125,6 +126,7 @@ class FusedLora(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        """Return the gradients of forward's arguments. grads: of each layer's output."""
         x, *saved = ctx.saved_tensors
         n = (len(saved) - len(grads)) // 3
         a, hidden, masks, b = saved[:n], saved[n : 2 * n], saved[2 * n : 3 * n], saved[3 * n :]

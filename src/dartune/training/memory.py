@@ -228,6 +228,7 @@ def agree(fits: bool) -> bool:
 
 
 def gib(n_bytes: float) -> str:
+    """Return GiB with two decimals."""
     return f"{n_bytes / 2**30:.2f}"
 
 

@@ -101,6 +101,7 @@ class TrainerMixin:
         return GroupedByLength(list(rows["length"]), size, self)
 
     def floating_point_ops(self, inputs: Any) -> int:
+        """Return 0 at no cost: nobody reads the count."""
         return 0
 
 

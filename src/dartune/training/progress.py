@@ -26,9 +26,11 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self.start, self.first = time.monotonic(), 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Note the first step, from which the time left is computed."""
         self.start, self.first = time.monotonic(), state.global_step
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        """Print the values in SHOWN."""
         values = {key: value for key, value in (logs or {}).items() if key in SHOWN}
         done = state.global_step - self.first
         left = (time.monotonic() - self.start) / max(done, 1) * (state.max_steps - state.global_step)
@@ -74,6 +76,7 @@ class Curves(TrainerCallback):  # type: ignore[misc]
         self.folder = folder
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Empty the folder and write the steps before a resumed training's checkpoint."""
         from dvclive.live import Live
 
         if state.is_world_process_zero:
@@ -83,6 +86,7 @@ class Curves(TrainerCallback):  # type: ignore[misc]
                 self.write(entry)
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Append the values of the last log entry."""
         if state.is_world_process_zero:
             for entry in step_entries(state.log_history[-1:]):
                 self.write(entry)
