@@ -191,7 +191,7 @@ def revision(base: Path) -> str:
 
 
 def is_novel(base: Path) -> Callable[[str], bool] | None:
-    """Return a function that tells whether a program is not in the training data; None if there is none."""
+    """Return a test of whether a program is new to the embedded model's training data; None for other models."""
     if not (base / CORPUS).exists():
         return None
     seen = set(pq.read_table(base / CORPUS)["program"].to_pylist())

@@ -274,7 +274,7 @@ def read_key(name: str | None, file: Path) -> SecretStr:
 
 
 def checked_url(url: str, file: Path) -> str:
-    """Return the address without a trailing slash. Raises UserError that does not quote it."""
+    """Return the address without a trailing slash. Raises UserError that does not quote it: it may hold a password."""
     try:
         is_url = re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", url) and urlsplit(url).port != 0
     except ValueError:  # the port is not a number, or too large

@@ -38,7 +38,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A completion with its verdict. score: higher is better, None for failures. costs: per instance of the split.
+    """A completion with its verdict. score: higher is better, None for failures. costs: per instance.
 
     Both on the instances that guide the search.
     """
