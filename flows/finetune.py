@@ -62,6 +62,7 @@ class Outcome(NamedTuple):
 
     @property
     def state(self) -> State[Any]:
+        """The state that the task run ended in."""
         return self.future.state
 
 
@@ -327,6 +328,7 @@ def commit(branch: str) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Return the arguments of the command line, by the names of the flow's parameters."""
     parser = argparse.ArgumentParser(prog="flows/finetune.py", description="Run the stages that are out of date.")
     parser.add_argument("targets", nargs="*", metavar="STAGE", help="with what it needs; every stage by default")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="stages side by side: 1 on one GPU")
