@@ -1,6 +1,6 @@
 """LoRA-DPO on a GPU: tokens a second, share of the peak, memory; ours beside TRL with its defaults and set with care.
 
-    python benchmarks/gpu_train.py --shape 1b --steps 12 --batch 8 [--ablate]
+    python benchmarks/gpu_train.py --shape 1b --steps 12 --batch 8
 
 Needs torch, transformers, trl, peft and datasets, this project's package training on the path, and no network: weights
 are random in the shape of Llama-3.2-1B or Llama-3.1-8B, texts are random words of a tokenizer made here. Each pair has
@@ -11,12 +11,9 @@ to see that it runs.
 defaults  TRL's defaults, as RayZhhh/dpo-aad's train_cuda/train_dpo.py has them: a ready PeftModel, activation
           checkpointing, the reference in each step (through a frozen copy of the adapter), random order
 careful   TRL as its documentation lets a careful user set it; careful_trl.py says how
-ours      texts packed without padding (packing), layers with adapters as one operation (fused_lora), torch's fused
-          norms (norms), and the rest (steps): no walks through all modules, no hash of the weights, a tile of the head
-          that fits the vocabulary. Liger's kernels, where installed, are in careful and in ours
+ours      texts packed without padding (packing), the common prompt of a pair once; otherwise as careful
 
---ablate adds ours without each of these four: without packing it drops the padding mask as careful does, without norms
-it takes Liger's or transformers'. None writes checkpoints: the defaults would write one every 500 steps, ours so that
+None writes checkpoints: the defaults would write one every 500 steps, ours so that
 they take an eleventh of the time at most. tokens/s counts both sides of each pair, prompts twice, no padding;
 "5 epochs" is tokens/s for five epochs with one pass of the reference. MFU is what the policy's tokens need, over the
 device's dense bf16 peak:
@@ -40,8 +37,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -50,9 +46,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # not installed wher
 
 import careful_trl
 
-from dartune.training.fused_lora import fuse_lora
-from dartune.training.packing import pack
-from dartune.training.patches import cache_module_walks, fit_tile, fuse_norms, skip_reference_hash
+from dartune.training.patches import patch_model, skip_reference_hash
 
 LLAMA = {"vocab_size": 128256, "num_attention_heads": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-5}
 LLAMA |= {"max_position_embeddings": 131072}
@@ -78,8 +72,6 @@ CHAT = (
 )
 N_EPOCHS = 2
 ARMS = ("defaults", "careful", "ours")
-PARTS = ("packing", "fused_lora", "norms", "steps")
-WITHOUT = "ours without "
 WORKERS = ("dataloader_num_workers", "dataloader_persistent_workers")
 LIBRARIES = ("torch", "transformers", "trl", "peft", "liger-kernel", "flash-attn")
 REPORTED: tuple[str, ...] = (
@@ -172,13 +164,8 @@ def new_trainer(arm: str, options: argparse.Namespace, folder: str) -> Any:
     from trl import DPOTrainer
     from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-    parts = parts_of(arm)
-
     class Trainer(DPOTrainer):  # type: ignore[misc]
         reference_s = 0.0
-
-        def floating_point_ops(self, inputs: Any) -> int:
-            return 0 if "steps" in parts else super().floating_point_ops(inputs)
 
         def _precompute_ref_logps(self, *args: Any) -> Any:
             start = time.perf_counter()
@@ -199,9 +186,11 @@ def new_trainer(arm: str, options: argparse.Namespace, folder: str) -> Any:
         rows.sort(key=lambda row: row["length"], reverse=True)
     attention = careful_trl.attention(on_gpu, options.attention) if arm == "careful" else options.attention
     model, lora = new_model(shape, attention, options.device), LoraConfig(task_type="CAUSAL_LM", **LORA)
-    patch(model, parts, on_gpu)
+    if arm == "ours":
+        skip_reference_hash()
+        patch_model(model)
     collate = DataCollatorForPreference(pad_token_id=0, max_length=options.length)
-    needs_no_mask = attention == "sdpa" and arm != "defaults" and "packing" not in parts
+    needs_no_mask = attention == "sdpa" and arm == "careful"
     return Trainer(
         model=get_peft_model(model, lora) if arm == "defaults" else model,
         args=new_arguments(arm, options, folder),
@@ -212,40 +201,9 @@ def new_trainer(arm: str, options: argparse.Namespace, folder: str) -> Any:
     )
 
 
-def parts_of(arm: str) -> tuple[str, ...]:
-    """Those of PARTS that an arm trains with."""
-    return tuple(part for part in PARTS if arm == "ours" or (arm.startswith(WITHOUT) and arm != WITHOUT + part))
-
-
-def patch(model: Any, parts: tuple[str, ...], on_gpu: bool) -> None:
-    """What ours does to a model and to TRL before the trainer is made."""
-    from importlib.util import find_spec
-
-    if "steps" in parts:
-        skip_reference_hash()
-        fit_tile(model)
-    if "packing" in parts:
-        pack(model)
-    if parts and on_gpu and find_spec("liger_kernel"):
-        from transformers.integrations.liger import apply_liger_kernel
-
-        apply_liger_kernel(model, {"fused_linear_cross_entropy": False, "rms_norm": "norms" not in parts})
-    if "norms" in parts and on_gpu:
-        fuse_norms(model)
-
-
-@contextmanager
-def patched_steps(trainer: Any, arm: str, options: argparse.Namespace) -> Iterator[None]:
+def patched_steps(trainer: Any, arm: str, on_gpu: bool) -> AbstractContextManager[None]:
     """A block in which the trainer trains as its arm says."""
-    parts = parts_of(arm)
-    with ExitStack() as stack:
-        if arm == "careful" or arm == WITHOUT + "fused_lora":
-            stack.enter_context(careful_trl.uncast(trainer.model, options.device == "cuda"))
-        if "fused_lora" in parts:
-            stack.enter_context(fuse_lora(trainer.model))
-        if "steps" in parts:
-            stack.enter_context(cache_module_walks(trainer))
-        yield
+    return nullcontext() if arm == "defaults" else careful_trl.uncast(trainer.model, on_gpu)
 
 
 def sizes(model: Any, shape: dict[str, Any]) -> dict[str, int]:
@@ -296,9 +254,9 @@ def measure(arm: str, options: argparse.Namespace, folder: str) -> dict[str, Any
     wait(options.device)
     built, reference = time.perf_counter(), trainer.reference_s
     trainer.add_callback(Clock())
-    with patched_steps(trainer, arm, options):
+    with patched_steps(trainer, arm, options.device == "cuda"):
         loss = trainer.train().training_loss
-    seconds, is_packed = ends[-1] - ends[-2], "packing" in parts_of(arm)
+    seconds, is_packed = ends[-1] - ends[-2], arm == "ours"
     epoch = [
         (n, n_answer, n if is_packed else width)
         for ns, answers, width in trainer.batches[len(trainer.batches) // N_EPOCHS :]
@@ -409,7 +367,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--accumulation", type=int, default=1, help="forward passes of a step")
     parser.add_argument("--length", type=int, default=2048, help="tokens of the longest text")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--ablate", action="store_true", help="also ours without each of its parts")
     parser.add_argument("--attention", default="sdpa", help="or eager, flash_attention_2, ...")
     parser.add_argument("--checkpointing", choices=("on", "off"), default="off", help="of activations; not of defaults")
     parser.add_argument("--dropout", choices=("on", "off"), default="off", help="of adapters; ours alone: TRL's is off")
@@ -426,7 +383,7 @@ def main() -> None:
     name = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
     options.peak = options.peak or next((peak for key, peak in PEAKS.items() if key in name), None)
     results = {}
-    for arm in [*options.arms, *(WITHOUT + part for part in PARTS if options.ablate)]:
+    for arm in options.arms:
         results[arm] = run(arm, options)
         print(json.dumps({"arm": arm, **vars(options), **results[arm]}), flush=True)
     table(results, options)

@@ -84,7 +84,7 @@ def child(name: str, folder: Path) -> None:
 
     from dartune.models.transformers_backend import TransformersBackend  # noqa: F401
     from dartune.training import memory
-    from dartune.training.patches import fast_steps
+    from dartune.training.patches import plain_adapter_inputs
     from dartune.training.train import new_trainer
     from dartune.training.trainers import ONLINE, TrainingInputs
 
@@ -101,7 +101,7 @@ def child(name: str, folder: Path) -> None:
     parts = memory.state_bytes(inputs, method in ONLINE and chosen["beta"] > 0 and not lora, None, on_gpu=False)
     before = resident()
     trainer = new_trainer(inputs, method, chosen, folder / "plots")
-    with fast_steps(trainer):
+    with plain_adapter_inputs(trainer.model):
         step = memory.step_bytes(trainer, memory.longest_batch(trainer, inputs, method, chosen), float(2**40))
         trainer.train()
     parts = parts | {"gradients": 0.0, "step": step or 0.0}  # the step's bytes hold its gradients

@@ -172,7 +172,7 @@ def tokens(row: dict[str, Any]) -> int:
 def measure(arm: str, case: dict[str, Any], rows: list[dict[str, Any]], work: Path, seed: int) -> dict[str, float]:
     from transformers import TrainerCallback, set_seed
 
-    from dartune.training.patches import fast_steps
+    from dartune.training.patches import plain_adapter_inputs
 
     ends: list[float] = []
 
@@ -188,7 +188,7 @@ def measure(arm: str, case: dict[str, Any], rows: list[dict[str, Any]], work: Pa
     if case.get("same_order"):
         trainer.args.train_sampling_strategy = "random"
     trainer.add_callback(Clock())
-    with fast_steps(trainer) if arm == "ours" else nullcontext():
+    with plain_adapter_inputs(trainer.model) if arm == "ours" else nullcontext():
         loss = trainer.train().training_loss
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak, n_tokens = memory("VmHWM") - before, case["epochs"] * sum(map(tokens, trained))

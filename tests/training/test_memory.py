@@ -158,9 +158,7 @@ def test_a_training_that_cannot_fit_is_refused_before_weights_are_opened(base: P
         refuse_too_large(inputs(base, lora=LORA), "dpo", OPTIONS["dpo"], None)
 
 
-def test_only_online_training_with_a_penalty_holds_a_reference(
-    base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_online_training_with_a_penalty_holds_a_reference(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = sum(states(base).values())  # just enough without
     monkeypatch.setattr(memory, "free_bytes", lambda launch: free)
     refuse_too_large(inputs(base), "grpo", OPTIONS["grpo"], None)  # beta 0

@@ -1,11 +1,9 @@
 """Patches change nothing else, and each is still needed: the unpatched library does what the patch is there for."""
 
-import inspect
 import math
-import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,13 +13,10 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from trl.trainer import utils
 
 from dartune.training import patches, trainers
-from dartune.training.fused_lora import fuse_lora
-from dartune.training.patches import cache_module_walks, fuse_norms, patch_model, skip_reference_hash
+from dartune.training.patches import patch_model, plain_adapter_inputs, skip_reference_hash
 from small_llama import LORA, TASK, corpus, point_to_base, rows_of, trainer, write_llama, write_some_pairs
 
 SIZE = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -33,56 +28,6 @@ def adapted() -> Any:
     return get_peft_model(LlamaForCausalLM(LlamaConfig(**SIZE)), lora)
 
 
-class Trainer:
-    def __init__(self, model: Any, world_size: int = 1) -> None:
-        self.model, self.args = model, SimpleNamespace(world_size=world_size)
-
-
-def modes(model: Any) -> set[bool]:
-    return {each.training for each in model.modules()}
-
-
-def test_modules_are_told_of_a_mode_when_it_changes() -> None:
-    model, told = adapted(), []
-    for each in model.modules():
-        plain = each.train
-        each.train = lambda mode=True, plain=plain: told.append(mode) or plain(mode)
-    del model.train
-    model.base_model.eval()  # as from_pretrained leaves it, below a model that PEFT made
-    told.clear()
-    with cache_module_walks(Trainer(model)):
-        model.train()
-        assert modes(model) == {True} and told
-        told.clear()
-        assert model.train() is model
-        assert not told
-        model.eval()
-        assert modes(model) == {False} and told
-        model.train()
-        assert modes(model) == {True}
-    assert "train" not in vars(model)
-
-
-def test_parameters_and_gradients_are_the_same_as_ever() -> None:
-    model = adapted()
-    known = list(model.parameters())
-    with cache_module_walks(Trainer(model)):
-        assert all(one is another for one, another in zip(model.parameters(), known, strict=True))
-        model.train()
-        model(input_ids=torch.ones(1, 4, dtype=torch.long)).logits.sum().backward()
-        assert any(each.grad is not None for each in known)
-        for _ in range(2):
-            assert all(one is another for one, another in zip(model.parameters(), known, strict=True))
-        model.zero_grad()
-        assert all(each.grad is None for each in known)
-
-
-def test_several_processes_ask_each_time() -> None:
-    model = adapted()
-    with cache_module_walks(Trainer(model, world_size=2)):
-        assert not {"train", "parameters"} & set(vars(model))
-
-
 def test_a_reference_s_file_is_found_by_no_other_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
     from trl.trainer import dpo_trainer
 
@@ -90,26 +35,6 @@ def test_a_reference_s_file_is_found_by_no_other_trainer(monkeypatch: pytest.Mon
     skip_reference_hash()
     model = adapted()
     assert dpo_trainer.hash_module(model) != dpo_trainer.hash_module(model)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_fused_norm_is_the_model_s_but_for_rounding(dtype: torch.dtype) -> None:
-    torch.manual_seed(0)
-    norm, x = LlamaRMSNorm(32, eps=1e-3), torch.randn(2, 5, 32, dtype=dtype)
-    torch.nn.init.normal_(norm.weight)
-    norm.to(dtype)
-    known = norm(x)
-    fuse_norms(norm)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = norm(x)
-    assert found.dtype == known.dtype
-    torch.testing.assert_close(found, known)
-
-
-def test_norms_of_another_formula_stay_as_they_are() -> None:
-    norm = GemmaRMSNorm(32)
-    fuse_norms(norm)
-    assert "forward" not in vars(norm)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="kernels are fused on a GPU")
@@ -126,7 +51,7 @@ def test_on_a_gpu_a_model_that_is_sped_up_learns_the_same() -> None:
         )
         for i, weight in enumerate(each for name, each in model.named_parameters() if "lora_" in name):
             torch.nn.init.normal_(weight, std=0.1, generator=torch.Generator("cuda").manual_seed(i))
-        with torch.autocast("cuda", torch.bfloat16), fuse_lora(model):
+        with torch.autocast("cuda", torch.bfloat16), plain_adapter_inputs(model):
             logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
         logits.float().square().mean().backward()
         found.append((logits, torch.cat([each.grad.flatten() for each in model.parameters() if each.requires_grad])))
@@ -181,15 +106,6 @@ def test_an_epoch_of_transformers_is_no_function_of_its_number(plain: Any) -> No
     assert list(sampler) != list(sampler)  # in the same epoch: the order is of torch's chance
 
 
-def test_a_plain_trainer_walks_through_modules_in_each_step(plain: Any) -> None:
-    this, calls = plain(), Counter[str]()
-    for of, name in ((this, "floating_point_ops"), (this.model, "train"), (this.model, "parameters")):
-        monkey = partial(counted, calls, name, getattr(of, name))
-        setattr(of, name, monkey)
-    this.train()
-    assert all(calls[name] >= this.state.global_step > 1 for name in ("floating_point_ops", "train", "parameters"))
-
-
 def counted(calls: Counter[str], name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
     calls[name] += 1
     return function(*args, **kwargs)
@@ -211,25 +127,28 @@ def test_trl_copies_an_adapter_s_dropout_into_its_reference(plain: Any) -> None:
     assert again.model.peft_config["ref"].lora_dropout == 0.5
 
 
-def test_trl_s_tile_is_wider_than_a_small_vocabulary() -> None:
-    assert re.search(rf"^_CHUNKED_LOGPROB_CHUNK_SIZE = {patches.TILE_WORDS}$", inspect.getsource(utils), re.MULTILINE)
-
-
 def test_dpo_cannot_do_without_padding_by_itself(plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainers, "arguments", partial(trainers.arguments, padding_free=True))
     assert plain().padding_free is False
 
 
-def test_peft_casts_an_adapter_s_inputs_to_float32_under_autocast() -> None:
+def adapter_input_type(block: Callable[[Any], AbstractContextManager[None]]) -> torch.dtype:
+    """The type of what an adapter in float32 of a model in bfloat16 reads under autocast."""
     model, types = adapted().bfloat16(), []
     for name, weight in model.named_parameters():
         weight.data = weight.data.float() if "lora_" in name else weight.data
     layer = next(module for name, module in model.named_modules() if name.endswith("lora_A.default"))
     layer.register_forward_pre_hook(lambda module, inputs: types.append(inputs[0].dtype))
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16), block(model):
         model(input_ids=torch.ones(1, 4, dtype=torch.long))
-    assert types == [torch.float32]
+    return types[0]
 
 
-def test_norms_of_transformers_are_not_torch_s() -> None:
-    assert "rms_norm" not in inspect.getsource(LlamaRMSNorm.forward)
+def test_peft_casts_an_adapter_s_inputs_to_float32_under_autocast() -> None:
+    assert adapter_input_type(lambda model: nullcontext()) == torch.float32
+    assert adapter_input_type(plain_adapter_inputs) == torch.bfloat16
+
+
+def test_a_model_without_adapters_has_no_inputs_to_cast() -> None:
+    with plain_adapter_inputs(LlamaForCausalLM(LlamaConfig(**SIZE))):
+        pass

@@ -3,14 +3,10 @@
 TrainerMixin          a trainer stops at a loss that is not finite and names its pairs: TRL goes on with such weights.
                       Rows of a step do not depend on the number of processes, and each epoch has an order of its own,
                       also when it is resumed: transformers' sampler groups the batch of one process, and a resumed
-                      epoch repeats the first one's order. No count of FLOPs: a walk through all modules in each step.
-patch_model           packing.py: TRL's padding_free does nothing in DPO since its refactoring. Tiles of the head no
-                      wider than the vocabulary: TRL's 32,768 put each token's logits on pages of their own, each a page
-                      fault. torch's fused norms and Liger's other kernels on a GPU: TRL takes Liger's norms too, which
-                      take twice as long as torch's.
-fast_steps            fused_lora.py: PEFT computes an adapter in three operations and casts its inputs to float32. Modes
-                      and parameters are cached: Trainer and accelerate walk through all modules several times a step,
-                      12 ms of a 1B model's 300 on an H100.
+                      epoch repeats the first one's order.
+patch_model           packing.py: TRL's padding_free does nothing in DPO since its refactoring. Liger's kernels on a GPU
+                      without its loss, which does not know packed texts.
+plain_adapter_inputs  a setting of PEFT's that TRL does not pass on.
 skip_reference_hash   TRL hashes all weights, over 80 s for 8B, to name a file in a folder that ends with the process.
 plain_reference       TRL copies a tuned adapter as its own reference, dropout included.
 
@@ -19,8 +15,8 @@ tests/training/test_patches.py checks that the unpatched libraries still do what
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache, partial
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
@@ -30,8 +26,6 @@ from dartune.errors import UserError
 from dartune.training.packing import pack
 
 KNOWN = {"trl": "1.16", "peft": "0.21", "transformers": "5"}
-TILE_WORDS = 32768  # of the head's logits that TRL holds at once: trl/trainer/utils.py
-NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")  # same formula as torch's; Gemma's adds 1
 
 
 @cache
@@ -100,10 +94,6 @@ class TrainerMixin:
         size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return GroupedByLength(list(rows["length"]), size, self)
 
-    def floating_point_ops(self, inputs: Any) -> int:
-        """Return 0 at no cost: nobody reads the count."""
-        return 0
-
 
 class GroupedByLength:
     """A sampler: each epoch's row numbers, in steps of `size` rows of similar length; the order depends on the epoch.
@@ -132,44 +122,18 @@ def patched(trainer: type) -> Any:
 
 def patch_model(model: Any) -> None:
     """Patch a model, and TRL for this model, before the trainer is made."""
-    fit_tile(model)
     pack(model)
     fuse_kernels(model)
 
 
-def fit_tile(model: Any) -> None:
-    """Make TRL's tile of the head's logits no wider than the vocabulary."""
-    from trl.trainer import utils
-
-    utils._CHUNKED_LOGPROB_CHUNK_SIZE = min(TILE_WORDS, model.config.get_text_config().vocab_size)
-
-
 def fuse_kernels(model: Any) -> None:
-    """On a GPU, compute each norm in one kernel of torch's and, where Liger is installed (arXiv 2410.10989), each
-    rotation and feed-forward activation in one of Liger's. Liger's loss is left out, as TRL has its own.
-    """
+    """On a GPU where Liger is installed (arXiv 2410.10989), take its kernels, but for its loss: TRL has its own."""
     import torch
 
-    if not torch.cuda.is_available():
-        return
-    if find_spec("liger_kernel"):
+    if torch.cuda.is_available() and find_spec("liger_kernel"):
         from transformers.integrations.liger import apply_liger_kernel
 
-        apply_liger_kernel(model, {"fused_linear_cross_entropy": False, "rms_norm": False})
-    fuse_norms(model)
-
-
-def fuse_norms(model: Any) -> None:
-    """Compute the model's norms in one kernel each, in the type of their input."""
-    import torch
-    from torch.nn.functional import rms_norm
-
-    def normed(norm: Any, x: Any) -> Any:
-        with torch.autocast(x.device.type, enabled=False):  # which would make the result float32
-            return rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
-
-    for norm in (module for module in model.modules() if type(module).__name__ in NORMS):
-        norm.forward = partial(normed, norm)
+        apply_liger_kernel(model, {"fused_linear_cross_entropy": False})
 
 
 def skip_reference_hash() -> None:
@@ -193,37 +157,11 @@ def plain_reference(model: Any) -> Iterator[None]:
             config.lora_dropout = dropout
 
 
-@contextmanager
-def fast_steps(trainer: Any) -> Iterator[None]:
-    """A block in which the trainer's steps compute adapters as fused_lora.py does and do not walk through modules."""
-    from dartune.training.fused_lora import fuse_lora
+def plain_adapter_inputs(model: Any) -> AbstractContextManager[None]:
+    """A block in which PEFT does not cast the inputs of adapters to float32; autocast would cast them back to bf16."""
+    from peft.helpers import disable_input_dtype_casting
 
-    with fuse_lora(trainer.model), cache_module_walks(trainer):
-        yield
-
-
-@contextmanager
-def cache_module_walks(trainer: Any) -> Iterator[None]:
-    """A block in which the model's train() does nothing unless the mode changes, and parameters() is a list made once.
-
-    A PEFT model has hundreds of modules, and a GPU waits while the host walks through them. Several processes replace
-    parameters, and are left as they are.
-    """
-    if trainer.args.world_size > 1:
-        yield
-        return
-    model, known, mode = trainer.model, list[Any](), None
-    train, parameters = model.train, model.parameters
-
-    def set_mode(wanted: bool = True) -> Any:
-        nonlocal mode
-        if mode is not wanted:
-            mode, known[:] = wanted, parameters()
-            train(wanted)
-        return model
-
-    model.train, model.parameters = set_mode, lambda recurse=True: iter(known) if known else parameters(recurse)
-    try:
-        yield
-    finally:
-        del model.train, model.parameters
+    if not hasattr(model, "peft_config"):
+        return nullcontext()
+    block: AbstractContextManager[None] = disable_input_dtype_casting(model)
+    return block

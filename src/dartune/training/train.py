@@ -22,7 +22,7 @@ from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
 from dartune.training.distributed import SHARDED, Launch, agreed, in_processes, is_main, refuse_unfit
 from dartune.training.memory import fit_activations, refuse_too_large
-from dartune.training.patches import diverged, fast_steps
+from dartune.training.patches import diverged, plain_adapter_inputs
 from dartune.training.probe import Probe, ProbeConfig
 from dartune.training.reward import text
 from dartune.training.trainers import ONLINE, SPLIT, TRAINERS, Lora, TrainingInputs
@@ -119,7 +119,7 @@ def write_tuned(
         refuse_too_large(inputs, method, options, launch)
         trainer = new_trainer(inputs, method, options, outputs.plots)
         probes = add_probes(trainer, inputs, referees.get(probe["split"]), probe, seed)
-        with fast_steps(trainer):
+        with plain_adapter_inputs(trainer.model):
             fit_activations(trainer, inputs, method, options, launch)
             trainer.train(resume_from_checkpoint=agreed(lambda: batches.last_checkpoint(work)))
         keeps_last = probes is None or probes.kept_step() is None
