@@ -117,9 +117,9 @@ def measured(arm: str, task: str, seed: int, name: str) -> dict[str, float]:
     return {
         **{figure: figures["tuned"][figure] for figure in METRICS},
         **{f"{figure}_base": figures["base"][figure] for figure in METRICS},
-        "found": expected_best(base, n_pool, tuned),
-        "found_by_evaluations": expected_best(base, n + len(tuned), none),
-        "found_by_seconds": expected_best(base, round(seconds / seconds_each) + len(tuned), none),
+        "best": expected_best(base, n_pool, tuned),
+        "best_at_equal_evaluations": expected_best(base, n + len(tuned), none),
+        "best_at_equal_seconds": expected_best(base, round(seconds / seconds_each) + len(tuned), none),
         "seconds": seconds,
         "evaluations": n,
     }
@@ -143,7 +143,7 @@ def lines(summaries: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield "|" + "---|" * 7
     for task, arms in summaries.items():
         for arm, row in arms.items():
-            cells = [f"{row['evaluations']:.0f}", f"{row['seconds']:.0f}", f"{row['found']:.3f}"]
+            cells = [f"{row['evaluations']:.0f}", f"{row['seconds']:.0f}", f"{row['best']:.3f}"]
             cells += map(interval_text, (row["same_evaluations"], row["same_seconds"]))
             yield "| " + " | ".join([task, arm, *cells]) + " |"
 

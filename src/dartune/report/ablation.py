@@ -9,8 +9,8 @@ METRICS = ("validity", "mean", "median", "top_10", "better_than_template", "dist
 GAINS = {  # gain: (the arm's metric, what is subtracted from it)
     "mean_gain": ("mean", "mean_base"),
     "top_10_gain": ("top_10", "top_10_base"),
-    "same_evaluations": ("found", "found_by_evaluations"),
-    "same_seconds": ("found", "found_by_seconds"),
+    "same_evaluations": ("best", "best_at_equal_evaluations"),
+    "same_seconds": ("best", "best_at_equal_seconds"),
 }
 
 
