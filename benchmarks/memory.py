@@ -104,7 +104,11 @@ def child(name: str, folder: Path) -> None:
     with plain_adapter_inputs(trainer.model):
         step = memory.step_bytes(trainer, memory.longest_batch(trainer, inputs, method, chosen), float(2**40))
         trainer.train()
-    parts = parts | {"gradients": 0.0, "step": step or 0.0}  # the step's bytes hold its gradients
+    parts = parts | {
+        "gradients": 0.0,
+        "step": step or 0.0,
+        "libraries": float(memory.LIBRARIES),
+    }  # the step's bytes hold its gradients
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"taken": peak - before, "before": before, "expected": sum(parts.values()), "parts": parts}))
 

@@ -1,14 +1,15 @@
 """Memory of a training: weights that cannot fit are refused before they are opened; the rest is measured on one step.
 
-The step is forward and backward of the longest batch, on a GPU in this process, on a CPU in a fork of it that cannot
-grow beyond what is free. Where its activations do not fit they are computed again in the backward pass (activation
-checkpointing), which gives the same model at three quarters of the speed.
+The step is forward and backward of the longest batch: on a GPU in this process, on a CPU in a fork of it, which is
+killed if it takes more than is free. Where its activations do not fit they are computed again in the backward pass
+(activation checkpointing), which gives the same model at three quarters of the speed.
 """
 
 import json
 import os
-import resource
+import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from dartune.training.trainers import ONLINE, TrainingInputs
 SMALL = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"}
 # Bytes of a linear layer's weight: 8 bits (arXiv 2208.07339), or 4 and 0.127 for their constants (arXiv 2305.14314).
 QUANTISED = {"8bit": 1.0, "4bit": 4.127 / 8}
+LIBRARIES = 2**27  # bytes that they load and keep in their first steps on a CPU, measured by benchmarks/memory.py
 
 
 def n_parameters(inputs: TrainingInputs) -> tuple[int, int, int]:
@@ -97,7 +99,8 @@ def fit_activations(
             enable_checkpointing(trainer)
         return
     trained = sum(weight.nbytes for weight in trainer.model.parameters() if weight.requires_grad)
-    to_come = (3 if launch and launch["kind"] == "ddp" else 2) * trained  # moments; buckets
+    copies = 3 if launch and launch["kind"] == "ddp" else 2  # moments; buckets of gradients to send
+    to_come = copies * trained + (0 if trainer.args.device.type == "cuda" else LIBRARIES)
     batch, free = longest_batch(trainer, inputs, method, options), free_bytes(launch)
     for is_again in (False, True):
         if is_again:
@@ -189,32 +192,37 @@ def on_gpu(step: Callable[[], None]) -> float | None:
 def in_fork(step: Callable[[], None], room: float) -> float | None:
     """Return by how many bytes a fork of this process grows in the step; None where that is more than `room`.
 
-    The limit makes torch's allocator fail in the fork, before the kernel would kill a process of this control group.
+    The fork is killed as soon as it holds more, before the kernel would kill a process of this control group. Blocks
+    that are allocated and not written to take no memory, so no limit of the kernel's would do.
     """
     if not Path("/proc/self/status").exists():  # not Linux
         return 0.0
     reader, writer = os.pipe()
+    before = memory_status()["RssAnon"]
     child = os.fork()
     if not child:
         try:
-            before = status()
-            resource.setrlimit(resource.RLIMIT_DATA, (before["VmData"] + int(max(room, 0)),) * 2)
             Path("/proc/self/clear_refs").write_text("5")  # the peak, VmHWM, starts anew
             step()
         except BaseException as error:  # another error is the real step's to raise
             os._exit(int(isinstance(error, MemoryError) or "alloc" in str(error)))
-        after = status()  # a fork does not have its libraries' pages until it uses them
-        os.write(writer, str(after["VmHWM"] - after["RssFile"] - before["RssAnon"]).encode())
+        after = memory_status()  # a fork does not have its libraries' pages until it uses them
+        os.write(writer, str(after["VmHWM"] - after["RssFile"] - before).encode())
         os._exit(0)
     os.close(writer)
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if memory_status(child).get("RssAnon", 0) - before > room:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.005)
+    failed = os.waitpid(child, 0)[1]
     with open(reader) as pipe:
-        growth = pipe.read()
-    return None if os.waitpid(child, 0)[1] else max(0.0, float(growth or 0))
+        growth = max(0.0, float(pipe.read() or 0))
+    return None if failed or growth > room else growth
 
 
-def status() -> dict[str, int]:
-    """Return the sizes in /proc/self/status in bytes."""
-    lines = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
+def memory_status(process: int | str = "self") -> dict[str, int]:
+    """Return the sizes in /proc/PROCESS/status in bytes; those of memory are missing once the process has ended."""
+    lines = [line.split() for line in Path(f"/proc/{process}/status").read_text().splitlines()]
     return {words[0].rstrip(":"): 1024 * int(words[1]) for words in lines if words[-1] == "kB"}
 
 
