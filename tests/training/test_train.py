@@ -24,7 +24,7 @@ from dartune.referee.referee import Referee
 from dartune.training import train, trainers
 from dartune.training.progress import Progress
 from dartune.training.trainers import ONLINE, TRAINERS, Loss
-from eight_word_model import LEARNT, LN2, TURNS, WORDS, answer_with, word_rows, write_word_model
+from eight_word_model import LEARNT, LN2, TURNS, answer_with, word_rows, write_word_model
 from small_llama import (
     CHAT,
     DROPOUT,
@@ -68,25 +68,6 @@ def test_trl_is_given_the_prompt_and_each_answer_with_one_end_of_text(
     assert batch["completion_mask"].tolist() == [[0] * n + [1, 1]] * 2
     # ln(1/8) a word, two words an answer
     assert batch["ref_chosen_logps"].tolist() == pytest.approx([-2 * math.log(8)], abs=1e-5)
-
-
-def test_trl_computes_the_logits_in_tiles_no_wider_than_the_vocabulary(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from trl.trainer import utils
-
-    widths, real = [], utils._ChunkedLogProbFunction
-
-    class Noted:
-        @staticmethod
-        def apply(*arguments: Any) -> Any:
-            widths.append(arguments[5])
-            return real.apply(*arguments)
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", Noted)
-    trainer(write_word_model(tmp_path / "words", TURNS), word_rows(True)).train()
-    assert set(widths) == {len(WORDS)}
 
 
 LOSSES: dict[str, tuple[dict[str, Any], float]] = {
