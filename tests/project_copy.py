@@ -80,3 +80,10 @@ def update(content: dict[str, object], changes: dict[str, object]) -> None:
             update(old, value)
         elif name in content:
             content[name] = value
+
+
+def edit(folder: Path, file: str, old: str, new: str) -> None:
+    """Replace the first `old` in a file of the copy."""
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new, 1))

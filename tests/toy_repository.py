@@ -7,7 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import psutil
 
 FLOWS = Path(__file__).resolve().parent.parent / "flows"
 
@@ -94,3 +97,13 @@ def make_toy(root: Path) -> Path:
     sh("git", "add", "-A", cwd=root)
     sh("git", "commit", "-qm", "toy", cwd=root)
     return root
+
+
+def gone(pids: list[int], within_s: float) -> bool:
+    """Whether the processes end within so many seconds."""
+    end = time.monotonic() + within_s
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from toy_repository import FLOWS, PARAMS, sh
+from toy_repository import FLOWS, PARAMS, gone, sh
 
 
 def load(root: Path) -> Any:
@@ -87,15 +87,6 @@ def edit(root: Path, old: str, new: str) -> None:
     text = (root / "params.yaml").read_text()
     assert old in text
     (root / "params.yaml").write_text(text.replace(old, new))
-
-
-def gone(pids: list[int], within_s: float) -> bool:
-    end = time.monotonic() + within_s
-    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def wait_for(file: Path, within_s: float = 60) -> str:

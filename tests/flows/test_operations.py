@@ -14,9 +14,9 @@ from typing import Any
 
 import psutil
 import pytest
-from test_flow import edit, gone, load, ran, run, stages, wait_for
+from test_flow import edit, load, ran, run, stages, wait_for
 
-from toy_repository import PARAMS, sh
+from toy_repository import PARAMS, gone, sh
 
 
 @pytest.fixture

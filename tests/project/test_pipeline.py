@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import project_copy
-from project_copy import TASK, commit, copy_project, run, set_params
+from project_copy import TASK, commit, copy_project, edit, run, set_params
 from warm_python import warm_python
 
 
@@ -26,12 +26,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def fly(folder: Path, server: str, *arguments: str, is_ok: bool = True) -> subprocess.CompletedProcess[str]:
     """Run the flow as `make run` does, in a Prefect server that is there already."""
     return run(folder, "env", f"PREFECT_API_URL={server}", "python3", "flows/finetune.py", *arguments, is_ok=is_ok)
-
-
-def edit(folder: Path, file: str, old: str, new: str) -> None:
-    text = (folder / file).read_text()
-    assert old in text
-    (folder / file).write_text(text.replace(old, new, 1))
 
 
 def repro(folder: Path, *targets: str) -> set[str]:

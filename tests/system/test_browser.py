@@ -12,10 +12,9 @@ from playwright.sync_api import Page, TimeoutError, expect
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from test_flow import gone
-
 from chromium import opened
 from served_toy import Box, served
+from toy_repository import gone
 
 PATIENCE_S = 120  # on a busy machine a run begins half a minute after the click
 STAGES = ("base", "pool@a", "pool@b", "train", "report")

@@ -18,10 +18,9 @@ import asyncssh
 import boto3
 import pytest
 from ruamel.yaml import YAML
-from test_pipeline import edit
 
 from ports import free_port
-from project_copy import TASK, commit, copy_project, run, set_params
+from project_copy import TASK, commit, copy_project, edit, run, set_params
 
 BUCKET = "dartune"
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
