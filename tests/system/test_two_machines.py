@@ -140,9 +140,21 @@ def stage(name: str) -> str:
 
 def outputs(folder: Path, name: str, made_in: Path) -> set[str]:
     """The hashes of a stage's outputs that DVC keeps, with the files of folders, as dvc.lock has them."""
-    lock = YAML(typ="safe").load((folder / "dvc.lock").read_text())["stages"][stage(name)]
-    found = {out["md5"] for out in lock["outs"] if out["path"].startswith(("data/", "models/"))}
-    return found | {file["md5"] for each in found if each.endswith(".dir") for file in listed(made_in, each)}
+    outs = lock_entry(folder, name)["outs"]
+    hashes = {out["md5"] for out in outs if out["path"].startswith(("data/", "models/"))}
+    return hashes | {file["md5"] for md5 in hashes if md5.endswith(".dir") for file in listed(made_in, md5)}
+
+
+def lock_entry(folder: Path, name: str) -> dict[str, Any]:
+    """What dvc.lock has of a stage: its command, deps, params and outs."""
+    entry: dict[str, Any] = YAML(typ="safe").load((folder / "dvc.lock").read_text())["stages"][name]
+    return entry
+
+
+def module_hashes(folder: Path, name: str) -> set[str]:
+    """The hashes of the files of data/modules that a stage depends on, and of the folder's listing."""
+    files = {dep["md5"] for dep in lock_entry(folder, name)["deps"] if dep["path"].startswith("data/modules/")}
+    return files | {out["md5"] for out in lock_entry(folder, "modules")["outs"]}
 
 
 def listed(folder: Path, listing: str) -> list[dict[str, str]]:
@@ -150,7 +162,7 @@ def listed(folder: Path, listing: str) -> list[dict[str, str]]:
 
 
 def file_of(folder: Path, listing: str, name: str) -> str:
-    return next(each["md5"] for each in listed(folder, listing) if each["relpath"] == name)
+    return next(file["md5"] for file in listed(folder, listing) if file["relpath"] == name)
 
 
 def clone(origin: Path, folder: Path) -> Path:
@@ -195,7 +207,7 @@ def story(origin: Path, store: Store) -> Story:
     did["first pairs"] = dvc(laptop, {}, "repro", stage("pairs"))  # no --pull: nobody has pushed yet
     edit(laptop, "params.yaml", "strategy: dar", "strategy: uniform")
     did["other pairs"] = repro(laptop, store, stage("pairs"))
-    did["push of pairs"] = dvc(laptop, store.key, "push", stage("referee"), stage("pool"), stage("pairs"))
+    did["push of pairs"] = dvc(laptop, store.key, "push", "modules", *map(stage, ("referee", "pool", "pairs")))
     hand_over(laptop, "uniform pairs")
     remotes["pairs"] = store.objects()
 
@@ -231,17 +243,24 @@ def test_an_edit_of_the_sampling_draws_other_pairs_from_the_same_pool(story: Sto
 
 def test_what_is_pushed_is_what_was_asked_for(story: Story) -> None:
     parts = ("referee", "pool", "pairs")
-    assert story.remotes["pairs"] == set().union(*(outputs(story.laptop, name, story.laptop) for name in parts))
-    assert story.remotes["model"] - story.remotes["pairs"] == outputs(story.laptop, "train", story.laptop)
+    assert story.remotes["pairs"] == set().union(
+        *(outputs(story.laptop, name, story.laptop) for name in ("modules", *map(stage, parts)))
+    )
+    assert story.remotes["model"] - story.remotes["pairs"] == outputs(story.laptop, stage("train"), story.laptop)
 
 
-def test_the_box_only_trains_and_fetches_pairs_and_rules_but_no_pool(story: Story) -> None:
-    (rules,) = (each for each in outputs(story.laptop, "referee", story.laptop) if each.endswith(".dir"))
-    (pairs,) = outputs(story.laptop, "pairs", story.laptop)
-    (pool,) = outputs(story.laptop, "pool", story.laptop)
+def test_the_box_only_trains_and_fetches_what_training_reads_but_no_pool(story: Story) -> None:
+    (limits,) = (md5 for md5 in outputs(story.laptop, stage("referee"), story.laptop) if md5.endswith(".dir"))
+    (pairs,) = outputs(story.laptop, stage("pairs"), story.laptop)
+    (pool,) = outputs(story.laptop, stage("pool"), story.laptop)
     training = story.did["training"]
     assert training.ran == ["train"]
-    assert training.fetched == {pairs, rules, file_of(story.laptop, rules, "train.json")}
+    assert training.fetched == {
+        pairs,
+        limits,
+        file_of(story.laptop, limits, "train.json"),
+        *module_hashes(story.laptop, stage("train")),
+    }
     assert pool in story.remotes["pairs"] and pool not in cache(story.box)
     assert not list((story.box / "data/pool").glob("*.parquet"))
     assert not list((story.box / "data/scored").glob("*.parquet"))
@@ -250,7 +269,7 @@ def test_the_box_only_trains_and_fetches_pairs_and_rules_but_no_pool(story: Stor
 def test_the_laptop_evaluates_what_the_box_trained_fetching_the_model_only(story: Story) -> None:
     evaluation, report = story.did["evaluation"], story.did["report"]
     assert evaluation.ran == ["rounds", "evaluate"]
-    assert evaluation.fetched == outputs(story.laptop, "train", story.laptop) <= cache(story.box)
+    assert evaluation.fetched == outputs(story.laptop, stage("train"), story.laptop) <= cache(story.box)
     assert report.ran == ["search", "report"] and report.fetched == set()
     assert (story.laptop / "report/index.html").stat().st_size > 10_000
 
@@ -268,13 +287,17 @@ def test_in_the_end_nothing_is_left_to_run_on_either(story: Story, store: Store)
 
 def test_the_flow_sends_what_is_new(story: Story) -> None:
     assert story.did["last push"].ran == ["push"]
-    tables = outputs(story.laptop, "evaluate", story.laptop) | outputs(story.laptop, "search", story.laptop)
+    tables = outputs(story.laptop, stage("evaluate"), story.laptop) | outputs(
+        story.laptop, stage("search"), story.laptop
+    )
     assert tables <= story.remotes["all"] - story.remotes["model"]
 
 
 def test_the_flow_fetches_folders_of_the_report_where_dvc_would_not(story: Story, store: Store) -> None:
     # Of a folder that several stages fill, DVC knows no single output to pull, and the .gitignore makes it exist.
-    tables = outputs(story.laptop, "evaluate", story.laptop) | outputs(story.laptop, "search", story.laptop)
+    tables = outputs(story.laptop, stage("evaluate"), story.laptop) | outputs(
+        story.laptop, stage("search"), story.laptop
+    )
     there = fly(story.box, store, "--pull")
     assert (there.code, there.ran) == (0, []) and there.fetched >= tables, there.said
 
@@ -341,9 +364,10 @@ def check_remote(alone: Path, folder: Path, url: str, remote: Folder) -> None:
     set_params(other, {"evaluate": {"n_samples": 22}})
     done = repro(other, remote, stage("evaluate"))
     assert done.ran == ["evaluate"]
-    lock = YAML(typ="safe").load((other / "dvc.lock").read_text())["stages"][stage("evaluate")]
-    model = next(dep["md5"] for dep in lock["deps"] if dep["path"].startswith("models/final"))
-    assert done.fetched == {model, *(file["md5"] for file in listed(alone, model))}
+    deps = lock_entry(other, stage("evaluate"))["deps"]
+    model = next(dep["md5"] for dep in deps if dep["path"].startswith("models/final"))
+    files = {file["md5"] for file in listed(alone, model)}
+    assert done.fetched == {model, *files, *module_hashes(other, stage("evaluate"))}
 
 
 def point(folder: Path, url: str) -> None:

@@ -70,25 +70,34 @@ def label(file: Path) -> str:
 
 
 def imported(file: Path) -> set[str]:
-    """Return the dotted names in all import statements; names that are no modules are dropped later."""
-    names: set[str] = set()
-    for node in ast.walk(tree(file.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in names if is_within(name, "dartune") and module_file(name)}
+    """Return the modules of this package in all import statements of a file."""
+    return {name for name in references(file.read_text())[0] if module_file(name)}
 
 
 def data_files(file: Path) -> Iterator[Path]:
     """Yield the files that are no modules and that the text of this one names, in folders too."""
-    for node in ast.walk(tree(file.read_text())):
-        if isinstance(node, ast.Constant) and str(node.value).endswith((".sql", ".jinja")):
-            path = file.parent / str(node.value)
-            yield from [path] if path.is_file() else []
+    _, names, folders = references(file.read_text())
+    yield from (path for name in names if (path := file.parent / name).is_file())
+    yield from (path for folder in folders for path in sorted((file.parent / folder).glob("*.sql")))
+
+
+@cache
+def references(text: str) -> tuple[set[str], list[str], list[str]]:
+    """Return what a module's text refers to: dotted names that it imports, names of files, and names of folders.
+
+    Some dotted names are of functions; folders are those written as Path(__file__).parent / "name".
+    """
+    names, files, folders = set[str](), list[str](), list[str]()
+    for node in ast.walk(tree(text)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Constant) and str(node.value).endswith((".sql", ".jinja")):
+            files.append(str(node.value))
         elif isinstance(node, ast.BinOp) and ast.unparse(node.left) == "Path(__file__).parent":
-            folder = file.parent / str(getattr(node.right, "value", ""))
-            yield from sorted(folder.glob("*.sql"))
+            folders.append(str(getattr(node.right, "value", "")))
+    return {name for name in names if is_within(name, "dartune")}, files, folders
 
 
 @cache
