@@ -80,6 +80,16 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tree]:
     code_fingerprint.cache_clear()
 
 
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The hashes of the tree as it is. Tests that edit it twice take their own."""
+    folder = tmp_path_factory.mktemp("before")
+    with pytest.MonkeyPatch.context() as patch:
+        copy = Tree(folder)
+        patch.setattr(modules, "PACKAGE", copy.package)
+        return copy.hashes()
+
+
 def with_code(text: str) -> str:
     return text + "\nEDITED = 1\n"
 
@@ -96,15 +106,13 @@ def with_comments(text: str) -> str:
 
 
 @pytest.mark.parametrize("stage", SCRIPTS)
-def test_an_edit_in_the_closure_makes_a_stage_stale(stage: str, tree: Tree) -> None:
-    before = tree.hashes()
+def test_an_edit_in_the_closure_makes_a_stage_stale(stage: str, tree: Tree, before: dict[str, str]) -> None:
     tree.edit(EDITS[stage][0], with_code)
     assert stage in tree.stale(before)
 
 
 @pytest.mark.parametrize("stage", SCRIPTS)
-def test_an_edit_outside_the_closure_does_not(stage: str, tree: Tree) -> None:
-    before = tree.hashes()
+def test_an_edit_outside_the_closure_does_not(stage: str, tree: Tree, before: dict[str, str]) -> None:
     tree.edit(EDITS[stage][1], with_code)
     assert stage not in tree.stale(before)
     assert before[f"{stage}.json"] == tree.hashes()[f"{stage}.json"]

@@ -1,5 +1,7 @@
 """Known answers: values measured with LLM4AD (commit e8d848f) on its own instances, and cheats that must not score."""
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, chdir
 from pathlib import Path
 from random import Random
 
@@ -15,15 +17,23 @@ VEHICLES = "def select_next_node(c, d, u, r, q, m):\n    {}\n"
 PRIORITY = "def priority(el, n, w):\n    {}\n"
 
 
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Verdicts are kept in the working directory: here there are none."""
-    monkeypatch.chdir(tmp_path)
+Judge = Callable[..., list[Verdict]]
+LIMITS = {"max_slowdown": 1, "memory_mib": 256}
 
 
-def judge(task: str, split: str, *programs: str) -> list[Verdict]:
-    with Referee(Task(task), split, max_slowdown=1, memory_mib=256) as referee:
-        return referee.judge(programs)
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
+    """judge(task, split, program, ...): verdicts of one referee for each task and split."""
+    referees: dict[tuple[str, str], Referee] = {}
+    with ExitStack() as stack:
+        stack.enter_context(chdir(tmp_path_factory.mktemp("verdicts")))  # where none is cached
+
+        def judged(task: str, split: str, *programs: str) -> list[Verdict]:
+            if (task, split) not in referees:
+                referees[task, split] = stack.enter_context(Referee(Task(task), split, **LIMITS))
+            return referees[task, split].judge(programs)
+
+        yield judged
 
 
 KNOWN = [
@@ -40,7 +50,7 @@ KNOWN = [
 
 
 @pytest.mark.parametrize(("task", "split", "program", "score"), KNOWN)
-def test_a_program_scores_what_llm4ad_measured(task: str, split: str, program: str, score: float) -> None:
+def test_a_program_scores_what_llm4ad_measured(judge: Judge, task: str, split: str, program: str, score: float) -> None:
     (verdict,) = judge(task, split, program)
     assert verdict.status == "ok"
     assert round(verdict.score, 4) == score
@@ -86,7 +96,9 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("task", "program", "status"), FAILURES)
-def test_a_failing_program_gets_a_typed_verdict_without_a_score(task: str, program: str, status: str) -> None:
+def test_a_failing_program_gets_a_typed_verdict_without_a_score(
+    judge: Judge, task: str, program: str, status: str
+) -> None:
     (verdict,) = judge(task, "train", program)
     assert (verdict.status, verdict.score, verdict.costs) == (status, None, None)
     assert verdict.status in STATUSES and verdict.reason and "\n" not in verdict.reason
@@ -108,28 +120,33 @@ def select_next_node(c, d, u, m):
 """
 
 
-def test_a_forged_answer_is_only_decisions_which_are_then_refused() -> None:
+def test_a_forged_answer_is_only_decisions_which_are_then_refused(judge: Judge) -> None:
     (verdict,) = judge("tsp_construct", "train", FORGED)
     assert (verdict.status, verdict.score) == ("infeasible", None)
 
 
-def test_a_program_after_hostile_ones_has_the_cost_that_it_has_alone() -> None:
+def test_a_program_after_hostile_ones_has_the_cost_that_it_has_alone(
+    judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     honest = ROUTING.format("return u[0]")
     hostile = ROUTING.format("import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
-    alone = judge("tsp_construct", "train", honest)[0]
-    after = judge("tsp_construct", "train", *[hostile.replace("c, d", f"c{i}, d") for i in range(4)], honest)
+    (alone,) = judge("tsp_construct", "train", honest)
+    monkeypatch.chdir(tmp_path)  # where its verdict is not cached
+    with Referee(Task("tsp_construct"), "train", **LIMITS) as referee:
+        after = referee.judge([*[hostile.replace("c, d", f"c{i}, d") for i in range(4)], honest])
+        assert referee.n_run == 5
     assert [verdict.status for verdict in after[:4]] == ["forbidden"] * 4
     assert after[4].costs == alone.costs
 
 
-def test_a_program_that_changes_its_inputs_does_not_change_its_cost() -> None:
+def test_a_program_that_changes_its_inputs_does_not_change_its_cost(judge: Judge) -> None:
     honest, vandal = ROUTING.format("return u[0]"), ROUTING.format("x = u[0]; m *= 0; return x")
     alone, changed = judge("tsp_construct", "train", honest, vandal)
     assert changed.status == "ok" and changed.score <= alone.score
 
 
 @pytest.mark.parametrize("name", names())
-def test_the_grammar_draws_programs_that_run_and_differ(name: str) -> None:
+def test_the_grammar_draws_programs_that_run_and_differ(judge: Judge, name: str) -> None:
     rng = Random(7)
     programs = [Task(name).grammar.draw(rng) for _ in range(40)]
     verdicts = judge(name, "train", *programs)
