@@ -52,8 +52,8 @@ class Copy:
 
     def start(self) -> subprocess.Popen[bytes]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        own = {"PATH": path, "PYTHONPATH": str(self.folder / "src"), "TMPDIR": str(self.tmp)}
-        environment = {name: text for name, text in os.environ.items() if name != "PREFECT_API_URL"} | own
+        changed = {"PATH": path, "PYTHONPATH": str(self.folder / "src"), "TMPDIR": str(self.tmp)}
+        environment = {name: text for name, text in os.environ.items() if name != "PREFECT_API_URL"} | changed
         command = [sys.executable, "flows/finetune.py"]
         with self.log.open("a") as log:
             return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
@@ -63,12 +63,12 @@ class Copy:
 
     def processes(self) -> dict[int, str]:
         """Kind of each living process of the copy, by id."""
-        found = {}
+        kinds = {}
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.status() != psutil.STATUS_ZOMBIE and (kind := self.kind(process)):
-                    found[process.pid] = kind
-        return found
+                    kinds[process.pid] = kind
+        return kinds
 
     def kind(self, process: psutil.Process) -> str:
         words, parent = process.cmdline(), process.parent()
@@ -103,8 +103,8 @@ class Copy:
         if moment == "dvc.lock":
             return stat(self.folder / "dvc.lock") != before
         if moment == "rwlock":
-            found = stat(self.folder / ".dvc/tmp/rwlock")
-            return found is not None and (found != before or found.st_size == 0)
+            lock = stat(self.folder / ".dvc/tmp/rwlock")
+            return lock is not None and (lock != before or lock.st_size == 0)
         if moment == "cache":
             return any((self.folder / ".dvc/cache/files").rglob("*.tmp"))
         return any(file for top in ("data", "models", ".work") for file in (self.folder / top).rglob("*.partial"))
@@ -138,11 +138,11 @@ def victim(copy: Copy, moment: str, done: Counter[tuple[str, str]], chance: Rand
         return None
     hit = Counter(kind for kind, _ in done.elements())
     writer = {"dvc.lock": "dvc", "rwlock": "dvc", "cache": "dvc", "*.partial": "stage"}.get(moment)
-    own = [each for each in alive if each[1] == writer]
-    if own and chance.random() < 0.5:
-        return chance.choice(own)
+    writers = [(pid, kind) for pid, kind in alive if kind == writer]
+    if writers and chance.random() < 0.5:
+        return chance.choice(writers)
     fewest = min(hit[kind] for _, kind in alive)
-    return chance.choice([each for each in alive if hit[each[1]] == fewest])
+    return chance.choice([(pid, kind) for pid, kind in alive if hit[kind] == fewest])
 
 
 def attempt(copy: Copy, done: Counter[tuple[str, str]], n_kills: int, chance: Random) -> int:
@@ -198,7 +198,7 @@ def left_behind(copy: Copy) -> list[str]:
     work = [f for f in work if "verdicts" not in f.parts]
     partial = [*copy.folder.rglob("*.partial"), *(copy.folder / ".dvc/cache").rglob("*.tmp")]
     temporary = [f for f in copy.tmp.iterdir() if not f.name.startswith("torchinductor_")]
-    return [str(each.relative_to(copy.folder.parent)) for each in (*work, *partial, *temporary, *locks(copy))]
+    return [str(file.relative_to(copy.folder.parent)) for file in (*work, *partial, *temporary, *locks(copy))]
 
 
 def locks(copy: Copy) -> list[Path]:
@@ -219,8 +219,8 @@ def damaged(copy: Copy) -> list[str]:
 
 
 def compared(copy: Copy, expected: dict[str, str]) -> list[str]:
-    found = digests(copy.folder)
-    names = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+    present = digests(copy.folder)
+    names = sorted(name for name in expected | present if expected.get(name) != present.get(name))
     other = [f"differs: {name}" for name in names] + [f"left behind: {name}" for name in left_behind(copy)]
     return other + [f"damaged: {name}" for name in damaged(copy)]
 
@@ -289,22 +289,22 @@ def chaos(folder: Path, given: argparse.Namespace) -> list[str]:
         sys.exit(f"chaos: the undisturbed run fails: {reference.last_line()}")
     print(f"undisturbed: {time.monotonic() - began:.0f} s", flush=True)
     expected = digests(reference.folder)
-    wrong += [f"undisturbed: {each}" for each in left_behind(reference)]
+    wrong += [f"undisturbed: {name}" for name in left_behind(reference)]
     for number in range(10):
         if (left := given.kills - sum(done.values())) <= 0:
             break
         copy = Copy(folder / f"killed-{number}", start)
         try:
             failures = campaign(copy, done, min(left, given.per_copy), chance)
-            wrong += [f"copy {number}: needed another run: {each}" for each in failures]
-            wrong += [f"copy {number}: {each}" for each in compared(copy, expected)]
+            wrong += [f"copy {number}: needed another run: {failure}" for failure in failures]
+            wrong += [f"copy {number}: {line}" for line in compared(copy, expected)]
         except Broken as broken:
             wrong.append(f"copy {number}: {broken}")
         print(f"copy {number} at {time.monotonic() - began:.0f} s: {len(wrong)} wrong so far", flush=True)
     print(table(done), flush=True)
     try:
         small = on_small_disk(folder / "small", start, given.full, expected, chance) if given.full else []
-        wrong += [f"full disk: {each}" for each in small]
+        wrong += [f"full disk: {line}" for line in small]
     except Broken as broken:
         wrong.append(f"full disk: {broken}")
     print(f"{sum(done.values())} kills in {time.monotonic() - began:.0f} s, seed {given.seed}")

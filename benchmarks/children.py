@@ -45,14 +45,14 @@ def rows(local: TransformersBackend, task: Task) -> list[list[str]]:
         judged = judge(referee, texts)
     random = [program for program, _ in judged[N_PROMPTS:] if program]
     plain = [verdict.status == "ok" for _, verdict in judged[N_PROMPTS:]]
-    found = [["plain", str(N_PLAIN), f"{statistics.mean(plain):.3f}", "", "", "", ""]]
+    table = [["plain", str(N_PLAIN), f"{statistics.mean(plain):.3f}", "", "", "", ""]]
     for operation in OPERATIONS:
         numbers = [i for i, (prompt, _, _) in enumerate(examples) if f"Operation: {operation}\n" in prompt]
         valid = statistics.mean(judged[i][1].status == "ok" for i in numbers)
         likeness = [alike(examples[i], judged[i][0], random, i) for i in numbers]
-        means = [f"{statistics.mean(each):.3f}" for each in zip(*filter(None, likeness), strict=True)]
-        found.append([operation, str(len(numbers)), f"{valid:.3f}", *(means or [""] * 4)])
-    return found
+        means = [f"{statistics.mean(values):.3f}" for values in zip(*filter(None, likeness), strict=True)]
+        table.append([operation, str(len(numbers)), f"{valid:.3f}", *(means or [""] * 4)])
+    return table
 
 
 def alike(example: tuple[str, str, str], child: str | None, random: list[str], number: int) -> list[float] | None:

@@ -51,20 +51,22 @@ def training_s(shape: dict[str, int], pairs: int, prompt: int, answer: int) -> f
     size = sizes(shape)
     text = prompt + answer
     once = forward(size | {"A": 0}, text, answer)
-    each = forward(size, text, answer) + backward(size, text, answer) + forward(size, text, 0)  # checkpointing
-    return 2 * pairs * (EPOCHS * each + once) / (PEAK * MFU)
+    epoch = forward(size, text, answer) + backward(size, text, answer) + forward(size, text, 0)  # checkpointing
+    return 2 * pairs * (EPOCHS * epoch + once) / (PEAK * MFU)
 
 
 def measured(n: int) -> None:
     print("| measured, embedded model, two cores | " + " | ".join(TASKS) + " |\n|---|---|---|---|")
-    pool, pool_cost, score_cost = ([read(kind, task) for task in TASKS] for kind in ("pool", "cost/pool", "cost/score"))
-    cpu = [each["cpu_seconds"] / own["n_programs"] for each, own in zip(score_cost, pool, strict=True)]
-    rate = [own["n_programs"] / each["seconds"] for each, own in zip(score_cost, pool, strict=True)]
-    tokens = [own["n_tokens"] / own["n_programs"] for own in pool]
-    speed = [own["n_tokens"] / each["seconds"] for each, own in zip(pool_cost, pool, strict=True)]
+    pool, pool_cost, score_cost = (
+        [read(kind, task) for task in TASKS] for kind in ("pool", "resources/pool", "resources/score")
+    )
+    cpu = [cost["cpu_seconds"] / metrics["n_programs"] for cost, metrics in zip(score_cost, pool, strict=True)]
+    rate = [metrics["n_programs"] / cost["seconds"] for cost, metrics in zip(score_cost, pool, strict=True)]
+    tokens = [metrics["n_tokens"] / metrics["n_programs"] for metrics in pool]
+    speed = [metrics["n_tokens"] / cost["seconds"] for cost, metrics in zip(pool_cost, pool, strict=True)]
     row("evaluations a second, stage score", rate, "{:.0f}")
     row("CPU seconds an evaluation", cpu, "{:.4f}")
-    row(f"CPU hours for {n:,} evaluations", [n * each / 3600 for each in cpu], "{:.2f}")
+    row(f"CPU hours for {n:,} evaluations", [n * seconds / 3600 for seconds in cpu], "{:.2f}")
     row("tokens a program", tokens, "{:.0f}")
     row("tokens written a second, stage pool", speed, "{:,.0f}")
 
@@ -80,10 +82,10 @@ def computed(n: int, pairs: int, prompt: int, answer: int) -> None:
     print("\n| computed for one H100, a task | Llama-3.2-1B | Llama-3.1-8B |\n|---|---|---|")
     row("weights of the layers, billions", [sizes(shape)["N"] / 1e9 for shape in shapes], "{:.2f}")
     row("tokens written, millions", [n * answer / 1e6] * 2, "{:.1f}")
-    row("tokens written a second", [n * answer / each for each in write], "{:,.0f}")
-    row(f"GPU hours to write {n:,} programs", [each / 3600 for each in write], "{:.2f}")
+    row("tokens written a second", [n * answer / seconds for seconds in write], "{:,.0f}")
+    row(f"GPU hours to write {n:,} programs", [seconds / 3600 for seconds in write], "{:.2f}")
     row("tokens trained on, millions", [2 * pairs * EPOCHS * (prompt + answer) / 1e6] * 2, "{:.1f}")
-    row(f"GPU hours to train on {pairs:,} pairs", [each / 3600 for each in train], "{:.2f}")
+    row(f"GPU hours to train on {pairs:,} pairs", [seconds / 3600 for seconds in train], "{:.2f}")
 
 
 def main() -> None:

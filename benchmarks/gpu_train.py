@@ -352,7 +352,7 @@ def table(results: dict[str, dict[str, Any]], options: argparse.Namespace) -> No
         cells = [*speeds, *shares, f"{result['GiB']:.1f}"]
         print(f"| {arm} | {' | '.join(cells)} | {result['padding']:.1%} | {result['ref s']:.1f} |")
     for arm, result in results.items():
-        if arm != "ours" and all("error" not in each for each in (result, results.get("ours", {"error": ""}))):
+        if arm != "ours" and all("error" not in run for run in (result, results.get("ours", {"error": ""}))):
             *speeds, memory = (
                 f"{results['ours'][name] / result[name]:.2f}" for name in ("tokens/s", "5 epochs", "GiB")
             )

@@ -42,9 +42,9 @@ def write_model(folder: Path, sizes: tuple[int, ...]) -> Path:
 
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
     tokenizer = open_tokenizer(ROOT / "models/base")
-    own = dict(zip((*names, "vocab_size"), sizes, strict=True))
+    shape = dict(zip((*names, "vocab_size"), sizes, strict=True))
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    config = LlamaConfig(**own, **ends, max_position_embeddings=2 * LENGTH, tie_word_embeddings=True)
+    config = LlamaConfig(**shape, **ends, max_position_embeddings=2 * LENGTH, tie_word_embeddings=True)
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -70,9 +70,9 @@ def options(method: str) -> dict[str, Any]:
     """Those of the embedded preset, for a few steps."""
     from dartune.training import trainers
 
-    own = trainers.options(method, ROOT / "params.yaml")
+    preset = trainers.options(method, ROOT / "params.yaml")
     few = {"num_train_epochs": 1, "per_device_train_batch_size": N_ROWS, "n_completions": 2 * N_ROWS}
-    return own | {name: value for name, value in (few | {"num_generations": N_ROWS}).items() if name in own}
+    return preset | {name: value for name, value in (few | {"num_generations": N_ROWS}).items() if name in preset}
 
 
 def child(name: str, folder: Path) -> None:
