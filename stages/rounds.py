@@ -1,6 +1,6 @@
 """rounds: the tuned model after more rounds, or as it is.
 
-Usage: rounds.py TASK BASE TUNED SCORED POOL_LIMITS TRAIN_LIMITS OUTPUT FINAL METRICS RESOURCES
+Usage: rounds.py TASK BASE TUNED POOL_LIMITS TRAIN_LIMITS OUTPUT FINAL METRICS RESOURCES
 """
 
 import sys
@@ -34,7 +34,6 @@ def main(
     task: str,
     base: str,
     tuned: str,
-    scored: str,
     pool_limits: str,
     train_limits: str,
     output: str,
@@ -48,7 +47,7 @@ def main(
         search_options=search_loop.options(sections["pool"]["method"]),
         trainer_options=trainers.options(sections["train"]["method"]),
     )
-    first = FirstRound(*map(Path, (base, tuned, scored, pool_limits, train_limits)))
+    first = FirstRound(*map(Path, (base, tuned, pool_limits, train_limits)))
     with measured(Path(resources)):
         section = params.section("rounds", write_rounds)
         write_rounds(task, first, settings, Path(output), Path(final), Path(metrics), **section)

@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import pyarrow as pa
 from pydantic import PositiveInt
 
-from dartune.files import atomic, parquet
+from dartune.files import atomic
 from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
 from dartune.models.backend import Decoding
@@ -39,7 +38,6 @@ class FirstRound(NamedTuple):
 
     base: Path  # the base model
     tuned: Path  # the tuned model
-    scored: Path  # the scored pool
     pool_limits: Path  # file of data/referee: the referee's limits for programs of a search
     train_limits: Path  # the same for training
 
@@ -72,30 +70,24 @@ def write_rounds(
     *,
     n: PositiveInt,
     start: Literal["base", "last"],
-    pools: Literal["last", "all"],
     n_samples: PositiveInt,
     min_gain: float,
 ) -> None:
     """Run rounds 2 to n; write their outputs, the last model that passed the gate, and what the gate decided.
 
     output: gets a folder per round. final: the model. metrics: the gate's decisions. n: rounds in all. start: which
-    model a round tunes, the base model or the last that passed. pools: what pairs are drawn from, the round's pool or
-    all pools so far. n_samples: completions per model at the gate. min_gain: least rise of the mean quality, on the
-    instances of train.probe.split; the limits of train.probe, against the base model, must hold too.
+    model a round tunes, the base model or the last that passed. n_samples: completions per model at the gate. min_gain:
+    least rise of the mean quality, on the instances of train.probe.split; the limits of train.probe, against the base
+    model, must hold too.
     """
-    accepted, tables = first.tuned, [first.scored]
-    gates = [gate(task, first, settings, [None, first.tuned], 1, n_samples, min_gain)] if n > 1 else []
+    accepted = first.tuned
+    gates = [gate(task, first, settings, [None, accepted], 1, n_samples, min_gain)] if n > 1 else []
     for number in range(2, n + 1):
         if not gates[-1]["is_accepted"]:
             break
         folder = output / str(number)
-        empty_unless_same(folder, [accepted, first.base, *tables, *first[3:]], settings, start, pools)
-        current = Round(task, folder, first, settings.of_round(number))
-        current.write_pool(accepted)
-        current.write_scored()
-        tables = [*tables, folder / SCORED] if pools == "all" else [folder / SCORED]
-        current.write_pairs(tables)
-        current.write_tuned(accepted if start == "last" else None)
+        empty_unless_same(folder, [accepted, first.base, first.pool_limits, first.train_limits], settings, start)
+        run_round(task, folder, first, settings.of_round(number), accepted, accepted if start == "last" else None)
         models = [None, accepted, folder / TUNED]
         gates.append(gate(task, first, settings, models, number, n_samples, min_gain))
         accepted = folder / TUNED if gates[-1]["is_accepted"] else accepted
@@ -107,58 +99,40 @@ def write_rounds(
         atomic.write_json(file, {"n_rounds": n, "kept_round": kept_round, "gates": gates})
 
 
-def empty_unless_same(folder: Path, inputs: list[Path], settings: Settings, start: str, pools: str) -> None:
+def empty_unless_same(folder: Path, inputs: list[Path], settings: Settings, start: str) -> None:
     """Empty a round's folder unless an earlier run began it with the same inputs, settings and code."""
-    key = fingerprint(inputs, code=code_fingerprint(__name__), settings=settings._asdict(), start=start, pools=pools)
+    key = fingerprint(inputs, code=code_fingerprint(__name__), settings=settings._asdict(), start=start)
     file = folder / "key.json"
     if not file.exists() or json.loads(file.read_text()) != {"key": key}:
         shutil.rmtree(folder, ignore_errors=True)
         atomic.write_json(file, {"key": key})
 
 
-class Round:
-    """One round's folder. Each method writes what is not there yet."""
+def run_round(task: str, folder: Path, first: FirstRound, settings: Settings, writer: Path, start: Path | None) -> None:
+    """Write what a round's folder lacks of its pool, scored pool, pairs and tuned model.
 
-    def __init__(self, task: str, folder: Path, first: FirstRound, settings: Settings) -> None:
-        """settings: with the seeds of this round."""
-        self.task, self.folder, self.first, self.settings = task, folder, first, settings
-
-    def write_pool(self, writer: Path) -> None:
-        """Write the pool. writer: the folder of the last tuned model that passed."""
-        if (self.folder / POOL).exists():
-            return
+    settings: with the seeds of this round. writer: the tuned model that writes the pool. start: the model that is
+    tuned, None for the base model.
+    """
+    pool, scored, sampled, pairs, tuned = (folder / name for name in (POOL, SCORED, SAMPLED, PAIRS, TUNED))
+    if not pool.exists():
         from dartune.models.transformers_backend import TransformersBackend
 
-        section, options = self.settings.pool, self.settings.search_options
+        section, options = settings.pool, settings.search_options
         method, decoding = section["method"], decoding_of(section)
         size = section["batch_size"] if method == INDEPENDENT else None
-        spec = SearchSpec(Task(self.task), method, options, section["n_programs"], [section["seed"]], decoding, size)
-        backend, limits = TransformersBackend(self.first.base, writer), json.loads(self.first.pool_limits.read_text())
-        generate_pool(spec, backend, limits, self.folder / POOL, self.folder / "pool.json")
-
-    def write_scored(self) -> None:
-        """Write the scored pool."""
-        if not (self.folder / SCORED).exists():
-            outputs = [self.folder / name for name in (SCORED, "score.json")]
-            write_scored(self.task, self.folder / POOL, self.first.base, *outputs, **self.settings.score)
-
-    def write_pairs(self, tables: list[Path]) -> None:
-        """Write pairs drawn from these scored pools, concatenated."""
-        if (self.folder / PAIRS).exists():
-            return
-        programs, sampled = self.folder / "programs.parquet", self.folder / SAMPLED
-        parquet.write(pa.concat_tables([parquet.read(table) for table in tables]), programs)
-        reports = [self.folder / name for name in ("sample.json", "sample.md")]
-        write_sample(self.task, programs, sampled, *reports, **self.settings.sample)
-        write_pairs(self.task, sampled, programs, self.first.base, self.folder / PAIRS, **self.settings.pairs)
-
-    def write_tuned(self, start: Path | None) -> None:
-        """Write the tuned model. start: the model that is tuned, None for the base model."""
-        if not (self.folder / TUNED).exists():
-            limits = json.loads(self.first.train_limits.read_text())
-            sources = Sources(self.folder / PAIRS, self.first.base, start)
-            outputs = Outputs(*(self.folder / name for name in (TUNED, "train.json", "plots")))
-            write_tuned(self.task, sources, limits, self.settings.trainer_options, outputs, **self.settings.train)
+        spec = SearchSpec(Task(task), method, options, section["n_programs"], [section["seed"]], decoding, size)
+        limits = json.loads(first.pool_limits.read_text())
+        generate_pool(spec, TransformersBackend(first.base, writer), limits, pool, folder / "pool.json")
+    if not scored.exists():
+        write_scored(task, pool, first.base, scored, folder / "score.json", **settings.score)
+    if not pairs.exists():
+        write_sample(task, scored, sampled, folder / "sample.json", folder / "sample.md", **settings.sample)
+        write_pairs(task, sampled, scored, first.base, pairs, **settings.pairs)
+    if not tuned.exists():
+        sources, outputs = Sources(pairs, first.base, start), Outputs(tuned, folder / "train.json", folder / "plots")
+        limits = json.loads(first.train_limits.read_text())
+        write_tuned(task, sources, limits, settings.trainer_options, outputs, **settings.train)
 
 
 def decoding_of(section: dict[str, Any]) -> Decoding:

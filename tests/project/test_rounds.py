@@ -30,7 +30,7 @@ FUNCTIONS = {
     "train": write_tuned,
 }
 LENIENT = {"max_validity_drop": 1.0, "max_distinct_drop": 1.0, "max_template_rise": 1.0, "max_length_drift": 100.0}
-ROUNDS: dict[str, Any] = {"start": "base", "pools": "last", "n_samples": 12, "min_gain": -1.0}
+ROUNDS: dict[str, Any] = {"start": "base", "n_samples": 12, "min_gain": -1.0}
 
 
 def settings(probe: dict[str, float] | None = None, **trainer: Any) -> Settings:
@@ -53,41 +53,25 @@ def run_rounds(folder: Path, settings: Settings, **section: Any) -> dict[str, An
     shutil.copytree(BASE, folder / "tuned", dirs_exist_ok=True)
     (folder / "none.json").write_text("{}")
     (folder / "limits.json").write_text('{"version": "", "max_slowdown": 1000, "memory_mib": 512}')
-    names = ("tuned", "scored.parquet", "none.json", "limits.json")
+    names = ("tuned", "none.json", "limits.json")
     first = FirstRound(BASE, *(folder / name for name in names))
     outputs = [folder / name for name in ("rounds", "final", "rounds.json")]
     write_rounds(TASK, first, settings, *outputs, **ROUNDS | section)
     return dict(json.loads((folder / "rounds.json").read_text()))
 
 
-@pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first round's scored pool, of other programs than the later rounds write."""
-    folder = tmp_path_factory.mktemp("first")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        values = settings().pool | {"source": str(BASE), "seed": 77}
-        (folder / "none.json").write_text("{}")
-        write_pool(TASK, folder / "none.json", {}, folder / "pool.parquet", folder / "pool.json", **values)
-        outputs = [folder / name for name in ("scored.parquet", "score.json")]
-        write_scored(TASK, folder / "pool.parquet", BASE, *outputs, **settings().score)
-    return folder / "scored.parquet"
-
-
 @pytest.fixture
-def folder(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    shutil.copy(first, tmp_path / "scored.parquet")
     return tmp_path
 
 
 @pytest.fixture(scope="module")
-def two_rounds(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_rounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of two rounds with a lenient gate. Copy it; do not change it."""
     folder = tmp_path_factory.mktemp("two_rounds")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        shutil.copy(first, folder / "scored.parquet")
         assert run_rounds(folder, settings(LENIENT), n=2)["kept_round"] == 2
     return folder
 
@@ -126,19 +110,13 @@ def test_more_rounds_keep_earlier_ones_unless_settings_changed(two_rounds: Path,
     assert set(third["model"].to_pylist()) != set(pq.read_table(second / POOL)["model"].to_pylist())
     assert weights(folder / "final") == weights(folder / "rounds/3" / TUNED)
 
+    pairs, from_base = (folder / "rounds/3" / PAIRS).read_bytes(), weights(folder / "final")
+    assert run_rounds(folder, lenient, n=3, start="last")["kept_round"] == 3
+    assert (folder / "rounds/3" / PAIRS).read_bytes() == pairs and weights(folder / "final") != from_base
+
     old = weights(second / TUNED)
     run_rounds(folder, settings(LENIENT, beta=0.5), n=2)
     assert weights(second / TUNED) != old and not (folder / "rounds/3").exists()
-
-
-def test_pairs_come_from_all_pools_and_training_continues_the_last_model(folder: Path) -> None:
-    lenient = settings(LENIENT)
-    run_rounds(folder, lenient, n=2, pools="all", start="last")
-    drawn = pq.read_table(folder / "rounds/2" / PAIRS).to_pylist()
-    own = set(pq.read_table(folder / "rounds/2" / SCORED)["id"].to_pylist())
-    earlier = set(pq.read_table(folder / "scored.parquet")["id"].to_pylist())
-    used = {row[f"{side}_id"] for row in drawn for side in ("chosen", "rejected")}
-    assert used & own and used & earlier and used <= own | earlier
 
 
 def test_an_interrupted_round_ends_as_an_undisturbed_one(two_rounds: Path, folder: Path) -> None:
