@@ -10,13 +10,15 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from dartune.export import lineage
-from dartune.export.provenance import md5
+from dartune.export.provenance import LOCK, md5
 from dartune.files.modules import write_modules
+from dartune.models.backend import Decoding
 
 ROOT = Path(__file__).parents[1]
 TASK = "tsp_construct"
 HUB, REVISION = "acme/tiny", "0123456789abcdef0123456789abcdef01234567"
+GREEDY = Decoding(temperature=1.0, top_p=1e-9, max_new_tokens=12)  # the likeliest token alone is drawn from
+EXPORTS = ("adapter", "merged", "weights", "still-weights")  # of the fixture `project`
 CHAT = "{% for message in messages %}{{ message.content }}{% endfor %}{% if add_generation_prompt %}\n{% endif %}"
 
 
@@ -187,8 +189,13 @@ def relock(change: Callable[[], Any], *paths: str) -> None:
     """Change outputs, and update their hashes in dvc.lock."""
     old = {path: md5(Path(path)) for path in paths}
     change()
-    text = lineage.LOCK.read_text()
+    text = LOCK.read_text()
     for path, hash_before in old.items():
         assert text.count(hash_before) > 0
         text = text.replace(hash_before, md5(Path(path)))
-    lineage.LOCK.write_text(text)
+    LOCK.write_text(text)
+
+
+def card(name: str) -> str:
+    """The model card of an export, in the folder of the fixture `project`."""
+    return Path("out", name, "README.md").read_text()

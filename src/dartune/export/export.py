@@ -28,24 +28,22 @@ def export(task: str, folder: Path, merge: bool) -> str:
     prompt = Task(task).prompt
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"export: {folder} exists; name a folder that does not, or an empty one")
-    try:
-        run = Run(task)
-        has_adapter = is_adapter(run.tuned)
-        merged = stored_dtype(run.base) if merge and has_adapter else None
-        stays_adapter = has_adapter and not merged
-        generation = measured_generation_config(run)
-        card = model_card(run, is_adapter=stays_adapter, merged=merged)
-    except UserError as mistake:
-        raise UserError(f"export: {mistake}") from mistake
+    run = Run(task)
+    run.refuse_mixtures()
+    base, tuned = run.file("models/base"), run.file(f"models/final/{task}")
+    merged = stored_dtype(base) if merge and is_adapter(tuned) else None
+    stays_adapter = is_adapter(tuned) and not merged
+    generation = measured_generation_config(base, tuned, run.settings()["evaluate"])
+    card = model_card(run, base, tuned, is_adapter=stays_adapter, merged=merged)
 
     def write(partial: Path) -> None:
         """Fill the folder. Copies follow DVC's links to its cache, and leave out what merging replaces."""
         left_out = shutil.ignore_patterns("README.md", BASE, *(["adapter_*"] if merged else []))
-        shutil.copytree(run.tuned, partial, copy_function=shutil.copyfile, ignore=left_out)
+        shutil.copytree(tuned, partial, copy_function=shutil.copyfile, ignore=left_out)
         if merged:
-            write_merged(run.base, run.tuned, merged, partial)
+            write_merged(base, tuned, merged, partial)
         if stays_adapter:
-            name_base(partial / ADAPTER, base_model(run))
+            name_base(partial / ADAPTER, base_model(base))
         generation.save_pretrained(partial)
         (partial / PROMPT).write_text(prompt)
         (partial / "README.md").write_text(card)
@@ -57,17 +55,9 @@ def export(task: str, folder: Path, merge: bool) -> str:
 
 def stored_dtype(base: Path) -> str:
     """Return the dtype in which the base model's weights are stored, such as "bfloat16"."""
-    return str(config_of(base).dtype or "float32").removeprefix("torch.")
-
-
-def config_of(model: Path) -> Any:
-    """Return the model's configuration. Raises UserError where it cannot be opened."""
     from transformers import AutoConfig
 
-    try:
-        return AutoConfig.from_pretrained(**pretrained_arguments(model))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{model}: the model cannot be opened: {str(error).splitlines()[0]}") from error
+    return str(AutoConfig.from_pretrained(**pretrained_arguments(base)).dtype or "float32").removeprefix("torch.")
 
 
 def write_merged(base: Path, tuned: Path, dtype: str, folder: Path) -> None:
@@ -84,36 +74,28 @@ def name_base(file: Path, base: dict[str, Any]) -> None:
     file.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def measured_generation_config(run: Run) -> Any:
+def measured_generation_config(base: Path, tuned: Path, measured: dict[str, Any]) -> Any:
     """Return the GenerationConfig with the end-of-turn tokens and the sampling settings of stage evaluate.
 
-    All settings are explicit: by default transformers samples from the 50 likeliest tokens only, and an adapter
-    inherits the base model's repetition penalty.
+    measured: the section evaluate. All settings are explicit: by default transformers samples from the 50 likeliest
+    tokens only, and an adapter inherits the base model's repetition penalty.
     """
-    from transformers import GenerationConfig
+    from transformers import AutoConfig, GenerationConfig
 
-    measured = run.record("evaluate").settings["evaluate"]
-    tokenizer, known = open_tokenizer(run.tuned), generation_config(run)
-    eos, pad = known.eos_token_id, known.pad_token_id
+    where = pretrained_arguments(base if is_adapter(tuned) else tuned)
+    name = where.pop("pretrained_model_name_or_path")
+    try:
+        stored = GenerationConfig.from_pretrained(name, **where)
+    except OSError:  # none is stored
+        stored = GenerationConfig.from_model_config(AutoConfig.from_pretrained(name, **where))
+    tokenizer = open_tokenizer(tuned)
     return GenerationConfig(
-        bos_token_id=known.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id if eos is None else eos,
-        pad_token_id=tokenizer.pad_token_id if pad is None else pad,
+        bos_token_id=stored.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id if stored.eos_token_id is None else stored.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id if stored.pad_token_id is None else stored.pad_token_id,
         do_sample=True,
         temperature=measured["temperature"],
         top_p=measured["top_p"],
         top_k=0,
         repetition_penalty=1.0,
     )
-
-
-def generation_config(run: Run) -> Any:
-    """Return the GenerationConfig of the tuned weights or of an adapter's base model, derived where none is stored."""
-    from transformers import GenerationConfig
-
-    model = run.base if is_adapter(run.tuned) else run.tuned
-    where, config = pretrained_arguments(model), config_of(model)
-    try:
-        return GenerationConfig.from_pretrained(where.pop("pretrained_model_name_or_path"), **where)
-    except OSError:
-        return GenerationConfig.from_model_config(config)

@@ -21,6 +21,7 @@ METRICS = {  # key: (label, unit, the direction that is better; 0 where there is
     "mean_tokens": ("mean length, tokens", "tokens", 0),
 }
 UNITS = {"share": (100, ".1f", " %"), "quality": (1, ".3f", ""), "gap": (1, ".2f", " %"), "tokens": (1, ".1f", "")}
+SAMPLED = "{model:<5}{validity:>9.1%}{mean:>8.3f}{median:>8.3f}{top_10:>8.3f}{better_than_template:>14.1%}"
 LEGEND = "quality: score as a fraction of the reference (1 = as good), failures 0; > template: scores better than it"
 
 
@@ -54,37 +55,26 @@ def metric_rows(measured: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def terminal_table(results: dict[str, Result], warnings: dict[str, list[str]]) -> str:
     """Return base against tuned, with the searches, in at most 110 columns; then the warnings."""
-    head = f"{'':<24}{'valid %':>9}{'mean':>8}{'median':>8}{'top 10':>8}{'> template %':>14}   mean difference"
+    head = f"{'':<24}{'valid':>9}{'mean':>8}{'median':>8}{'top 10':>8}{'> template':>14}   mean difference"
     lines = ["base against tuned", head + " [95 % interval]"]
     for task, result in results.items():
         n = result.splits[result.held_out]["tuned"]["n_samples"]
         lines += ["", f"{task} ({n} programs of each model)"]
-        lines += [line for split in result.splits.items() for line in split_lines(*split)]
-    lines += ["", *search_lines(results), "", LEGEND, ""]
-    lines += [f"warning: {task}: {warning}" for task in results for warning in warnings[task]] or ["no warnings"]
-    return "\n".join(lines) + "\n"
-
-
-def split_lines(split: str, measured: dict[str, Any]) -> list[str]:
-    """Return one line a model; behind the second one, the difference of the means."""
-    lines = []
-    for name, model in zip((split, ""), MODELS, strict=True):
-        values = measured[model]
-        valid, better = (f"{100 * values[key]:.1f}" for key in ("validity", "better_than_template"))
-        qualities = "".join(f"{values[key]:>8.3f}" for key in ("mean", "median", "top_10"))
-        lines.append(f"  {name:<17}{model:<5}{valid:>9}{qualities}{better:>14}")
-    difference = measured["difference"]["mean"]
-    lines[1] += f"   {interval_text(difference)} {significance(difference)}"
-    return lines
-
-
-def search_lines(results: dict[str, Result]) -> list[str]:
-    """Return one line a task and search method: the best program with either model."""
-    lines = [f"{'best of a search, held-out':<48}{'base':>8}{'tuned':>8}   mean difference [95 % t interval]"]
+        for split, measured in result.splits.items():
+            base, tuned = (SAMPLED.format(model=model, **measured[model]) for model in MODELS)
+            lines += [f"  {split:<17}{base}", f"{'':<19}{tuned}   {difference_text(measured, 'mean')}"]
+    lines += ["", f"{'best of a search, held-out':<48}{'base':>8}{'tuned':>8}   mean difference [95 % t interval]"]
     for task, result in results.items():
         for method, measured in result.searches.metrics.items():
             label = f"  {task:<16}{method:<10}{measured['n_evaluations']} x {measured['n_seeds']} seeds"
             values = "".join(f"{measured[model]['top_1']:>8.3f}" for model in MODELS)
-            difference = measured["difference"]["top_1"]
-            lines.append(f"{label:<48}{values}   {interval_text(difference)} {significance(difference)}")
-    return lines
+            lines.append(f"{label:<48}{values}   {difference_text(measured, 'top_1')}")
+    lines += ["", LEGEND, ""]
+    lines += [f"warning: {task}: {warning}" for task in results for warning in warnings[task]] or ["no warnings"]
+    return "\n".join(lines) + "\n"
+
+
+def difference_text(measured: dict[str, Any], key: str) -> str:
+    """Return the difference of a metric with its interval and significance."""
+    interval = measured["difference"][key]
+    return f"{interval_text(interval)} {significance(interval)}"

@@ -1,11 +1,11 @@
-"""How a task's model was trained: the method, its settings, and the curves that it logged."""
+"""How a task's model was trained: the method, and the curves that it logged."""
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from dartune.errors import UserError
-from dartune.report.inputs import missing, read_json
-from dartune.report.plots import Curves, probe_curves, training_curves
+from dartune.report.plots import PROBE, TRAINING, Curves, drawing, filled, probe_panel, training_panel
 
 METHODS = {
     "dpo": "Direct preference optimisation: the model learns to prefer the chosen program of each pair to the rejected"
@@ -16,60 +16,40 @@ METHODS = {
     "rloo": "REINFORCE leave-one-out: the model writes programs, the referee rewards them, and those above the mean of"
     " the others become likelier. The pairs train nothing.",
 }
-REWARDED = ("reward", "reward_std", "kl")
+REWARDED = ("reward", "reward_std", "kl")  # TRL logs no kl at beta 0
 LOGGED = {  # the curves that are drawn of each method
     "dpo": ("loss", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"),
     "sft": ("loss",),
     "grpo": REWARDED,
     "rloo": REWARDED,
 }
-TRAIN_KEYS = ("n_pairs", "too_long", "settings", "steps", "last", "held_out", "probe", "kept_step")
 
 
-def read_train(file: Path) -> dict[str, Any]:
-    """Return the metrics of stage train. Raises UserError where an older version wrote them."""
-    train = read_json(file, "stage train")
-    if absent := [key for key in TRAIN_KEYS if key not in train]:
-        raise UserError(f"report: {file} has no {absent[0]!r}; run stage train again")
-    return train
+def read_curves(folder: Path, method: str) -> Curves:
+    """Return the curves that the method logged, {} where training was too short to log a step.
 
-
-def read_curves(folder: Path, train: dict[str, Any]) -> Curves:
-    """Return the curves that the method logged, {} where training was too short to log a step."""
-    settings, method = train["settings"], train["settings"]["method"]
-    names = [name for name in LOGGED[method] if name != "kl" or settings[method]["beta"]]  # TRL logs no kl at beta 0
-    return {name: read_curve(folder / "plots/metrics" / f"{name}.tsv") for name in names if train["last"]}
+    folder: plots of stage train, one file of DVCLive a curve. Raises UserError where one is cut.
+    """
+    files = {name: folder / "plots/metrics" / f"{name}.tsv" for name in LOGGED[method]}
+    return {name: read_curve(file) for name, file in files.items() if file.exists()}
 
 
 def read_curve(file: Path) -> list[tuple[float, float]]:
-    """Return the (step, value) points of one DVCLive file. Raises UserError where it is missing or cut."""
-    broken = f"report: {file} is not whole; run stage train again"
+    """Return the (step, value) points of one DVCLive file. Raises UserError where it is cut."""
     try:
-        text = file.read_text()
-        header, *rows = (line.split("\t") for line in text.splitlines())
-        points = [(float(step), float(value)) for step, value in rows]
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise missing(file, "stage train") from error
+        rows = [line.split("\t") for line in file.read_text().splitlines()]
+        return [(float(step), float(value)) for step, value in rows[1:]]
     except ValueError as error:
-        raise UserError(broken) from error
-    if header != ["step", file.stem] or not points or not text.endswith("\n"):
-        raise UserError(broken)
-    return points
+        raise UserError(f"report: {file} is cut ({error}); run stage train again") from error
 
 
-def training_section(task: str, train: dict[str, Any], curves: Curves) -> dict[str, Any]:
-    """Return what the page shows of a training: {"how", "settings", "training", "probes"}.
-
-    settings: by section of params.yaml. training, probes: drawings, None where there is nothing to draw.
-    """
-    settings, method = train["settings"], train["settings"]["method"]
-    inner = {f"trainers.{method}": settings[method], "train.probe": settings["probe"]}
-    probes = probe_series(train["probe"])
+def training_plots(task: str, train: dict[str, Any], curves: Curves) -> dict[str, str | None]:
+    """Return drawings of what training logged and of what the probes measured, None where there is nothing to draw."""
+    panels, probes = filled(TRAINING, curves), probe_series(train["probe"])
+    held_out, kept_step = train["held_out"], train["kept_step"]
     return {
-        "how": METHODS[method],
-        "settings": {"train": {k: v for k, v in settings.items() if k not in (method, "probe")}} | inner,
-        "training": training_curves(f"{task} training", curves, train["held_out"]) if curves else None,
-        "probes": probe_curves(f"{task} probes", probes, train["kept_step"]) if probes else None,
+        "training": drawing(f"{task}: training", training_panel, panels, curves, held_out) if curves else None,
+        "probes": drawing(f"{task}: probes", probe_panel, filled(PROBE, probes), probes, kept_step) if probes else None,
     }
 
 
@@ -79,10 +59,12 @@ def probe_series(probes: list[dict[str, Any]]) -> Curves:
     return {name: [(probe["step"], probe[name]) for probe in probes if name in probe] for name in sorted(names)}
 
 
-def setting(value: Any) -> str:
-    """Return a value as params.yaml would have it, without brackets."""
-    if isinstance(value, list):
-        return ", ".join(map(setting, value))
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {setting(item)}" for name, item in value.items())
-    return "null" if value is None else str(value)
+def as_yaml(values: dict[str, Any]) -> str:
+    """Return the values as YAML; the innermost dictionaries and lists on one line each."""
+    from ruamel.yaml import YAML
+
+    stream, writer = StringIO(), YAML()
+    writer.default_flow_style = None
+    writer.width = 110
+    writer.dump(values, stream)
+    return stream.getvalue().strip()
