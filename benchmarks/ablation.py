@@ -9,10 +9,9 @@ import statistics
 from collections.abc import Iterator
 
 import dvc.api
-from experiments import SEEDED, existing, run
+from experiments import METRICS, SEEDED, existing, run
 
 from dartune.evaluation.statistics import interval_text, t_interval
-from dartune.report.ablation import METRICS
 
 STRATEGIES = ("dar", "dar_behaviour", "uniform", "top_k", "evotune", "shuffled")
 # The first strategy of each seed runs first: it makes the seed's pool, which the others find in the run cache.

@@ -2,6 +2,7 @@
 
 import subprocess
 
+METRICS = ("validity", "mean", "median", "top_10", "better_than_template", "distinct_behaviours")  # what tables show
 SEEDED = ("pool", "sample", "pairs", "train", "evaluate")  # stages whose seed another seed of the pipeline changes
 
 

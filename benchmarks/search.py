@@ -23,7 +23,7 @@ from dartune.models.transformers_backend import TransformersBackend
 from dartune.pool.ask_tell import INDEPENDENT, methods
 from dartune.pool.search_loop import SearchSpec, options, run_searches
 from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
-from dartune.report import plots
+from dartune.report.plots import drawing, search_panel
 from dartune.tasks.task import Task
 
 BASE = Path("models/base")
@@ -46,42 +46,42 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     curves = {}
     for task in arguments.tasks:
-        found = searched(Task(task), arguments.n_evaluations, arguments.seeds)
+        searches = searched(Task(task), arguments.n_evaluations, arguments.seeds)
         with Referee(Task(task), HELD_OUT, **LIMITS) as referee:
-            runs = judged_runs(found, referee, GUIDE, HELD_OUT)
-        for line in lines(task, found, runs, arguments.seeds):
+            runs = judged_runs(searches, referee, GUIDE, HELD_OUT)
+        for line in lines(task, searches, runs, arguments.seeds):
             print(line, flush=True)
         curves[task] = {
             method: np.array([[row["best_quality"] for row in runs[method, "base", s]] for s in arguments.seeds])
             for method in methods()
         }
-    PLOT.parent.mkdir(exist_ok=True)
-    colours = "".join(f"{name[4:-1]}:{colour};" for colour, name in plots.PAINT.items() if name.startswith("var("))
-    drawn = plots.search_curves("search methods", curves)  # painted with a page's colours, and here is no page
-    PLOT.write_text(drawn.replace("<svg", f'<svg style="{colours}background:white"', 1))
+    drawn = drawing("Search methods", search_panel, curves, curves, ylabel="quality of the best so far")
+    PLOT.write_text(drawn, encoding="utf-8")
 
 
 def searched(task: Task, n_evaluations: int, seeds: list[int]) -> Runs:
     """Return the rows of every method's searches."""
     backend = TransformersBackend(BASE)
-    found: Runs = {}
+    searches: Runs = {}
     with Referee(task, GUIDE, **LIMITS) as referee:
         for method in methods():
             spec = SearchSpec(task, method, options(method), n_evaluations, seeds, DECODING, None)
             work = batches.WORK / "methods" / task.name / "finished"
             table = run_searches(f"methods {task.name} {method}", spec, backend, referee, work)
-            found |= {(method, "base", seed): own for seed, own in by_seed(table, seeds).items()}
-    return found
+            searches |= {(method, "base", seed): rows for seed, rows in by_seed(table, seeds).items()}
+    return searches
 
 
-def lines(task: str, found: Runs, runs: Runs, seeds: list[int]) -> Iterator[str]:
+def lines(task: str, searches: Runs, runs: Runs, seeds: list[int]) -> Iterator[str]:
     """Yield the task's lines of the table, one for each method."""
     figures_of = {method: [summary(runs[method, "base", seed]) for seed in seeds] for method in methods()}
-    for method, each in figures_of.items():
-        valid, top_1, top_10 = (statistics.mean(f[name] for f in each) for name in ("validity", "top_1", "top_10"))
-        against = partial(difference, each, figures_of[INDEPENDENT])
-        rate = statistics.mean(1 / statistics.mean(row["seconds"] for row in found[method, "base", s]) for s in seeds)
-        timed = interval_text(t_interval([at_equal_seconds(found, runs, method, seed) for seed in seeds]))
+    for method, figures in figures_of.items():
+        valid, top_1, top_10 = (statistics.mean(f[name] for f in figures) for name in ("validity", "top_1", "top_10"))
+        against = partial(difference, figures, figures_of[INDEPENDENT])
+        rate = statistics.mean(
+            1 / statistics.mean(row["seconds"] for row in searches[method, "base", s]) for s in seeds
+        )
+        timed = interval_text(t_interval([at_equal_seconds(searches, runs, method, seed) for seed in seeds]))
         yield (
             f"| {task} | {method} | {valid:.3f} | {top_1:.3f} | {against('top_1')} | {timed} |"
             f" {top_10:.3f} | {against('top_10')} | {rate:.0f} |"
@@ -93,9 +93,9 @@ def difference(ours: list[dict[str, float]], theirs: list[dict[str, float]], nam
     return interval_text(t_interval([mine[name] - other[name] for mine, other in zip(ours, theirs, strict=True)]))
 
 
-def at_equal_seconds(found: Runs, runs: Runs, method: str, seed: int) -> float:
+def at_equal_seconds(searches: Runs, runs: Runs, method: str, seed: int) -> float:
     """The method's best minus sampling's after the seconds that the faster of the two took for all its evaluations."""
-    _, (ours, theirs) = in_equal_time(found, runs, (method, "base", seed), (INDEPENDENT, "base", seed))
+    _, (ours, theirs) = in_equal_time(searches, runs, (method, "base", seed), (INDEPENDENT, "base", seed))
     return ours[1] - theirs[1]
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import dvc.api
 import numpy as np
 import pyarrow.parquet as pq
-from experiments import SEEDED, existing, run
+from experiments import METRICS, SEEDED, existing, run
 
 from dartune import params
 from dartune.evaluation.evaluate import complete, evaluate
@@ -31,7 +31,7 @@ from dartune.evaluation.statistics import interval_text
 from dartune.files import atomic
 from dartune.models.backend import Decoding
 from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB
-from dartune.report.ablation import METRICS, summary
+from dartune.report.ablation import summary
 from dartune.tasks.task import Task
 
 ARMS: dict[str, dict[str, object]] = {
@@ -69,8 +69,8 @@ def frozen(task: str, seed: int) -> tuple[np.ndarray, float]:
         qualities = table["quality"].to_pylist()
         seconds = (processor_seconds() - began) / N_FROZEN
         atomic.write_json(file, {"seconds": seconds, "qualities": qualities})
-    found = json.loads(file.read_text())
-    return np.array(found["qualities"]), found["seconds"]
+    cached = json.loads(file.read_text())
+    return np.array(cached["qualities"]), cached["seconds"]
 
 
 def processor_seconds() -> float:

@@ -13,7 +13,7 @@ from dartune.files import atomic, parquet
 from dartune.report.report import write_report
 from dartune.report.training import LOGGED
 
-LIMITS = {"n_best": 2, "max_validity_drop": 0.05, "max_distinct_drop": 0.2, "max_template_rise": 0.1}
+LIMITS = {"max_validity_drop": 0.05, "max_distinct_drop": 0.2, "max_template_rise": 0.1, "max_length_drift": 0.25}
 TEMPLATE = -8.0
 SPLITS = ("test", "shifted_20")
 
@@ -106,7 +106,7 @@ def trained(
 ) -> dict[str, Any]:
     """The metrics of stage train."""
     lora = {"r": 64, "target_modules": "all-linear"}
-    probe = {"n_samples": 7, "split": "validation", "remember": ["walk", "route"]}
+    probe = {"n_samples": 7, "split": "validation", "remember": ["walk", "route"], **LIMITS}
     settings = {"method": method, "seed": 11, "patience": None, "lora": lora, method: OPTIONS[method], "probe": probe}
     return {
         "n_pairs": 4,
@@ -188,13 +188,13 @@ SEEDS = {
 }
 
 
-def report(folder: Path, **limits: float) -> tuple[str, str, dict[str, Any]]:
+def report(folder: Path) -> tuple[str, str, dict[str, Any]]:
     """index.html, summary.txt and summary.json of the inputs in folder."""
     inputs = [
         folder / name
         for name in ("metrics", "evaluation", "search", "plots", "report", "metrics/summary.json", "cost.html")
     ]
-    write_report(["tour"], *inputs, **LIMITS | limits)
+    write_report(["tour"], *inputs, n_best=2)
     html, table = ((folder / "report" / name).read_text("utf-8") for name in ("index.html", "summary.txt"))
     return html, table, json.loads((folder / "metrics/summary.json").read_text())
 

@@ -10,8 +10,8 @@ from typing import Any
 from dartune import params
 from dartune.errors import UserError, nearest, one_line
 
-SCORE_CHUNK = 64  # programs judged before their verdicts are printed
 IMPORTED = Path("data/imported")
+TABLE = "{file:<28} {status:<16} {score:>12} {objective:>12} {gap:>8} {cpu_s:>8}  {reason}"  # a line of `dartune score`
 
 
 def stages() -> dict[str, Callable[..., Any]]:
@@ -52,9 +52,7 @@ def check(file: Path = params.FILE) -> dict[str, Any]:
     check_tasks(content.get("tasks"), file)
     for key in ("evaluate.held_out", "search.guide", "search.held_out", "train.probe.split"):
         check_split(content["tasks"], key, sections, file)
-    check_search_methods(content.get("methods"), sections, file)
-    check_strategy_and_trainers(sections, file)
-    check_base_model(sections["base"])
+    check_options(content.get("methods"), sections, file)
     options = {name: content[name] for name in ("tasks", "preset", "methods", "trainers")}
     return options | sections
 
@@ -82,36 +80,29 @@ def check_split(tasks: list[str], key: str, sections: dict[str, dict[str, Any]],
             raise UserError(f"{file}: {key} is {split!r}, which {task} does not hold out{nearest(split, held_out)}")
 
 
-def check_search_methods(methods: Any, sections: dict[str, dict[str, Any]], file: Path) -> None:
-    """Raise UserError for a search method that does not exist, or whose options are wrong where a stage uses it."""
-    from dartune.pool.search_loop import options, search_class
+def check_options(methods: Any, sections: dict[str, dict[str, Any]], file: Path) -> None:
+    """Raise UserError for wrong options of a search method, strategy or trainer, or a base model that cannot be loaded.
 
-    for name in methods or ():
-        search_class(str(name))
-    for name in dict.fromkeys([sections["pool"]["method"], *sections["search"]["methods"]]):
-        options(name, file)
-
-
-def check_strategy_and_trainers(sections: dict[str, dict[str, Any]], file: Path) -> None:
-    """Raise UserError for wrong options of a strategy or a trainer, or for an unknown task to probe."""
-    from dartune.pairs.strategies import check_strategy
-    from dartune.tasks.task import names
-    from dartune.training.trainers import TRAINERS, options
-
-    check_strategy(sections["sample"]["strategy"], sections["sample"]["options"])
-    for name in (*TRAINERS, sections["train"]["method"]):
-        options(name, file)
-    for name in set(sections["train"]["probe"]["remember"]) - set(names()):
-        raise UserError(f"{file}: train.probe.remember: there is no task {name!r}{nearest(name, names())}")
-
-
-def check_base_model(section: dict[str, Any]) -> None:
-    """Raise UserError for a base model that is neither the embedded one nor one that can be loaded."""
+    methods: the options of all search methods; those are checked that a stage uses.
+    """
     from dartune.base_model.base import EMBEDDED
     from dartune.models.checkpoint import check_model
+    from dartune.pairs.strategies import check_strategy
+    from dartune.pool import search_loop
+    from dartune.tasks.task import names
+    from dartune.training import trainers
 
-    if section["model"] != EMBEDDED:
-        check_model(section["model"], section["revision"])
+    for name in methods or ():
+        search_loop.search_class(str(name))
+    for name in dict.fromkeys([sections["pool"]["method"], *sections["search"]["methods"]]):
+        search_loop.options(name, file)
+    check_strategy(sections["sample"]["strategy"], sections["sample"]["options"])
+    for name in (*trainers.TRAINERS, sections["train"]["method"]):
+        trainers.options(name, file)
+    for name in set(sections["train"]["probe"]["remember"]) - set(names()):
+        raise UserError(f"{file}: train.probe.remember: there is no task {name!r}{nearest(name, names())}")
+    if sections["base"]["model"] != EMBEDDED:
+        check_model(sections["base"]["model"], sections["base"]["revision"])
 
 
 def list_tasks() -> None:
@@ -127,7 +118,7 @@ def list_tasks() -> None:
 
 
 def score_files(task_name: str, split: str, files: list[str], *, as_json: bool) -> None:
-    """Print verdicts, as JSON lines or as a table, SCORE_CHUNK files at a time.
+    """Print verdicts, as JSON lines or as a table.
 
     All files are read first. Raises UserError for one that cannot be read, and for an unknown task or split.
     """
@@ -137,17 +128,15 @@ def score_files(task_name: str, split: str, files: list[str], *, as_json: bool) 
     task = Task(task_name)
     task.instances(split)  # raises for an unknown split
     programs = [read_program(file) for file in files]
-    row = "{file:<28} {status:<16} {score:>12} {objective:>12} {gap:>8} {cpu_s:>8}  {reason}"
-    if not as_json:
-        names = ("file", "status", "score", "objective", "gap", "cpu_s", "reason")
-        print(f"{task_name}, split {split}: {task.cost.DIRECTION} {task.cost.OBJECTIVE}")
-        print(f"reference {task.reference(split):.4f}\n" + row.format(**{name: name for name in names}))
     with Referee(task, split, max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB) as referee:
-        for first in range(0, len(files), SCORE_CHUNK):
-            part = slice(first, first + SCORE_CHUNK)
-            for file, verdict in zip(files[part], referee.judge(programs[part]), strict=True):
-                record = verdict_record(task, split, file, verdict)
-                print(json.dumps(record) if as_json else row.format(**table_cells(record)), flush=True)
+        verdicts = referee.judge(programs)
+    records = [verdict_record(task, split, *judged) for judged in zip(files, verdicts, strict=True)]
+    if as_json:
+        print(*map(json.dumps, records), sep="\n")
+    else:
+        print(f"{task_name}, split {split}: {task.cost.DIRECTION} {task.cost.OBJECTIVE}")
+        print(f"reference {task.reference(split):.4f}\n" + TABLE.format(**{name: name for name in records[0]}))
+        print(*(TABLE.format(**table_cells(record)) for record in records), sep="\n")
 
 
 def read_program(file: str) -> str:

@@ -85,7 +85,7 @@ def check(name: str, values: Mapping[str, Any], function: Callable[..., Any], fi
             raise UserError(f"{file}: {name}.{key} is missing; {function.__module__}.{function.__name__} needs it")
     model = create_model(name, __config__=ConfigDict(strict=True, protected_namespaces=()), **fields)
     try:
-        return {key: getattr(model(**values), key) for key in fields}
+        return dict(model(**values))
     except ValidationError as error:
         first = error.errors()[0]
         where, key = place(name, str(first["loc"][0]), file), ".".join(str(part) for part in first["loc"])
@@ -93,15 +93,14 @@ def check(name: str, values: Mapping[str, Any], function: Callable[..., Any], fi
 
 
 def place(name: str, key: str, file: Path) -> Path:
-    """Return the file that has a value of a section: the preset, or `file` where the preset does not have it."""
-    content = read(file) if file.exists() else {}
-    if "preset" not in content:
+    """Return the file that has a value of a section: `file`, or the preset where `file` does not have it."""
+    section: Any = read(file) if file.exists() else {}
+    if "preset" not in section:
         return file
-    source = preset(content, file)
-    section: Any = read(source)
+    source = preset(section, file)
     for part in name.split("."):
-        section = section.get(part, {}) if isinstance(section, dict) else {}
-    return source if key in section else file
+        section = section.get(part) or {}
+    return file if key in section else source
 
 
 def schema(function: Callable[..., Any]) -> dict[str, Any]:

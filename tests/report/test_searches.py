@@ -7,7 +7,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dartune.errors import UserError
 from dartune.files import parquet
 from dartune.report.searches import curve, read_searches, search_rows
 
@@ -44,18 +43,6 @@ def test_searches_have_their_curves_and_seconds_only_if_run_here(table: Path, tm
         json.dumps({"seconds": 1.0, "at_equal_seconds": {"eoh": {"seconds": 2.0}}})
     )
     assert read_searches(metrics, table, tmp_path / "resources.json").at_equal_seconds == {"eoh": {"seconds": 2.0}}
-
-
-def test_a_missing_cut_or_older_table_of_searches_is_named(table: Path, tmp_path: Path) -> None:
-    none = tmp_path / "none.json"
-    with pytest.raises(UserError, match=r"^report: \S+gone.parquet is missing; stage search makes it$"):
-        read_searches({}, tmp_path / "gone.parquet", none)
-    parquet.write(pa.Table.from_pylist(SEARCH).drop_columns(["best_quality"]), tmp_path / "old.parquet")
-    with pytest.raises(UserError, match=r"old.parquet has no column 'best_quality'; run stage search again$"):
-        read_searches({}, tmp_path / "old.parquet", none)
-    table.write_bytes(table.read_bytes()[:-20])
-    with pytest.raises(UserError, match="not a whole Parquet file"):
-        read_searches({}, table, none)
 
 
 def test_each_method_has_a_row_for_both_of_its_metrics() -> None:

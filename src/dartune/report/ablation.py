@@ -5,7 +5,6 @@ from typing import Any
 
 from dartune.evaluation.statistics import significance, t_interval
 
-METRICS = ("validity", "mean", "median", "top_10", "better_than_template", "distinct_behaviours")
 GAINS = {  # gain: (the arm's metric, what is subtracted from it)
     "mean_gain": ("mean", "mean_base"),
     "top_10_gain": ("top_10", "top_10_base"),
@@ -17,15 +16,10 @@ GAINS = {  # gain: (the arm's metric, what is subtracted from it)
 def summary(runs: list[dict[str, float]]) -> dict[str, Any]:
     """Return the means over the runs of one arm, one run a seed, and its gains with their 95 % t intervals.
 
-    runs: METRICS of the tuned model, the same of the base model as NAME_base, and what GAINS names. Each gain is
+    runs: metrics of the tuned model, the same of the base model as NAME_base, and what GAINS names. Each gain is
     {"estimate", "low", "high", "significance"}.
     """
     means = {name: round(statistics.mean(run[name] for run in runs), 4) for name in runs[0]}
     gains = {gain: t_interval([run[ours] - run[other] for run in runs]) for gain, (ours, other) in GAINS.items()}
     judged = {gain: interval | {"significance": significance(interval)} for gain, interval in gains.items()}
     return {"n_seeds": len(runs), **means, **judged}
-
-
-def arm_rows(arms: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the summary of each arm on one task. arms: runs by arm and seed."""
-    return [{"arm": arm, **summary([*runs.values()])} for arm, runs in arms.items()]

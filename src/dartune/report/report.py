@@ -7,11 +7,9 @@ from pydantic import PositiveInt
 
 from dartune.evaluation.statistics import MODELS
 from dartune.files import atomic
-from dartune.report.inputs import read_json
-from dartune.report.page import page
-from dartune.report.plots import distributions, search_curves, standalone, training_curves
+from dartune.report.page import page, task_section
 from dartune.report.resources import resources_page
-from dartune.report.results import Result, read_result
+from dartune.report.results import Result, read_json, read_result
 from dartune.report.table import terminal_table
 from dartune.report.warnings import warnings_of
 
@@ -27,46 +25,27 @@ def write_report(
     resources: Path,
     *,
     n_best: PositiveInt,
-    max_validity_drop: float,
-    max_distinct_drop: float,
-    max_template_rise: float,
 ) -> None:
     """Write index.html, summary.txt and plots/ into `output`, the numbers of each task as JSON, and the resources page.
 
     metrics, evaluation, search, plots: folders that the earlier stages wrote. summary: the JSON. resources: an HTML
-    page of seconds and memory. n_best: programs of each model shown side by side. max_validity_drop, max_distinct_drop,
-    max_template_rise: shares of all samples by which the tuned model may fall behind the base model without a warning.
-    Raises UserError where a file is missing, cut or of an older version; nothing is written then.
+    page of seconds and memory. n_best: programs of each model shown side by side. Raises UserError where a file is
+    missing or cut; nothing is written then.
     """
-    limits = {
-        "max_validity_drop": max_validity_drop,
-        "max_distinct_drop": max_distinct_drop,
-        "max_template_rise": max_template_rise,
-    }
     results = {task: read_result(task, metrics, evaluation, search, plots) for task in tasks}
-    warnings = {task: warnings_of(result, limits) for task, result in results.items()}
-    html = page(results, warnings, n_best, read_json(metrics / "trainers.json", "`make trainers`"))
-    output.mkdir(parents=True, exist_ok=True)
-    write_plots(results, output / "plots")
+    warnings = {task: warnings_of(result) for task, result in results.items()}
+    sections = [task_section(task, result, warnings[task], n_best) for task, result in results.items()]
+    html = page(sections, read_json(metrics / "trainers.json", "`make trainers`"))
+    (output / "plots").mkdir(parents=True, exist_ok=True)
+    for section in sections:
+        for name in ("distributions", "searches", "training"):  # as files, which Prefect's pages show
+            if svg := section["plots"][name]:
+                (output / "plots" / f"{section['name']}-{name}.svg").write_text(svg, encoding="utf-8")
     (output / "summary.txt").write_text(terminal_table(results, warnings), encoding="utf-8")
     atomic.write_json(summary, {task: task_summary(result, len(warnings[task])) for task, result in results.items()})
     (output / "index.html").write_text(html, encoding="utf-8")
     searches = {task: result.searches for task, result in results.items()}
     resources.write_text(resources_page(searches, metrics), encoding="utf-8")
-
-
-def write_plots(results: dict[str, Result], folder: Path) -> None:
-    """Write the main drawings as SVG files, which Prefect's pages show."""
-    folder.mkdir(exist_ok=True)
-    for task, result in results.items():
-        drawings = {
-            "distributions": distributions(f"{task} distributions", result.qualities()),
-            "searches": search_curves(f"{task} searches", result.searches.curves),
-        }
-        if result.curves:
-            drawings["training"] = training_curves(f"{task} training", result.curves, result.train["held_out"])
-        for name, svg in drawings.items():
-            (folder / f"{task}-{name}.svg").write_text(standalone(svg), encoding="utf-8")
 
 
 def task_summary(result: Result, n_warnings: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""Reads and checks what the stages measured of one task."""
+"""Reads what the stages measured of one task."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ import numpy as np
 
 from dartune.errors import UserError
 from dartune.evaluation.statistics import MODELS
-from dartune.report.inputs import read_json, read_table
+from dartune.files import parquet
 from dartune.report.plots import Curves
 from dartune.report.searches import Searches, read_searches
-from dartune.report.training import read_curves, read_train
+from dartune.report.training import read_curves
 
+STAGES = ("pool", "score", "sample", "train", "rounds", "evaluate", "search")
 COLUMNS = ["model", "sample", "split", "program", "status", "reason", "behaviour", "quality", "gap"]
 Rows = dict[str, dict[str, list[dict[str, Any]]]]  # of the table of stage evaluate, by split and model
 
@@ -21,19 +23,19 @@ Rows = dict[str, dict[str, list[dict[str, Any]]]]  # of the table of stage evalu
 class Result:
     """What the stages measured of one task.
 
-    score, sample, train, pool, rounds: the stage's metrics. splits: the metrics of stage evaluate by split, the
+    pool, score, sample, train, rounds: the stage's metrics. splits: the metrics of stage evaluate by split, the
     held-out one first. curves: what training logged, {} where it was too short.
     """
 
+    pool: dict[str, Any]
     score: dict[str, Any]
     sample: dict[str, Any]
     train: dict[str, Any]
+    rounds: dict[str, Any]
     splits: dict[str, Any]
     rows: Rows
     curves: Curves
     searches: Searches
-    pool: dict[str, Any]
-    rounds: dict[str, Any]
 
     @property
     def held_out(self) -> str:
@@ -49,33 +51,32 @@ class Result:
 
 
 def read_result(task: str, metrics: Path, evaluation: Path, search: Path, plots: Path) -> Result:
-    """Return what the stages measured. Raises UserError, naming the stage to run, for a missing, cut or older file."""
-    stages = ("evaluate", "score", "sample", "search", "pool", "rounds")
-    measured = {stage: read_json(metrics / stage / f"{task}.json", f"stage {stage}") for stage in stages}
-    splits, train = measured["evaluate"], read_train(metrics / "train" / f"{task}.json")
-    if not all(isinstance(split, dict) and {*MODELS, "difference"} <= set(split) for split in splits.values()):
-        raise UserError(f"report: {metrics}/evaluate/{task}.json lacks a model; run stage evaluate again")
+    """Return what the stages measured. Raises UserError, naming the stage to run, for a missing or cut file."""
+    measured = {stage: read_json(metrics / stage / f"{task}.json", f"stage {stage}") for stage in STAGES}
+    splits, searched = measured.pop("evaluate"), measured.pop("search")
     resources = metrics / "resources" / "search" / f"{task}.json"
     return Result(
-        score=measured["score"],
-        sample=measured["sample"],
-        train=train,
+        **measured,
         splits=splits,
         rows=read_rows(evaluation / f"{task}.parquet", list(splits)),
-        curves=read_curves(plots / task, train),
-        searches=read_searches(measured["search"], search / f"{task}.parquet", resources),
-        pool=measured["pool"],
-        rounds=measured["rounds"],
+        curves=read_curves(plots / task, measured["train"]["settings"]["method"]),
+        searches=read_searches(searched, search / f"{task}.parquet", resources),
     )
 
 
+def read_json(file: Path, maker: str) -> dict[str, Any]:
+    """Return the content of a metrics file. Raises UserError, naming its maker, where it is missing or cut."""
+    try:
+        return dict(json.loads(file.read_text()))
+    except FileNotFoundError as error:
+        raise UserError(f"report: {file} is missing; {maker} makes it") from error
+    except ValueError as error:
+        raise UserError(f"report: {file} is not whole ({error}); run {maker} again") from error
+
+
 def read_rows(file: Path, splits: list[str]) -> Rows:
-    """Return the judged programs of both models. Raises UserError where a model has none on a split."""
+    """Return the judged programs of both models. Raises UserError where the file is missing or cut."""
     rows: Rows = {split: {model: [] for model in MODELS} for split in splits}
-    for row in read_table(file, COLUMNS, "stage evaluate").to_pylist():
-        if row["split"] in rows:
-            rows[row["split"]][row["model"]].append(row)
-    for split, models in rows.items():
-        if not all(models.values()):
-            raise UserError(f"report: {file} has not both models' programs on {split}; run stage evaluate again")
+    for row in parquet.read(file).select(COLUMNS).to_pylist():
+        rows[row["split"]][row["model"]].append(row)
     return rows

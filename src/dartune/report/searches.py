@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dartune.evaluation.statistics import MODELS, significance
-from dartune.report.inputs import read_table
+from dartune.files import parquet
 
 COLUMNS = ["method", "model", "seed", "evaluation", "best_quality"]
 METRICS = {"top_1": "best program", "top_10": "mean of the ten best"}
@@ -28,11 +28,11 @@ class Searches:
 
 
 def read_searches(metrics: dict[str, Any], file: Path, resources: Path) -> Searches:
-    """Return the searches of one task. Raises UserError where the table is missing, cut or lacks a column.
+    """Return the searches of one task. Raises UserError where the table is missing or cut.
 
     metrics: by method. file: the table of stage search. resources: what the stage took, where it ran on this machine.
     """
-    rows = read_table(file, COLUMNS, "stage search").to_pylist()
+    rows = parquet.read(file).select(COLUMNS).to_pylist()
     at_equal_seconds = json.loads(resources.read_text())["at_equal_seconds"] if resources.exists() else {}
     curves = {
         method: {model: curve([r for r in rows if (r["method"], r["model"]) == (method, model)]) for model in MODELS}

@@ -7,22 +7,11 @@ from dartune.evaluation.statistics import MODELS, interval_text, significance
 from dartune.referee.drift import FIGURES, exceeded
 from dartune.report.results import Result
 
-MAX_LENGTH_DRIFT = 0.25  # of the base model's mean length
-DRIFTS = {
-    "max_validity_drop": "validity fell:",
-    "max_distinct_drop": "mode collapse: distinct behaviours",
-    "max_template_rise": "mode collapse: equal to the template",
-    "max_length_drift": "mean length drifted:",
-}
 
-
-def warnings_of(result: Result, limits: dict[str, float]) -> list[str]:
-    """Return the warnings about the tuning of one task, one line each.
-
-    limits: "max_validity_drop", "max_distinct_drop" and "max_template_rise", as shares of the samples.
-    """
+def warnings_of(result: Result) -> list[str]:
+    """Return the warnings about the tuning of one task, one line each. The limits are those of train.probe."""
     return [
-        *drift_warnings(result, limits | {"max_length_drift": MAX_LENGTH_DRIFT}),
+        *drift_warnings(result.splits, result.train["settings"]["probe"]),
         *gain_warnings(result.splits),
         *training_warnings(result.train),
         *gate_warnings(result.rounds),
@@ -30,19 +19,14 @@ def warnings_of(result: Result, limits: dict[str, float]) -> list[str]:
     ]
 
 
-def drift_warnings(result: Result, limits: dict[str, float]) -> Iterator[str]:
+def drift_warnings(measured: dict[str, Any], limits: dict[str, float]) -> Iterator[str]:
     """Yield a warning for each limit that the tuned model exceeds, with the numbers of the first such split."""
-    over = {split: exceeded(models["base"], models["tuned"], limits) for split, models in result.splits.items()}
-    for limit, words in DRIFTS.items():
-        splits = [split for split, names in over.items() if limit in names]
-        if not splits:
-            continue
-        base, tuned = (result.splits[splits[0]][model][FIGURES[limit][0]] for model in MODELS)
-        if limit == "max_length_drift":  # on every split: the programs are the same
-            yield f"{words} {base:.1f} -> {tuned:.1f} tokens (limit {100 * limits[limit]:g} % of base)"
-        else:
-            changed = f"{100 * base:.1f} % -> {100 * tuned:.1f} %"
-            yield f"{words} {changed} on {', '.join(splits)} (limit {100 * limits[limit]:g} points)"
+    over = {split: exceeded(models["base"], models["tuned"], limits) for split, models in measured.items()}
+    for limit, (figure, words) in FIGURES.items():
+        if splits := [split for split, names in over.items() if limit in names]:
+            base, tuned = (measured[splits[0]][model][figure] for model in MODELS)
+            change = f"{base:.1f} -> {tuned:.1f} tokens" if figure == "mean_tokens" else f"{base:.1%} -> {tuned:.1%}"
+            yield f"{words}: {change} on {', '.join(splits)} (train.probe.{limit} {limits[limit]:g})"
 
 
 def gain_warnings(splits: dict[str, Any]) -> list[str]:
