@@ -95,7 +95,7 @@ def test_two_processes_write_and_read_one_setting_side_by_side() -> None:
 OPEN_AND_AGREE = """
 time.sleep(max(0, float(sys.argv[2]) - time.time()))
 cache = VerdictCache("tsp_construct")
-print(cache.agree_on_time_limit("setting", float(sys.argv[1])))
+print(cache.time_limit("setting", lambda: float(sys.argv[1])))
 """
 
 
@@ -103,8 +103,11 @@ def test_processes_that_start_at_once_agree_on_one_time_limit() -> None:
     at = time.time() + 3
     limits = outputs([start(OPEN_AND_AGREE, 2 + i / 7, at) for i in range(6)])
     assert len(set(limits)) == 1 and float(limits[0]) in [2 + i / 7 for i in range(6)]
-    assert VerdictCache("tsp_construct").time_limit("setting") == float(limits[0])
-    assert VerdictCache("tsp_construct").time_limit("another") is None
+    cache = VerdictCache("tsp_construct")
+    assert (
+        cache.time_limit("setting", lambda: 99.0) == float(limits[0])
+        and cache.time_limit("another", lambda: 99.0) == 99.0
+    )
 
 
 WRITE_FOR_EVER = """
@@ -161,4 +164,4 @@ def test_what_is_no_database_is_one_line_that_names_the_file(make) -> None:
     FILE.parent.mkdir(parents=True)
     make(FILE)
     with pytest.raises(UserError, match=rf"^{FILE}: verdicts cannot be kept there \(.*\); .*delete the file"):
-        VerdictCache("tsp_construct").time_limit("setting")
+        VerdictCache("tsp_construct").find("setting", ["program"])

@@ -2,9 +2,7 @@
 
 import json
 import os
-import platform
 import random
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -99,28 +97,6 @@ def test_workers_leave_no_folder_whatever_kills_their_parent(tmp_path: Path, mon
     (tmp_path / "tmp").mkdir()
     with open_referee() as referee:
         assert list((tmp_path / "tmp").iterdir()) == []
-        assert referee.judge([NEAREST])[0].status == "ok"
-
-
-def test_the_folder_of_a_killed_parent_is_removed_by_the_next_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    (tmp_path / "tmp").mkdir()
-    script = """
-import os, signal, subprocess, tempfile
-from dartune.referee.worker_pool import WorkerPool
-from dartune.tasks.task import Task
-tempfile.tempdir = "tmp"
-subprocess.Popen = lambda *_, cwd, **__: os.kill(os.getpid(), signal.SIGKILL)
-WorkerPool(Task("tsp_construct"), "train", 1).__enter__()
-"""
-    assert subprocess.run([sys.executable, "-c", script]).returncode == -signal.SIGKILL
-    (left,) = (tmp_path / "tmp").iterdir()
-    beside = left.with_name(f"{platform.node()}-{os.getpid()}-ab.dartune")  # of one that is at it
-    beside.mkdir()
-    with open_referee() as referee:
-        assert list((tmp_path / "tmp").iterdir()) == [beside]
         assert referee.judge([NEAREST])[0].status == "ok"
 
 

@@ -12,7 +12,6 @@ from random import Random
 import pytest
 
 from dartune.errors import UserError
-from dartune.referee.ray_pool import connect
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
 from ports import free_port
@@ -104,31 +103,3 @@ def test_a_cluster_that_was_started_elsewhere_is_joined_by_its_address(
 def test_an_address_where_no_cluster_is_gets_one_line() -> None:
     with pytest.raises(UserError, match=r"no Ray cluster answers at '127.0.0.1:1'"):
         judged("127.0.0.1:1", "test")
-
-
-class DroppingHead:
-    """Stands for Ray where the head drops the first clients, as its own does now and then."""
-
-    def __init__(self, n_dropped: int) -> None:
-        self.n_left, self.n_asked = n_dropped, 0
-
-    def init(self, **_: object) -> None:
-        self.n_asked += 1
-        self.n_left -= 1
-        if self.n_left >= 0:
-            raise ConnectionAbortedError("Traceback:\n  File x\nRuntimeError: Starting Ray client server failed.")
-
-
-def test_a_head_that_drops_a_client_is_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
-    head = DroppingHead(2)
-    connect(head, "local")
-    assert head.n_asked == 3
-    refusal = "cluster: 'local' does not let us in: RuntimeError: Starting Ray client server failed."
-    assert capsys.readouterr().err == f"{refusal}; trying again\n" * 2
-
-
-def test_a_head_that_drops_every_client_gets_one_line() -> None:
-    head = DroppingHead(9)
-    with pytest.raises(UserError, match=r"does not let us in: RuntimeError: Starting Ray client server failed\.$"):
-        connect(head, "local")
-    assert head.n_asked == 3

@@ -41,8 +41,9 @@ def decode(answer: bytes, n_arrays: int) -> list[np.ndarray]:
         raise failure(answer[1:])
     if answer[:1] != b"=":
         raise Refused("output", "the answer holds no decisions")
-    arrays, at = [], 1
-    while at < len(answer):
+    arrays: list[np.ndarray] = []
+    at = 1
+    while at < len(answer) and len(arrays) <= n_arrays:
         if len(answer) < at + HEAD.size:
             raise Refused("output", "the answer is cut")
         name, length = HEAD.unpack_from(answer, at)
@@ -51,8 +52,6 @@ def decode(answer: bytes, n_arrays: int) -> list[np.ndarray]:
             raise Refused("output", "the answer is malformed or cut")
         arrays.append(np.frombuffer(answer, KINDS[name], length, at))
         at += 8 * length
-        if len(arrays) > n_arrays:
-            break
     if len(arrays) != n_arrays:
         count = len(arrays) if len(arrays) < n_arrays else "more"
         raise Refused("output", f"expected decisions for {n_arrays} instances, found {count}")

@@ -6,7 +6,7 @@ batch that it had not committed. WAL needs a local disk: on a network share, use
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -55,17 +55,20 @@ class VerdictCache:
         with self._errors(), self._connection:
             self._connection.executemany("insert or ignore into verdicts values (?, ?, ?)", rows)
 
-    def time_limit(self, setting: str) -> float | None:
-        """Return the stored time limit of this setting, in seconds; None where there is none."""
-        with self._errors():
-            row = self._connection.execute("select seconds from time_limits where setting = ?", (setting,)).fetchone()
-        return row[0] if row else None
+    def time_limit(self, setting: str, measure: Callable[[], float]) -> float:
+        """Return the stored time limit of this setting, in seconds. Where there is none, measure and store one.
 
-    def agree_on_time_limit(self, setting: str, seconds: float) -> float:
-        """Store a time limit unless another process already has; return the stored one."""
-        with self._errors(), self._connection:
-            self._connection.execute("insert or ignore into time_limits values (?, ?)", (setting, seconds))
-        return self.time_limit(setting) or seconds
+        Of processes that measure at the same time, the first to store its limit decides.
+        """
+        query = "select seconds from time_limits where setting = ?"
+        with self._errors():
+            row = self._connection.execute(query, (setting,)).fetchone()
+        if row is None:
+            seconds = measure()
+            with self._errors(), self._connection:
+                self._connection.execute("insert or ignore into time_limits values (?, ?)", (setting, seconds))
+                row = self._connection.execute(query, (setting,)).fetchone()
+        return float(row[0])
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

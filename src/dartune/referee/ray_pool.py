@@ -6,9 +6,7 @@ their calls.
 
 import os
 import socket
-import sys
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 from dartune.errors import UserError
@@ -17,7 +15,7 @@ from dartune.referee.worker_pool import WorkerPool
 from dartune.tasks.task import Task
 
 CHUNK = 16  # programs per call: enough to hide the cost of a call, few enough to balance the load at the end
-TRIES = 3  # for a chunk whose actor dies, and for a connection that the head drops
+TRIES = 3  # for a chunk whose actor dies
 
 
 class RayWorker:
@@ -30,9 +28,11 @@ class RayWorker:
         """Return the layers of the sandbox that the actor's node does not offer."""
         return self._pool.missing_layers
 
-    def judge(self, programs: list[tuple[str, str]], timeout_s: float, memory_mib: int) -> list[tuple[int, Verdict]]:
-        """Return what WorkerPool.judge yields."""
-        return list(self._pool.judge(programs, timeout_s, memory_mib))
+    def judge(
+        self, programs: list[tuple[str, str]], first: int, timeout_s: float, memory_mib: int
+    ) -> list[tuple[int, Verdict]]:
+        """Return what WorkerPool.judge yields, numbered from `first` on."""
+        return [(first + i, verdict) for i, verdict in self._pool.judge(programs, timeout_s, memory_mib)]
 
 
 class RayPool:
@@ -42,8 +42,7 @@ class RayPool:
         self._task, self._split, self._address = task, split, address
 
     def __enter__(self) -> "RayPool":
-        ray = self._ray = load_ray()
-        connect(ray, self._address)
+        ray = self._ray = connect(self._address)
         actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=TRIES)(RayWorker)
         n_workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._workers = [actor.remote(self._task.name, self._split) for _ in range(n_workers)]
@@ -60,53 +59,38 @@ class RayPool:
         self, programs: Iterable[tuple[str, str]], timeout_s: float, memory_mib: int
     ) -> Iterator[tuple[int, Verdict]]:
         """Yield (number, verdict) of each (program, key) as they come; see WorkerPool.judge."""
+        from ray.util import ActorPool
+
         programs = list(programs)
-        firsts = iter(range(0, len(programs), CHUNK))
-        calls: dict[Any, tuple[Any, int]] = {}  # call -> worker, number of its first program
 
-        def submit_chunk(worker: Any) -> None:
-            """Have the worker judge the next chunk, if there is one."""
-            for first in islice(firsts, 1):
-                calls[worker.judge.remote(programs[first : first + CHUNK], timeout_s, memory_mib)] = worker, first
+        def submit_chunk(worker: Any, first: int) -> Any:
+            """Have the worker judge the chunk that begins with this program."""
+            return worker.judge.remote(programs[first : first + CHUNK], first, timeout_s, memory_mib)
 
-        for worker in self._workers * 2:  # two chunks each, so that no worker waits for this process
-            submit_chunk(worker)
-        while calls:
-            for call in self._ray.wait(list(calls))[0]:
-                worker, first = calls.pop(call)
-                for number, verdict in self._ray.get(call):
-                    yield first + number, verdict
-                submit_chunk(worker)
+        pool = ActorPool(self._workers * 2)  # two chunks each, so that no worker waits for this process
+        for verdicts in pool.map_unordered(submit_chunk, range(0, len(programs), CHUNK)):
+            yield from verdicts
 
 
-def load_ray() -> Any:
-    """Import Ray with its usage statistics turned off. Raises UserError where it is not installed."""
+def connect(address: str) -> Any:
+    """Join the cluster, or start one on this machine, and return the module ray. Raises UserError where that fails."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError as error:
         raise UserError("cluster: Ray is not installed; pip install -r requirements-ray.in") from error
-    return ray
-
-
-def connect(ray: Any, address: str) -> None:
-    """Join the cluster, or start one on this machine without a dashboard. Raises UserError where that fails."""
-    if address != "local":
+    if address == "local":  # explicitly: without an address Ray joins a cluster that runs on this machine
+        where = {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    else:
         check_reachable(address)
-    # "local" explicitly: without an address Ray joins a cluster that runs on this machine, or waits for one that did.
-    here = {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    where = here if address == "local" else {"address": address}
-    for n_left in reversed(range(TRIES)):
-        try:
-            ray.init(**where, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
-            return
-        except (ConnectionError, RuntimeError) as error:
-            # A cluster's head forks a server per client while gRPC's threads run, and some of these servers die.
-            is_dropped = isinstance(error, ConnectionAbortedError)  # its last line is the end of a traceback
-            refusal = f"cluster: {address!r} does not let us in: {str(error).splitlines()[-1] if is_dropped else error}"
-            if not (is_dropped and n_left):
-                raise UserError(refusal) from error
-            print(f"{refusal}; trying again", file=sys.stderr, flush=True)
+        where = {"address": address}
+    try:
+        ray.init(**where, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
+    except (ConnectionError, RuntimeError) as error:
+        # A head that drops a client, which docs/scale.md is about, sends a traceback: its last line says why.
+        reason = str(error).splitlines()[-1] if isinstance(error, ConnectionAbortedError) else error
+        raise UserError(f"cluster: {address!r} does not let us in: {reason}; see docs/scale.md") from error
+    return ray
 
 
 def check_reachable(address: str) -> None:

@@ -20,6 +20,7 @@ from dartune.files.modules import DOORS, code_fingerprint, judging
 from dartune.programs.canonical import MAX_LENGTH, normal_form
 from dartune.programs.verdict import Verdict
 from dartune.referee.cache import VerdictCache
+from dartune.referee.ray_pool import RayPool
 from dartune.referee.worker_pool import WorkerPool
 from dartune.tasks.task import Task
 
@@ -63,7 +64,7 @@ class Referee:
     ) -> None:
         self.task = task
         self._max_slowdown, self._memory_mib = max_slowdown, memory_mib
-        self._pool = open_pool(task, split, cluster)
+        self._pool: WorkerPool | RayPool = WorkerPool(task, split) if cluster is None else RayPool(task, split, cluster)
         self.version = version(task, split)
         self.n_run = 0
 
@@ -80,7 +81,9 @@ class Referee:
                 print(f"sandbox: {missing_line(missing)}", file=sys.stderr, flush=True)
             self._cache = VerdictCache(self.task.name)
             stack.callback(self._cache.close)
-            self.timeout_s = self._time_limit()
+            # Measured once per version of the task, so that reruns have the same limit.
+            setting = fingerprint([], version=self.version, limit=self._max_slowdown)
+            self.timeout_s = self._cache.time_limit(setting, self._measured_time_limit)
             self._stack = stack.pop_all()
         limits = {"timeout_s": self.timeout_s, "memory_mib": self._memory_mib, "missing": missing}
         self._setting = fingerprint([], version=self.version, **limits)
@@ -109,28 +112,14 @@ class Referee:
         for number, verdict in self._pool.judge(programs, self.timeout_s, self._memory_mib):
             yield programs[number][1], verdict
 
-    def _time_limit(self) -> float:
-        """Return the limit in CPU seconds: measured once per version of the task, so that reruns have the same one."""
-        setting = fingerprint([], version=self.version, limit=self._max_slowdown)
-        known = self._cache.time_limit(setting)
-        return known or self._cache.agree_on_time_limit(setting, self._measured_time_limit())
-
     def _measured_time_limit(self) -> float:
+        """Return the limit in CPU seconds. Raises RuntimeError where the template is no valid program."""
         runs = list(self._pool.judge([(self.task.template, "f" * 8)] * 3, 600.0, self._memory_mib))
         failed = [verdict for _, verdict in runs if verdict.status != "ok"]
         if failed:
             raise RuntimeError(f"{self.task.name}: the template program is {failed[0].status}: {failed[0].reason}")
         fastest = min(verdict.cpu_s for _, verdict in runs)
         return max(MIN_TIMEOUT_S, rounded(self._max_slowdown * fastest))
-
-
-def open_pool(task: Task, split: str, cluster: str | None) -> Any:
-    """Return the WorkerPool of this machine, or the RayPool of a cluster."""
-    if cluster is None:
-        return WorkerPool(task, split)
-    from dartune.referee.ray_pool import RayPool
-
-    return RayPool(task, split, cluster)
 
 
 def key(program: str) -> str:

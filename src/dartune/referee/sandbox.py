@@ -74,12 +74,6 @@ def fork() -> int:
     return child
 
 
-def trim() -> None:
-    """Return freed memory to the kernel."""
-    if hasattr(LIBC, "malloc_trim"):
-        LIBC.malloc_trim(0)
-
-
 # ---- Landlock, from linux/landlock.h. abi: the kernel's version of it, which decides what it can restrict.
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
@@ -108,18 +102,13 @@ def restrict_files() -> bool:
     fields = fields[: 8 if abi < 4 else 16 if abi < 6 else 24]
     ruleset = LIBC.syscall(CREATE_RULESET, fields, len(fields), 0)
     for path in readable():
-        allow(ruleset, path)
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        allowed = READ_FILE | (READ_DIR if path.is_dir() else 0)
+        LIBC.syscall(ADD_RULE, ruleset, 1, struct.pack("<Qi", allowed, descriptor), 0)
+        os.close(descriptor)
     is_restricted: bool = LIBC.syscall(RESTRICT_SELF, ruleset, 0) == 0
     os.close(ruleset)
     return is_restricted
-
-
-def allow(ruleset: int, path: Path) -> None:
-    """Allow a Landlock ruleset's process to read a file or folder."""
-    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    rights = READ_FILE | (READ_DIR if path.is_dir() else 0)
-    LIBC.syscall(ADD_RULE, ruleset, 1, struct.pack("<Qi", rights, descriptor), 0)
-    os.close(descriptor)
 
 
 # ---- seccomp: a BPF program over struct seccomp_data {int nr; u32 arch; u64 instruction_pointer; u64 args[6]}.
@@ -159,7 +148,7 @@ IOCTLS = (0x5401, 0x5451)  # TCGETS, which isatty() uses; FIOCLEX
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 LOAD, EQUALS, AND, RETURN = 0x20, 0x15, 0x54, 0x06
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-PR_SET_SECCOMP, PR_GET_SECCOMP, SECCOMP_MODE_FILTER = 22, 21, 2
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 
 
 def instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -205,12 +194,9 @@ def bpf() -> bytes:
 
 
 def is_filter_offered() -> bool:
-    """Return whether seal() will work: the architecture is known, and the kernel and any container allow seccomp."""
-    return platform.machine() in ARCHITECTURES and LIBC.prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0 and try_filter()
-
-
-def try_filter() -> bool:
-    """Return whether a child could be sealed."""
+    """Return whether seal() will work, which a child tries: kernels, containers and architectures may lack seccomp."""
+    if platform.machine() not in ARCHITECTURES:
+        return False
     filter_program()  # cached here for all future children
     if (child := os.fork()) == 0:
         os._exit(0 if seal() else 1)

@@ -19,6 +19,15 @@ from dartune.tasks.task import Task
 
 BATCH = 200
 SPLIT = "train"
+# Metric -> the column whose different values it counts, among the valid programs.
+DISTINCT = {
+    "distinct_programs": "program",
+    "distinct_trees": "tree",
+    "distinct_shapes": "shape",
+    "distinct_behaviours": "behaviour",
+    "distinct_score_signatures": "score_signature",
+    "families": "family",
+}
 TRAITS = pa.schema(
     [
         ("text", pa.uint64()),
@@ -44,9 +53,9 @@ def write_scored(
 ) -> None:
     """Write the pool's rows with the columns of PROGRAM_SCHEMA, judged on the training instances, and of TRAITS.
 
-    score_signature: fingerprint of the exact costs; for the other traits see programs/features.py. max_slowdown,
-    memory_mib, cluster: see Referee. Every row also has split, task_version and the limits, which pairs inherit. CPU
-    times are left out: they differ from run to run, and a table that differs makes all later stages run again.
+    score_signature: fingerprint of the exact costs, null without; for the other traits see programs/features.py.
+    max_slowdown, memory_mib, cluster: see Referee. Every row also has split, task_version and the limits, which pairs
+    inherit. CPU times are left out: a table that differs from run to run makes all later stages run again.
     """
     rows = parquet.read(pool)
     limits: dict[str, Any] = {"max_slowdown": max_slowdown, "memory_mib": memory_mib}
@@ -74,7 +83,10 @@ def add_columns(
 ) -> pa.Table:
     """Return the rows with the columns of PROGRAM_SCHEMA and TRAITS, and one column for each setting."""
     columns = [
-        {"program": program, **vars(verdict), **traits(program, function), "score_signature": score_signature(verdict)}
+        {
+            **{"program": program, **vars(verdict), **traits(program, function)},
+            "score_signature": text_fingerprint(repr(verdict.costs)) if verdict.costs else None,
+        }
         for program, verdict in verdicts
     ]
     table = pa.Table.from_pylist(columns, schema=pa.schema([*PROGRAM_SCHEMA, *TRAITS]))
@@ -85,30 +97,14 @@ def add_columns(
     return rows
 
 
-def score_signature(verdict: Verdict) -> int | None:
-    """Return 64 bits that are equal for programs with exactly equal costs on every instance; None without costs."""
-    return text_fingerprint(repr(verdict.costs)) if verdict.costs else None
-
-
 def summary(table: pa.Table, base: Path) -> dict[str, object]:
     """Return the stage's metrics: counts per status, validity, and the novelty and variety of the valid programs."""
-    columns = ["program", "status", "behaviour", "tree", "shape", "score_signature", "family"]
-    valid = [row for row in table.select(columns).to_pylist() if row["status"] == "ok"]
+    valid = [row for row in table.select(["status", *DISTINCT.values()]).to_pylist() if row["status"] == "ok"]
     novel = is_novel(base)
-
-    def distinct(column: str) -> int:
-        """Return how many different values the valid programs have."""
-        return len({row[column] for row in valid})
-
     return {
         "n_programs": len(table),
         "validity": len(valid) / len(table),
-        "distinct_programs": distinct("program"),
-        "distinct_trees": distinct("tree"),
-        "distinct_shapes": distinct("shape"),
-        "distinct_behaviours": distinct("behaviour"),
-        "distinct_score_signatures": distinct("score_signature"),
-        "families": distinct("family"),
+        **{metric: len({row[column] for row in valid}) for metric, column in DISTINCT.items()},
         "novelty": sum(novel(row["program"]) for row in valid) / max(len(valid), 1) if novel else None,
         "status": dict(sorted(Counter(table["status"].to_pylist()).items())),
     }

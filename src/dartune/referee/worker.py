@@ -23,10 +23,10 @@ of a held-out split can contain that split.
 import fcntl
 import gc
 import inspect
-import io
 import json
 import mmap
 import os
+import pickle
 import random
 import resource
 import select
@@ -92,24 +92,6 @@ def write_frame(descriptor: int, body: bytes) -> None:
     write_all(descriptor, FRAME.pack(len(body)) + body)
 
 
-def pack(instances: list[dict[str, np.ndarray]]) -> bytes:
-    """Return the instances as the bytes of an .npz file without pickles."""
-    buffer = io.BytesIO()
-    arrays = {f"{i}/{key}": value for i, instance in enumerate(instances) for key, value in instance.items()}
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
-
-
-def unpack(body: bytes) -> list[dict[str, np.ndarray]]:
-    """Return the instances that pack() turned into bytes."""
-    instances: dict[int, dict[str, np.ndarray]] = {}
-    with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
-        for key in arrays.files:
-            number, name = key.split("/")
-            instances.setdefault(int(number), {})[name] = arrays[key]
-    return [instances[i] for i in sorted(instances)]
-
-
 class WorkerState:
     """What children need to run programs, set up before the sandbox closes, and the buffer for programs and answers."""
 
@@ -131,7 +113,8 @@ def serve(task: str) -> None:
     requests, answers = take_over_descriptors()
     for name in PRELOADED.split():
         import_module(name)
-    state = WorkerState(Task(task), unpack(read_frame(requests) or b""))
+    instances = pickle.loads(read_frame(requests) or b"")  # from the parent, before any program runs
+    state = WorkerState(Task(task), instances)
     sys.path[:] = [path for path in sys.path if "-packages" not in path and path != str(Path(__file__).parents[2])]
     os.environ.clear()
     for limit, value in LIMITS.items():
@@ -154,21 +137,15 @@ def serve(task: str) -> None:
 
 def prepare_for_forks() -> None:
     """Seed all generators, then shrink and freeze the heap, because every page that a child writes to is copied."""
-    seed_generators()
-    gc.collect()
-    sandbox.trim()
-    gc.freeze()  # else a child's garbage collector would touch, and so copy, the pages of all objects
-    gc.set_threshold(10_000)
-
-
-def seed_generators() -> None:
-    """Give every child generators in the same state, and a deterministic os.urandom, which seeds new generators.
-
-    os.urandom cannot be refused, as honest programs need it: RandomState(1) calls it before using the seed 1.
-    """
     random.seed(0)
     np.random.seed(0)
+    # os.urandom seeds new generators. It cannot be refused: RandomState(1) calls it before using the seed 1.
     os.urandom = random._urandom = random.Random(0).randbytes  # type: ignore[attr-defined]
+    gc.collect()
+    if hasattr(sandbox.LIBC, "malloc_trim"):
+        sandbox.LIBC.malloc_trim(0)  # returns freed memory to the kernel
+    gc.freeze()  # else a child's garbage collector would touch, and so copy, the pages of all objects
+    gc.set_threshold(10_000)
 
 
 def wipe(state: WorkerState, n_bytes: int) -> None:
@@ -322,18 +299,13 @@ def load_function(program: str, name: str, n_arguments: int) -> Callable[..., An
     code = function.__code__ if type(function) is FunctionType else None
     # Plain functions need no check by inspect, which takes a third of a millisecond.
     if code is None or code.co_argcount != n_arguments or code.co_kwonlyargcount:
-        check_signature(function, name, n_arguments)
+        try:
+            inspect.signature(function).bind(*[None] * n_arguments)
+        except TypeError as error:
+            raise Refused("signature", f"{name} cannot be called with {n_arguments} arguments: {error}") from error
+        except ValueError:  # a function in C without a signature: the call itself will fail
+            pass
     return cast(Callable[..., Any], function)
-
-
-def check_signature(function: Callable[..., Any], name: str, n_arguments: int) -> None:
-    """Raise Refused("signature") unless the function can be called with this many arguments."""
-    try:
-        inspect.signature(function).bind(*[None] * n_arguments)
-    except TypeError as error:
-        raise Refused("signature", f"{name} cannot be called with {n_arguments} arguments: {error}") from error
-    except ValueError:  # a function in C without a signature: the call itself will fail
-        pass
 
 
 if __name__ == "__main__":

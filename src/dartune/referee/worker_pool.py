@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import select
 import signal
 import subprocess
@@ -9,17 +10,15 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from dartune.files.scratch import remove_leftovers, unique_name
 from dartune.programs.canonical import runs_twice
 from dartune.programs.verdict import Verdict
 from dartune.referee import worker as worker_module
 from dartune.referee.scorer import Scorer
-from dartune.referee.worker import FRAME, REQUEST, pack, read_frame, write_all
+from dartune.referee.worker import FRAME, REQUEST, read_frame, write_all
 from dartune.tasks.task import Task
 
 QUEUE_LENGTH = 2  # requests per worker, so that it never waits for this process
@@ -30,13 +29,17 @@ START_TRIES = 3  # for a worker that is killed while it starts
 
 @dataclass(frozen=True)
 class Job:
-    """A program to run. On a second run, first_verdict and first_worker are those of the first run."""
+    """A program to run. On a second run, first_verdict and first_worker are those of the first run.
+
+    Another worker takes the second run, if there is one: on the same, a decision that depends on memory addresses might
+    come out the same again. first_worker is None where there is only one.
+    """
 
     number: int
     program: str
     runs_twice: bool
     first_verdict: Verdict | None = None
-    first_worker: int = -1
+    first_worker: "Worker | None" = None
     n_deaths: int = 0
 
 
@@ -50,7 +53,7 @@ class WorkerPool:
         self._task, self._instances = task, task.instances(split)
         # Pinned, since a child that starts on the core where its worker has just run takes a tenth less time.
         cores = [None] * n_workers if n_workers else usable_cores()
-        self._workers = [Worker(task.name, pack(self._instances), core) for core in cores]
+        self._workers = [Worker(task.name, pickle.dumps(self._instances), core) for core in cores]
 
     def __enter__(self) -> "WorkerPool":
         with ExitStack() as stack:  # stops the workers if one of them cannot start
@@ -76,14 +79,15 @@ class WorkerPool:
     ) -> Iterator[tuple[int, Verdict]]:
         """Yield (number, verdict) of each (program, hash of its normal form), in the order in which they finish.
 
-        timeout_s: CPU seconds per program. memory_mib: what a program may allocate. Second runs take place on another
-        worker, if there is one. Raises RuntimeError where a worker that died cannot be restarted.
+        timeout_s: CPU seconds per program. memory_mib: what a program may allocate. Raises RuntimeError where a worker
+        that died cannot be restarted.
         """
         jobs = deque(Job(i, program, runs_twice(program, key)) for i, (program, key) in enumerate(programs))
         while jobs or any(worker.jobs for worker in self._workers):
-            for number, worker in enumerate(self._workers):
-                worker.send_jobs(jobs, number if len(self._workers) > 1 else -1, timeout_s, memory_mib)
-            for number, worker in self._ready():
+            for worker in self._workers:
+                worker.send_jobs(jobs, timeout_s, memory_mib)
+            busy = [worker for worker in self._workers if worker.jobs]
+            for worker in select.select(busy, [], [])[0]:  # those that have a result or have died
                 result = worker.read_result()
                 job = worker.jobs.popleft()
                 if result is None:
@@ -94,14 +98,10 @@ class WorkerPool:
                     continue
                 verdict = self._scorer.verdict(*result, timeout_s)
                 if job.runs_twice and verdict.status == "ok" and job.first_verdict is None:
-                    jobs.appendleft(replace(job, first_verdict=verdict, first_worker=number))
+                    first_worker = worker if len(self._workers) > 1 else None
+                    jobs.appendleft(replace(job, first_verdict=verdict, first_worker=first_worker))
                 else:
                     yield job.number, combined(job.first_verdict, verdict)
-
-    def _ready(self) -> list[tuple[int, "Worker"]]:
-        """Wait for workers that have a result or have died; return them with their numbers."""
-        busy = {worker.answers: (number, worker) for number, worker in enumerate(self._workers) if worker.jobs}
-        return [busy[descriptor] for descriptor in select.select(list(busy), [], [])[0]]
 
     def _restart_worker(self, worker: "Worker", job: Job, jobs: deque[Job]) -> Iterator[tuple[int, Verdict]]:
         """Restart a dead worker and queue its jobs again; yield a crash if its first job has killed two workers."""
@@ -127,7 +127,7 @@ class Worker:
 
     def start(self) -> None:
         """Start the process and send it the instances."""
-        with vanishing_folder() as folder:
+        with tempfile.TemporaryDirectory(suffix=".dartune") as folder:  # nothing can be created in a removed folder
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-s", "-B", worker_module.__file__, self._task, str(os.getpid())],
                 stdin=subprocess.PIPE,
@@ -138,28 +138,27 @@ class Worker:
             )
         if self._core is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(self._process.pid, {self._core})
-        assert self._process.stdout is not None
-        self.answers = self._process.stdout.fileno()
         self._send(FRAME.pack(len(self._instances)) + self._instances)
+
+    def fileno(self) -> int:
+        """Return the descriptor of its answers, for select."""
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
 
     def wait_until_ready(self) -> None:
         """Wait until the worker is ready and has reported its missing layers. RuntimeError if it keeps ending."""
         for _ in range(START_TRIES):
-            if (body := read_frame(self.answers)) is not None:
+            if (body := read_frame(self.fileno())) is not None:
                 self.missing_layers = json.loads(body)
                 return
             self.stop()  # somebody killed it
             self.start()
         raise RuntimeError("a worker of the referee ends while it starts; its error message stands above")
 
-    def send_jobs(self, jobs: deque[Job], number: int, timeout_s: float, memory_mib: int) -> None:
-        """Move jobs from the queue to this worker until it has QUEUE_LENGTH of them.
-
-        number: this worker's, -1 if it is the only one. Other workers take the second runs of its programs: here, a
-        decision that depends on memory addresses might come out the same again.
-        """
+    def send_jobs(self, jobs: deque[Job], timeout_s: float, memory_mib: int) -> None:
+        """Move jobs from the queue to this worker until it has QUEUE_LENGTH of them."""
         while jobs and len(self.jobs) < QUEUE_LENGTH:
-            job = next((job for job in jobs if job.first_worker != number or number < 0), None)
+            job = next((job for job in jobs if job.first_worker is not self), None)
             if job is None or (self.jobs and 4 * sum(len(j.program) for j in (*self.jobs, job)) > PIPE_BYTES):
                 return
             jobs.remove(job)
@@ -169,7 +168,7 @@ class Worker:
 
     def read_result(self) -> tuple[dict[str, Any], bytes] | None:
         """Return the report on the first of its jobs and the program's answer; None where the worker has died."""
-        report, answer = read_frame(self.answers), read_frame(self.answers)
+        report, answer = read_frame(self.fileno()), read_frame(self.fileno())
         return None if report is None or answer is None else (json.loads(report), answer)
 
     def stop(self) -> None:
@@ -181,22 +180,6 @@ class Worker:
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # the worker has died, which read_result() reports
             write_all(self._process.stdin.fileno(), body)
-
-
-@contextmanager
-def vanishing_folder() -> Iterator[Path]:
-    """Yield an empty folder to start a process in, and remove it afterwards, so that nothing can be created there.
-
-    If this process is killed before that, the next one on this machine removes the folder.
-    """
-    temporary = Path(tempfile.gettempdir())
-    remove_leftovers(temporary.glob("*-*-*.dartune"))
-    folder = temporary / f"{unique_name()}.dartune"
-    folder.mkdir(0o700)
-    try:
-        yield folder
-    finally:
-        folder.rmdir()
 
 
 def was_killed(report: dict[str, Any], answer: bytes) -> bool:
