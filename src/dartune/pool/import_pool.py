@@ -1,7 +1,7 @@
 """`dartune import-pool`: turns the logs of other tools into a pool. Scores are not imported: the referee makes them.
 
-A file is JSON lines, or JSON: a list of records, one record, or an object that holds one list of records. Nothing is
-unpickled. A record has at least one of these fields (SHAPES), and may have prompt and model as text:
+A file is JSON lines, or JSON: a list of records, or one record. Nothing is unpickled. A record has at least one of
+these fields, and may have prompt and model as text:
 
 - dartune's own schema: completion, as a model wrote it, or program
 - LLM4AD (Optima-CityU/LLM4AD, llm4ad/tools/profiler/profile.py at 0ed00c6): program, or function where that is ""
@@ -13,11 +13,9 @@ unpickled. A record has at least one of these fields (SHAPES), and may have prom
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -27,11 +25,11 @@ from dartune.models.replay_backend import check_encodable
 from dartune.pool.pool import POOL_SCHEMA
 from dartune.tasks.task import Task
 
+FIELDS = ("completion", "program", "function", "code", "function_str", "body")  # that can hold a program
 EXPECTED = "expected JSON lines or JSON with a program in every record"
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One object of a file. place: the file and the line or number in it. source: the file's fingerprint."""
 
     fields: dict[str, Any]
@@ -42,11 +40,6 @@ class Record:
         """Return the field's text; "" if it has none: EvoTune's prompt, for example, is an object of numbers."""
         value = self.fields.get(field)
         return value if isinstance(value, str) and value.strip() else ""
-
-    def has_score(self) -> bool:
-        """Return whether the record has a score. NaN, which does not equal itself, is none."""
-        scores = [self.fields.get(field) for field in ("score", "objective")]
-        return any(score is not None and score == score for score in scores)
 
 
 def import_pool(task_name: str, files: list[Path], folder: Path) -> str:
@@ -61,8 +54,8 @@ def import_pool(task_name: str, files: list[Path], folder: Path) -> str:
     parquet.write(pa.Table.from_pylist(rows, schema=POOL_SCHEMA), output)
     return (
         f"{output}{replaced}: {len(rows)} programs of {len(records)} records, {len(records) - len(rows)} duplicates"
-        f" dropped; {sum(record.has_score() for record in records)} scores not taken over, since scores are always made"
-        f" anew by the referee. Next: `pool.source: {folder}` in params.yaml, then `dvc repro`"
+        " dropped; scores are not taken over, since the referee always makes them anew."
+        f" Next: `pool.source: {folder}` in params.yaml, then `dvc repro`"
     )
 
 
@@ -97,7 +90,7 @@ def values(text: str, file: Path) -> list[tuple[str, Any]]:
     if len(lines) > 1 and is_json(lines[0][1]):
         return [(f"line {number}", parse(line, file, number)) for number, line in lines]
     whole = parse(text, file, 1) if lines else []
-    return [(f"record {number}", value) for number, value in enumerate(listed(whole), start=1)]
+    return [(f"record {n}", value) for n, value in enumerate(whole if isinstance(whole, list) else [whole], start=1)]
 
 
 def is_json(text: str) -> bool:
@@ -116,19 +109,6 @@ def parse(text: str, file: Path, line: int) -> Any:
     except (ValueError, RecursionError) as error:
         number, reason = line + getattr(error, "lineno", 1) - 1, getattr(error, "msg", str(error)).lower()
         raise UserError(f"{file}: line {number} is not JSON ({reason}); {EXPECTED}") from error
-
-
-def listed(whole: Any) -> list[Any]:
-    """Return the records in a JSON value: a list, the only list of records in an object, or the object itself."""
-    if not isinstance(whole, dict):
-        return whole if isinstance(whole, list) else [whole]
-    lists = [value for value in whole.values() if isinstance(value, list) and any(map(is_record, value))]
-    return lists[0] if len(lists) == 1 else [whole]
-
-
-def is_record(value: Any) -> bool:
-    """Return whether the value is an object with a field that can hold a program."""
-    return isinstance(value, dict) and not SHAPES.keys().isdisjoint(value)
 
 
 def record(value: Any, place: str, source: str) -> Record:
@@ -160,39 +140,18 @@ def programs(record: Record, task: Task) -> list[str]:
 
     Raises UserError if it has none.
     """
-    texts = [shape(record, field, task) for field, shape in SHAPES.items() if record.text(field)]
-    if not texts:
+    function, body = record.text("function_str"), record.text("body").strip("\n")
+    texts = [record.text(field) for field in ("completion", "program", "function", "code")]
+    if function:  # EvoTune has the imports in a field of their own
+        texts.append("\n".join(filter(None, [record.text("imports_str"), function])))
+    if body:  # FunSearch has arguments and body; a body alone gets the template's signature
+        arguments = record.text("args")
+        signature = f"def {task.rollout.FUNCTION}({arguments}):" if arguments else task.signature
+        texts.append(f"{signature}\n{body if body[0].isspace() else indent(body, '    ')}\n")
+    if not any(texts):
         fields = ", ".join(list(record.fields)[:8]) or "nothing"
-        raise UserError(f"{record.place} has no program, only {fields}; expected text in one of {', '.join(SHAPES)}")
-    return texts
-
-
-def as_it_is(record: Record, field: str, task: Task) -> str:
-    """Return the field's text."""
-    return record.text(field)
-
-
-def with_imports(record: Record, field: str, task: Task) -> str:
-    """Return EvoTune's program, whose imports are in a separate field."""
-    return "\n".join(text for text in (record.text("imports_str"), record.text(field)) if text)
-
-
-def spliced(record: Record, field: str, task: Task) -> str:
-    """Return FunSearch's function body under a signature with the record's argument names, else the template's."""
-    body, arguments = record.text(field).strip("\n"), record.text("args")
-    signature = f"def {task.rollout.FUNCTION}({arguments}):" if arguments else task.signature
-    return f"{signature}\n{body if body[0].isspace() else indent(body, '    ')}\n"
-
-
-# Field -> the function that makes a program of it. The first of these fields that a record has gives the completion.
-SHAPES: dict[str, Callable[[Record, str, Task], str]] = {
-    "completion": as_it_is,
-    "program": as_it_is,
-    "function": as_it_is,
-    "code": as_it_is,
-    "function_str": with_imports,
-    "body": spliced,
-}
+        raise UserError(f"{record.place} has no program, only {fields}; expected text in one of {', '.join(FIELDS)}")
+    return [text for text in texts if text]
 
 
 def row(number: int, completion: str, record: Record, task: Task) -> dict[str, Any]:
