@@ -1,15 +1,12 @@
-"""The data sheet of the drawn pairs: metrics, warnings and Markdown."""
+"""The data sheet of the drawn pairs: metrics and warnings. datasheet.md.jinja shows them."""
 
 import math
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
-
-from dartune.files.templates import render
 
 MIN_FILLED = 0.5  # of the pairs asked for
 NOISE = 2.0  # paired t statistic below which a difference over the instances may be chance
@@ -162,11 +159,3 @@ def warnings_of(measured: dict[str, Any], limits: dict[str, float]) -> list[str]
         f"(limit {100 * limits['below_noise']:.0f} %)": (noise or 0) > limits["below_noise"],
     }
     return [text for text, is_so in doubts.items() if is_so]
-
-
-def data_sheet(
-    task: str, options: dict[str, dict[str, Any]], seed: int, measured: dict[str, Any], warnings: list[str]
-) -> str:
-    """Return the data sheet as Markdown. options: of each strategy involved. measured: of pair_metrics."""
-    file = Path(__file__).parent / "datasheet.md.jinja"
-    return render(file, task=task, options=options, seed=seed, measured=measured, warnings=warnings, noise=NOISE)

@@ -11,40 +11,7 @@ from dartune.files.parquet import checked_path, write
 from dartune.models.checkpoint import open_tokenizer, prompt_ids, render, render_completion
 from dartune.tasks.task import Task
 
-# grain: one row per pair. The pairs with the lowest hashes are held out, so that row order does not matter. Programs of
-# a search answer different prompts; a pair of them gets the task's own prompt. A flipped pair, of the control
-# `shuffled`, has its programs swapped and a margin below 0.
-JOIN = """
-with labelled as (
-    select
-        pair,
-        strategy,
-        case when is_flipped then rejected else chosen end as chosen_id,
-        case when is_flipped then chosen else rejected end as rejected_id,
-        case when is_flipped then rejected_subset else chosen_subset end as chosen_subset,
-        case when is_flipped then chosen_subset else rejected_subset end as rejected_subset
-    from read_parquet($sample)
-)
-select
-    better.task || '-' || lpad(labelled.pair::varchar, 5, '0') as pair,
-    labelled.strategy,
-    case when better.prompt = worse.prompt then better.prompt else $prompt end as prompt,
-    better.completion as chosen,
-    worse.completion as rejected,
-    labelled.chosen_id,
-    labelled.rejected_id,
-    better.score as chosen_score,
-    worse.score as rejected_score,
-    labelled.chosen_subset,
-    labelled.rejected_subset,
-    better.score - worse.score as margin,
-    row_number() over (order by hash(labelled.pair || '/' || $seed), labelled.pair) <= $held_out * count(*) over ()
-        as is_held_out
-from labelled
-inner join read_parquet($scored) as better on better.id = labelled.chosen_id
-inner join read_parquet($scored) as worse on worse.id = labelled.rejected_id
-order by labelled.pair
-"""
+JOIN = Path(__file__).parent / "pairs.sql"
 
 
 def write_pairs(
@@ -66,7 +33,7 @@ def write_pairs(
     settings = {"sample": checked_path(sample), "scored": checked_path(scored), "held_out": held_out, "seed": seed}
     settings["prompt"] = Task(task).prompt
     with duckdb.connect() as connection:
-        rows = connection.sql(JOIN, params=settings).to_arrow_table().to_pylist()
+        rows = connection.sql(JOIN.read_text(), params=settings).to_arrow_table().to_pylist()
     tokenizer = open_tokenizer(base)
     write(pa.Table.from_pylist([formatted(row, tokenizer) for row in rows]), output)
 

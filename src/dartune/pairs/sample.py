@@ -13,55 +13,12 @@ from dartune.errors import UserError
 from dartune.files.atomic import write_json
 from dartune.files.batches import WORK
 from dartune.files.parquet import checked_path, write
-from dartune.pairs.datasheet import data_sheet, pair_metrics, warnings_of
+from dartune.files.templates import render
+from dartune.pairs.datasheet import NOISE, pair_metrics, warnings_of
 from dartune.pairs.strategies import check_strategy, header, involved, starts, statement
 
-MACROS = Path(__file__).parent / "macros.sql"
-
-# What every strategy's pairs have: ids, scores and ranks. A rank is the share of the valid programs that are better.
-FINISHED = """
-with programs as materialized (
-    select file_row_number as row, id, score, costs
-    from scored
-    where file_row_number in (select chosen from drawn union select rejected from drawn)
-),
-thresholds as (
-    select distinct score
-    from programs
-    where score is not null
-),
-steps as (  -- the valid programs from one of these scores up to the next better one
-    select thresholds.score, count(*) as n, count(*) filter (scored.score > thresholds.score) as n_above
-    from scored
-    asof join thresholds on scored.score >= thresholds.score
-    where scored.status = 'ok'
-    group by thresholds.score
-),
-ranked as (
-    select steps.score, (sum(n) over (order by steps.score desc) - n + n_above) / n_valid as rank
-    from steps
-    cross join (select count(*) as n_valid from scored where status = 'ok')
-)
-select
-    drawn.pair,
-    drawn.strategy,
-    chosen.id as chosen,
-    rejected.id as rejected,
-    drawn.chosen_subset,
-    drawn.rejected_subset,
-    chosen.score as chosen_score,
-    rejected.score as rejected_score,
-    better.rank as chosen_rank,
-    worse.rank as rejected_rank,
-    paired_t(chosen.costs, rejected.costs) as t,
-    drawn.is_flipped
-from drawn
-inner join programs as chosen on chosen.row = drawn.chosen
-inner join programs as rejected on rejected.row = drawn.rejected
-inner join ranked as better on better.score = chosen.score
-left join ranked as worse on worse.score = rejected.score
-order by drawn.pair
-"""
+FILES = ("macros.sql", "finished.sql", "datasheet.md.jinja")
+MACROS, FINISHED, SHEET = (Path(__file__).parent / name for name in FILES)
 
 
 def write_sample(
@@ -103,26 +60,24 @@ def write_sample(
     for line in (f"{len(pairs)} of {n_pairs} pairs by {', '.join(shares)}", *(f"warning: {text}" for text in warnings)):
         print(f"sample {task}: {line}", file=sys.stderr)
     used = {name: options.get(name, {}) for name in involved(shares)}
-    sheet.write_text(data_sheet(task, used, seed, measured, warnings), encoding="utf-8")
+    text = render(SHEET, task=task, options=used, seed=seed, measured=measured, warnings=warnings, noise=NOISE)
+    sheet.write_text(text, encoding="utf-8")
 
 
 def connect(scored: Path, memory_mib: int) -> duckdb.DuckDBPyConnection:
     """Return a connection with the pool as `scored`, the macros, and an empty table `used` for rows that are taken."""
     spill = WORK / "duckdb" / scored.stem  # one folder a task: two processes would overwrite each other's files
     spill.mkdir(parents=True, exist_ok=True)
-    connection = duckdb.connect(
-        config={
-            "memory_limit": f"{memory_mib}MiB",
-            "temp_directory": str(spill),
-            "preserve_insertion_order": False,  # every strategy orders what depends on an order
-        }
-    )
-    connection.execute(f"set enable_progress_bar = {sys.stdout.isatty()}")
-    # Joins run in the order in which they are written: the optimiser cannot estimate the size of a recursion or a draw,
-    # and has been seen to compare all programs with all.
-    connection.execute("set disabled_optimizers = 'join_order'")
-    pool = connection.read_parquet(checked_path(scored), file_row_number=True)
-    pool.create_view("scored")
+    config: dict[str, Any] = {
+        "memory_limit": f"{memory_mib}MiB",
+        "temp_directory": str(spill),
+        "preserve_insertion_order": False,  # every strategy orders what depends on an order
+        # Joins run in the order in which they are written: the optimiser cannot estimate the size of a recursion or a
+        # draw, and has been seen to compare all programs with all.
+        "disabled_optimizers": "join_order",
+    }
+    connection = duckdb.connect(config=config)
+    connection.read_parquet(checked_path(scored), file_row_number=True).create_view("scored")
     connection.execute("create temp table used (row bigint)")
     connection.execute(MACROS.read_text())
     return connection
@@ -140,15 +95,16 @@ def draw(
         "create or replace temp table drawn (pair integer, strategy varchar, chosen bigint, rejected bigint, "
         "chosen_subset integer, rejected_subset integer, is_flipped boolean default false)"
     )
-    for (name, _), n in zip(shares.items(), parts(list(shares.values()), n_pairs), strict=True):
-        connection.register("part", run(connection, name, options, n, seed))
+    edges = [round(n_pairs * sum(list(shares.values())[:i])) for i in range(len(shares) + 1)]
+    for name, (first, last) in zip(shares, pairwise(edges), strict=True):
+        connection.register("part", run(connection, name, options, last - first, seed))
         connection.execute(
             "insert into drawn by name "
             "select * replace (pair + (select count(*) from drawn) as pair), $name as strategy from part",
             {"name": name},
         )
         connection.execute("insert into used select chosen from part union select rejected from part")
-    return connection.sql(FINISHED).to_arrow_table()
+    return connection.sql(FINISHED.read_text()).to_arrow_table()
 
 
 def run(
@@ -164,12 +120,6 @@ def run(
         raise UserError(f"sample: strategy {name}: {str(error).splitlines()[0]}") from error
 
 
-def parts(shares: list[float], n_pairs: int) -> list[int]:
-    """Split n_pairs by the shares into integers that add up to n_pairs."""
-    edges = [round(n_pairs * sum(shares[:i])) for i in range(len(shares) + 1)]
-    return [last - first for first, last in pairwise(edges)]
-
-
 def check_pool(
     task: str, connection: duckdb.DuckDBPyConnection, shares: dict[str, float], options: dict[str, dict[str, Any]]
 ) -> None:
@@ -182,20 +132,15 @@ def check_pool(
     if n_nan:
         raise UserError(f"sample: {n_nan} scores of {task} are not finite numbers; run stage score again")
     for name in involved(shares):
-        if "n_subsets" in options.get(name, {}):
-            check_size(task, connection, name, options[name])
-
-
-def check_size(task: str, connection: duckdb.DuckDBPyConnection, name: str, given: dict[str, Any]) -> None:
-    """Raise UserError where the pool cannot fill M subsets with two programs each."""
-    one_per, n_subsets = given.get("one_per", *header(name, "one_per")), given["n_subsets"]
-    query = "select count(*) from candidates($one_per, 0)"
-    n_distinct = connection.execute(query, {"one_per": one_per}).fetchall()[0][0]
-    if n_distinct < 2 * n_subsets:
-        raise UserError(
-            f"sample: {n_distinct} distinct programs of {task} are ok; at least {2 * n_subsets} are needed for "
-            f"M = {n_subsets} subsets. Raise pool.n_programs or lower sample.options.{name}.n_subsets"
-        )
+        n_subsets = options.get(name, {}).get("n_subsets", 0)
+        one_per = options.get(name, {}).get("one_per", *header(name, "one_per"))
+        query = "select count(*) from candidates($one_per, 0)"
+        n_distinct = connection.execute(query, {"one_per": one_per}).fetchall()[0][0] if n_subsets else 0
+        if n_distinct < 2 * n_subsets:  # two programs in each subset
+            raise UserError(
+                f"sample: {n_distinct} distinct programs of {task} are ok; at least {2 * n_subsets} are needed for "
+                f"M = {n_subsets} subsets. Raise pool.n_programs or lower sample.options.{name}.n_subsets"
+            )
 
 
 def check_order(pairs: pa.Table) -> None:

@@ -69,13 +69,9 @@ def check_options(name: str, given: dict[str, Any]) -> None:
         connection.execute(KINDS)
         for rule in header(name, "check"):
             values = {key: given[key] for key in re.findall(r"\$(\w+)", rule)}
-            if not holds(connection, rule, values):
+            try:
+                holds = connection.execute(f"select {rule}", values).fetchall()[0][0]
+            except duckdb.Error:  # the values' types do not allow to evaluate it
+                holds = False
+            if holds is not True:
                 raise UserError(f"sample.options.{name}: expected {rule.replace('$', '')}; found {values}")
-
-
-def holds(connection: duckdb.DuckDBPyConnection, rule: str, values: dict[str, Any]) -> bool:
-    """Return whether a rule is true of the values; False also where their types do not allow to evaluate it."""
-    try:
-        return connection.execute(f"select {rule}", values).fetchall()[0][0] is True
-    except duckdb.Error:
-        return False
