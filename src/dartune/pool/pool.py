@@ -68,12 +68,14 @@ def write_pool(
 def generate_pool(spec: SearchSpec, backend: Backend, limits: dict[str, Any], output: Path, metrics: Path) -> None:
     """Write a pool with a back end, by one search. limits: content of the file that write_pool takes."""
     task, work = spec.task, batches.WORK / "pools" / spec.task.name
-    with open_referee(task, limits) as referee:
+    opened: AbstractContextManager[Referee | None] = (
+        Referee.from_limits(task, SPLIT, limits) if limits else nullcontext()
+    )
+    with opened as referee:
         table = run_searches(f"pool {task.name}", spec, backend, referee, work, limits=limits)
     constants = {"task": task.name, "method": spec.method, "model": backend.revision, **vars(spec.decoding)}
-    for field in POOL_SCHEMA:
-        if field.name in constants:
-            table = table.append_column(field, pa.array([constants[field.name]] * len(table), field.type))
+    for name, value in constants.items():
+        table = table.append_column(name, pa.array([value] * len(table), POOL_SCHEMA.field(name).type))
     write_table(table.select(POOL_SCHEMA.names), backend.prices, output, metrics)
     shutil.rmtree(work)
 
@@ -111,11 +113,6 @@ def open_backend(source: Path) -> Backend:
         return ReplayBackend(source)
     expected = "a model's folder, a server's .yaml, or recorded completions (.jsonl, .parquet)"
     raise UserError(f"{source}: expected {expected}")
-
-
-def open_referee(task: Task, limits: dict[str, Any]) -> AbstractContextManager[Referee | None]:
-    """Return a context manager: the referee of a search's programs, or None where limits is {}."""
-    return Referee.from_limits(task, SPLIT, limits) if limits else nullcontext()
 
 
 def read_imported_pool(task: str, source: Path) -> pa.Table | None:

@@ -13,9 +13,8 @@ from dartune.errors import UserError, nearest
 from dartune.files import batches, parquet
 from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
-from dartune.models.backend import Backend, Completion, Decoding, start_seed
+from dartune.models.backend import Backend, Decoding, start_seed
 from dartune.pool.ask_tell import Candidate, Proposal, methods
-from dartune.programs.verdict import Verdict
 from dartune.referee.completions import PROGRAM_SCHEMA, judge, template_score
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
@@ -115,12 +114,16 @@ class Searches:
         seed = start_seed(self._stage, *self._searches, first)
         prompts = [proposal.prompt for _, proposal in proposals]
         completions = self._backend.complete(prompts, seed=seed, decoding=self._spec.decoding)
-        texts = [storable(completion.text) for completion in completions]
+        # Without lone surrogates, which no file can hold.
+        texts = [completion.text.encode(errors="replace").decode() for completion in completions]
         verdicts = judge(self._referee, texts) if self._referee else [(None, None)] * len(rows)
         seconds = round((time.perf_counter() - began) / len(rows), 6)
         table = [
-            {**ids, **row(proposal, completion, *verdict), "completion": text, "seconds": seconds}
-            for (ids, proposal), completion, text, verdict in zip(proposals, completions, texts, verdicts, strict=True)
+            {**ids, **vars(proposal), **vars(completion), "completion": text, "program": program, "seconds": seconds}
+            | (vars(verdict) if verdict else {})
+            for (ids, proposal), completion, text, (program, verdict) in zip(
+                proposals, completions, texts, verdicts, strict=True
+            )
         ]
         return pa.Table.from_pylist(table, schema=SEARCH_SCHEMA)
 
@@ -148,17 +151,6 @@ def template_candidate(referee: Referee) -> Candidate:
     template, score = referee.task.template, template_score(referee)
     (verdict,) = referee.judge([template])
     return Candidate(TEMPLATE_ID, template, template, score, verdict.costs)
-
-
-def row(proposal: Proposal, completion: Completion, program: str | None, verdict: Verdict | None) -> dict[str, Any]:
-    """Return the columns of SEARCH_SCHEMA that a proposal, its completion and its verdict give."""
-    judged = vars(verdict) if verdict else {}
-    return {**vars(proposal), **vars(completion), "parents": list(proposal.parents), **judged, "program": program}
-
-
-def storable(text: str) -> str:
-    """Return the text with lone surrogates, which no file can hold, replaced by question marks."""
-    return text.encode(errors="replace").decode()
 
 
 def candidate(row: dict[str, Any]) -> Candidate:

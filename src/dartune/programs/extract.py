@@ -116,16 +116,15 @@ def is_example(node: ast.stmt) -> bool:
 def with_imports(text: str, template: str) -> str:
     """Return the program preceded by those imports of the template that it uses but lacks."""
     used = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
-    present = {name for node in imports(text) for name in bound(node)}
-    missing = [node for node in imports(template) if bound(node) & used and not bound(node) & present]
+    present = {name for _, names in imports(text) for name in names}
+    missing = [node for node, names in imports(template) if names & used and not names & present]
     return "".join(f"{ast.unparse(node)}\n" for node in missing) + text
 
 
-def imports(text: str) -> list[ast.Import | ast.ImportFrom]:
-    """Return all import statements of a module text."""
-    return [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
-
-
-def bound(node: ast.Import | ast.ImportFrom) -> set[str]:
-    """Return the names that an import statement binds."""
-    return {alias.asname or alias.name.split(".")[0] for alias in node.names}
+def imports(text: str) -> list[tuple[ast.stmt, set[str]]]:
+    """Return the import statements of a module text, each with the names that it binds."""
+    return [
+        (node, {alias.asname or alias.name.split(".")[0] for alias in node.names})
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]

@@ -59,6 +59,5 @@ def check_loads(table: np.ndarray, prepared: dict[str, np.ndarray]) -> None:
     over = heaviest > prepared["capacity"]
     if over.any():
         number = int(over.argmax())
-        capacity = prepared["capacity"][number]
-        reason = f"a vehicle carries {heaviest[number]}, its capacity is {capacity}"
-        raise Refused("infeasible", f"instance {number}: {reason}")
+        words = f"a vehicle carries {heaviest[number]}, its capacity is {prepared['capacity'][number]}"
+        raise Refused("infeasible", f"instance {number}: {words}")
