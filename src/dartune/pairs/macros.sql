@@ -106,28 +106,16 @@ create macro dar_draws(pool, n_pairs, n_subsets, gap, tau, seed) as table (
                 where list_sum(weights) > 0
             )
         )
-    ),
-    uses as (
-        select pair, 'chosen' as role, chosen_subset as subset
-        from draws
-        where pair > 0
-        union all
-        select pair, 'rejected' as role, rejected_subset as subset
-        from draws
-        where pair > 0
-    ),
-    places as (
-        select *, row_number() over (partition by subset order by pair, role) as place
-        from uses
     )
     select
         pair,
-        any_value(subset) filter (role = 'chosen') as chosen_subset,
-        any_value(place) filter (role = 'chosen') as chosen_place,
-        any_value(subset) filter (role = 'rejected') as rejected_subset,
-        any_value(place) filter (role = 'rejected') as rejected_place
-    from places
-    group by pair
+        chosen_subset,
+        sizes.left_over[chosen_subset] - draws.left_over[chosen_subset] as chosen_place,
+        rejected_subset,
+        sizes.left_over[rejected_subset] - draws.left_over[rejected_subset] as rejected_place
+    from draws
+    cross join sizes
+    where pair > 0
 );
 
 -- Paired t statistic of two lists of costs on the same instances: null for one instance, infinite where all differences
