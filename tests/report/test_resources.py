@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dartune.report.resources import stage_rows, stage_uses
+from dartune.report.resources import resources_page, stage_rows, stage_uses
 
 
 def put(file: Path, content: Any) -> None:
@@ -26,6 +26,17 @@ def test_there_is_a_row_for_each_stage_that_ran_in_their_order(tmp_path: Path) -
         {"stage": "train", **nothing, **taken},
     ]
     assert stage_rows("nobody", tmp_path) == []
+
+
+def test_searches_at_equal_seconds_are_shown_only_if_run_here(tmp_path: Path) -> None:
+    taken = {"seconds": 1.5, "cpu_seconds": 2.5, "peak_mib": 100}
+    put(tmp_path / "resources/score/t.json", taken)
+    assert "at equal seconds" not in resources_page(["t"], tmp_path)
+    best = {"evaluations": 7.0, "top_1": 0.625}
+    race = {"seconds": 9.5, "base": best, "tuned": best, "difference": {"estimate": 0.25, "low": None, "high": None}}
+    put(tmp_path / "resources/search/t.json", taken | {"at_equal_seconds": {"eoh": race}})
+    page = resources_page(["t"], tmp_path)
+    assert "at equal seconds" in page and "<td>eoh</td><td>9.5</td><td>7</td>" in page and "+0.250" in page
 
 
 def test_evaluations_count_on_every_split_and_tokens_once() -> None:

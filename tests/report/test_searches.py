@@ -1,14 +1,13 @@
 """Searches as the report shows them."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from dartune.files import parquet
-from dartune.report.searches import curve, read_searches, search_rows
+from dartune.report.results import read_search_curves
+from dartune.report.table import search_rows
 
 SEARCH = [
     {"method": method, "model": model, "seed": seed, "evaluation": i, "best_quality": seed + i / 10, "more": 1}
@@ -25,24 +24,11 @@ def table(tmp_path: Path) -> Path:
     return tmp_path / "search.parquet"
 
 
-def test_a_curve_has_one_line_a_seed_in_the_order_written() -> None:
-    of_one = [row for row in SEARCH if (row["method"], row["model"]) == ("eoh", "tuned")]
-    assert curve(of_one).tolist() == [[3.0, 3.1], [0.0, 0.1]]
-
-
-def test_searches_have_their_curves_and_seconds_only_if_run_here(table: Path, tmp_path: Path) -> None:
-    metrics: dict[str, Any] = {"eoh": {"n_seeds": 2}}
-    searches = read_searches(metrics, table, tmp_path / "none.json")
-    assert (searches.metrics, searches.at_equal_seconds) == (metrics, {})
-    assert {model: values.tolist() for model, values in searches.curves["eoh"].items()} == {
-        "base": [[3.0, 3.1], [0.0, 0.1]],
-        "tuned": [[3.0, 3.1], [0.0, 0.1]],
-    }
-    assert list(searches.curves) == ["eoh"]
-    (tmp_path / "resources.json").write_text(
-        json.dumps({"seconds": 1.0, "at_equal_seconds": {"eoh": {"seconds": 2.0}}})
-    )
-    assert read_searches(metrics, table, tmp_path / "resources.json").at_equal_seconds == {"eoh": {"seconds": 2.0}}
+def test_a_curve_has_one_line_a_seed_in_the_order_written(table: Path) -> None:
+    curves = read_search_curves(table, ["eoh"])
+    assert list(curves) == ["eoh"]
+    lines = [[3.0, 3.1], [0.0, 0.1]]
+    assert {model: curve.tolist() for model, curve in curves["eoh"].items()} == {"base": lines, "tuned": lines}
 
 
 def test_each_method_has_a_row_for_both_of_its_metrics() -> None:

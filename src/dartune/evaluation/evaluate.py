@@ -15,7 +15,6 @@ from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
 from dartune.models.backend import Decoding, start_seed
 from dartune.models.checkpoint import revision
-from dartune.programs.verdict import Verdict
 from dartune.referee.completions import PROGRAM_SCHEMA, equals_template, judge, template_score
 from dartune.referee.referee import Referee, code_version
 from dartune.tasks.task import Task
@@ -125,19 +124,16 @@ def evaluate(
         def batch(numbers: range) -> pa.Table:
             """Return the verdicts on a range of rows."""
             part = slice(numbers.start, numbers.stop)
-            verdicts = zip(rows[part], judge(referee, texts[part]), strict=True)
-            judged = [row | verdict_columns(task, split, *verdict) for row, verdict in verdicts]
+            judged = []
+            for row, (program, verdict) in zip(rows[part], judge(referee, texts[part]), strict=True):
+                gap = None if verdict.score is None else task.gap(verdict.score, split)
+                columns = {"program": program, "quality": task.quality(verdict.score, split), "gap": gap}
+                judged.append(row | vars(verdict) | columns)
             return pa.Table.from_pylist(judged, schema=EVALUATION_SCHEMA)
 
         template = template_score(referee)
         table = batches.run(f"evaluate {task.name} {split}", key, len(rows), BATCH, batch, output, tally="status")
         return table, template
-
-
-def verdict_columns(task: Task, split: str, program: str | None, verdict: Verdict) -> dict[str, Any]:
-    """Return the columns of a judged program, quality and gap among them."""
-    gap = None if verdict.score is None else task.gap(verdict.score, split)
-    return {**vars(verdict), "program": program, "quality": task.quality(verdict.score, split), "gap": gap}
 
 
 def compare(table: pa.Table, template_score: float, seed: int) -> dict[str, Any]:

@@ -12,17 +12,13 @@ from dartune.tasks.task import names
 
 # grain: one row per role, the chosen program first
 TRACE = """
-with roles as (
-    select pair, strategy, margin, is_held_out, 'chosen' as role, chosen_id as id, chosen_subset as subset
-    from read_parquet($pairs)
-    union all
-    select pair, strategy, margin, is_held_out, 'rejected' as role, rejected_id as id, rejected_subset as subset
-    from read_parquet($pairs)
-)
-select roles.*, programs.* exclude (id, text, tree, shape, score_signature, signature), $commit as commit
-from roles
-inner join read_parquet($scored) as programs on programs.id = roles.id
-where roles.pair = $pair
+select
+    pair, strategy, margin, is_held_out,
+    if(id = chosen_id, 'chosen', 'rejected') as role, if(id = chosen_id, chosen_subset, rejected_subset) as subset,
+    programs.* exclude (text, tree, shape, score_signature, signature), $commit as commit
+from read_parquet($scored) as programs
+inner join read_parquet($pairs) as pairs on programs.id in (pairs.chosen_id, pairs.rejected_id)
+where pair = $pair
 order by role
 """
 PAIR_KEYS = ("pair", "task", "strategy", "margin", "is_held_out", "commit")
@@ -43,10 +39,8 @@ def trace(pair: str) -> dict[str, Any]:
     values = {"pair": pair, "pairs": pairs, "scored": scored, "commit": first_commit(run.hash_of(pairs))}
     with duckdb.connect() as connection:
         rows = connection.sql(TRACE, params=values).to_arrow_table().to_pylist()
-        if len(rows) != 2:
-            query = "select min(pair), max(pair) from read_parquet($1)"
-            first, last = connection.execute(query, [pairs]).fetchall()[0]
-            raise UserError(f"trace: there is no pair {pair!r}; {pairs} has {first} to {last}")
+    if len(rows) != 2:
+        raise UserError(f"trace: there is no pair {pair!r} in {pairs}")
     roles = {row["role"]: {k: v for k, v in row.items() if k not in (*PAIR_KEYS, "role")} for row in rows}
     return {key: rows[0][key] for key in PAIR_KEYS} | roles
 

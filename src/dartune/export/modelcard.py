@@ -7,8 +7,7 @@ from typing import Any
 from dartune.export.provenance import Run, first_commit, git
 from dartune.files.templates import render
 from dartune.models.checkpoint import SOURCE, open_tokenizer, pretrained_arguments, revision
-from dartune.report.searches import search_rows
-from dartune.report.table import LEGEND, in_unit, metric_rows
+from dartune.report.table import LEGEND, in_unit, metric_rows, search_rows
 from dartune.report.training import METHODS, as_yaml
 from dartune.tasks.task import Task
 from dartune.training.trainers import ONLINE

@@ -10,8 +10,7 @@ from dartune.programs.escape import plain
 from dartune.report.ablation import summary
 from dartune.report.plots import best_panel, drawing, inline, search_panel, share_panel
 from dartune.report.results import Result
-from dartune.report.searches import search_rows
-from dartune.report.table import in_unit, metric_rows
+from dartune.report.table import in_unit, metric_rows, search_rows
 from dartune.report.training import METHODS, as_yaml, training_plots
 
 
@@ -36,7 +35,7 @@ def page(sections: list[dict[str, Any]], trainers: dict[str, dict[str, Any]]) ->
 
 def task_section(task: str, result: Result, warnings: list[str], n_best: int) -> dict[str, Any]:
     """Return what the page shows of a task. n_best: programs of each model shown side by side."""
-    qualities, curves, train = result.qualities(), result.searches.curves, result.train
+    qualities, curves, train = result.qualities(), result.search_curves, result.train
     share, best, searched = "samples with quality ≥ x", "expected best quality of k", "quality of the best so far"
     return {
         "name": task,
@@ -51,7 +50,7 @@ def task_section(task: str, result: Result, warnings: list[str], n_best: int) ->
             "searches": drawing(f"{task}: searches", search_panel, curves, curves, ylabel=searched),
             **training_plots(task, train, result.curves),
         },
-        "searches": search_rows(result.searches.metrics),
+        "searches": search_rows(result.searches),
         "best": {model: best_programs(result, model, n_best) for model in MODELS},
         "failures": failures(result),
     }

@@ -44,8 +44,7 @@ def write_report(
     (output / "summary.txt").write_text(terminal_table(results, warnings), encoding="utf-8")
     atomic.write_json(summary, {task: task_summary(result, len(warnings[task])) for task, result in results.items()})
     (output / "index.html").write_text(html, encoding="utf-8")
-    searches = {task: result.searches for task, result in results.items()}
-    resources.write_text(resources_page(searches, metrics), encoding="utf-8")
+    resources.write_text(resources_page(tasks, metrics), encoding="utf-8")
 
 
 def task_summary(result: Result, n_warnings: int) -> dict[str, Any]:
@@ -54,6 +53,6 @@ def task_summary(result: Result, n_warnings: int) -> dict[str, Any]:
     return {
         **{name: {model: held_out[model][name] for model in MODELS} for name in ("mean", "validity", "top_10")},
         "mean_difference": {split: measured["difference"]["mean"] for split, measured in result.splits.items()},
-        "search_difference": {name: of["difference"]["top_1"] for name, of in result.searches.metrics.items()},
+        "search_difference": {name: of["difference"]["top_1"] for name, of in result.searches.items()},
         "n_warnings": n_warnings,
     }

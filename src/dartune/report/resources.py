@@ -10,18 +10,14 @@ from typing import Any
 
 from dartune.evaluation.statistics import MODELS
 from dartune.files.templates import render
-from dartune.report.searches import Searches
 
 STAGES = ("pool", "score", "sample", "pairs", "train", "evaluate", "search")
 USES = ("evaluations", "n_prompt_tokens", "n_tokens", "money")
 
 
-def resources_page(tasks: dict[str, Searches], metrics: Path) -> str:
+def resources_page(tasks: list[str], metrics: Path) -> str:
     """Return the HTML page of the resources of every stage, and of the searches at equal seconds."""
-    rows = {
-        task: {"stages": stage_rows(task, metrics), "at_equal_seconds": searches.at_equal_seconds}
-        for task, searches in tasks.items()
-    }
+    rows = {task: stage_rows(task, metrics) for task in tasks}
     return render(Path(__file__).parent / "resources.html.jinja", tasks=rows)
 
 
@@ -29,7 +25,7 @@ def stage_rows(task: str, metrics: Path) -> list[dict[str, Any]]:
     """Return one row per stage that ran on this machine: the resources of its last run, and its use of models.
 
     {"stage", "seconds", "cpu_seconds", "peak_mib", "evaluations", "n_prompt_tokens", "n_tokens", "money"}; the last
-    four are None where a stage has no such thing.
+    four are None where a stage has no such thing. Of stage search also "at_equal_seconds", by method.
     """
     rows = []
     for stage in STAGES:

@@ -11,11 +11,11 @@ from dartune.errors import UserError
 from dartune.evaluation.statistics import MODELS
 from dartune.files import parquet
 from dartune.report.plots import Curves
-from dartune.report.searches import Searches, read_searches
 from dartune.report.training import read_curves
 
 STAGES = ("pool", "score", "sample", "train", "rounds", "evaluate", "search")
 COLUMNS = ["model", "sample", "split", "program", "status", "reason", "behaviour", "quality", "gap"]
+SEARCH_COLUMNS = ["method", "model", "seed", "best_quality"]
 Rows = dict[str, dict[str, list[dict[str, Any]]]]  # of the table of stage evaluate, by split and model
 
 
@@ -24,7 +24,9 @@ class Result:
     """What the stages measured of one task.
 
     pool, score, sample, train, rounds: the stage's metrics. splits: the metrics of stage evaluate by split, the
-    held-out one first. curves: what training logged, {} where it was too short.
+    held-out one first. curves: what training logged, {} where it was too short. searches: the metrics of stage search
+    by method. search_curves: by method and model, (seeds, evaluations), the held-out quality of the program that guides
+    best so far.
     """
 
     pool: dict[str, Any]
@@ -35,7 +37,8 @@ class Result:
     splits: dict[str, Any]
     rows: Rows
     curves: Curves
-    searches: Searches
+    searches: dict[str, Any]
+    search_curves: dict[str, dict[str, np.ndarray]]
 
     @property
     def held_out(self) -> str:
@@ -53,14 +56,14 @@ class Result:
 def read_result(task: str, metrics: Path, evaluation: Path, search: Path, plots: Path) -> Result:
     """Return what the stages measured. Raises UserError, naming the stage to run, for a missing or cut file."""
     measured = {stage: read_json(metrics / stage / f"{task}.json", f"stage {stage}") for stage in STAGES}
-    splits, searched = measured.pop("evaluate"), measured.pop("search")
-    resources = metrics / "resources" / "search" / f"{task}.json"
+    splits, searches = measured.pop("evaluate"), measured.pop("search")
     return Result(
         **measured,
         splits=splits,
         rows=read_rows(evaluation / f"{task}.parquet", list(splits)),
         curves=read_curves(plots / task, measured["train"]["settings"]["method"]),
-        searches=read_searches(searched, search / f"{task}.parquet", resources),
+        searches=searches,
+        search_curves=read_search_curves(search / f"{task}.parquet", list(searches)),
     )
 
 
@@ -80,3 +83,12 @@ def read_rows(file: Path, splits: list[str]) -> Rows:
     for row in parquet.read(file).select(COLUMNS).to_pylist():
         rows[row["split"]][row["model"]].append(row)
     return rows
+
+
+def read_search_curves(file: Path, methods: list[str]) -> dict[str, dict[str, np.ndarray]]:
+    """Return the best qualities (seeds, evaluations) by method and model; UserError for a missing or cut file."""
+    seeds: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for row in parquet.read(file).select(SEARCH_COLUMNS).to_pylist():
+        run = seeds.setdefault((row["method"], row["model"]), {})
+        run.setdefault(row["seed"], []).append(row["best_quality"])
+    return {method: {model: np.array([*seeds[method, model].values()]) for model in MODELS} for method in methods}

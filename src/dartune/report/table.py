@@ -20,6 +20,7 @@ METRICS = {  # key: (label, unit, the direction that is better; 0 where there is
     "gap_percent_median": ("median gap", "gap", -1),
     "mean_tokens": ("mean length, tokens", "tokens", 0),
 }
+SEARCH_METRICS = {"top_1": "best program", "top_10": "mean of the ten best"}
 UNITS = {"share": (100, ".1f", " %"), "quality": (1, ".3f", ""), "gap": (1, ".2f", " %"), "tokens": (1, ".1f", "")}
 SAMPLED = "{model:<5}{validity:>9.1%}{mean:>8.3f}{median:>8.3f}{top_10:>8.3f}{better_than_template:>14.1%}"
 LEGEND = "quality: score as a fraction of the reference (1 = as good), failures 0; > template: scores better than it"
@@ -53,6 +54,21 @@ def metric_rows(measured: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return rows
 
 
+def search_rows(metrics: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each method and metric: base, tuned, their difference and its significance."""
+    return [
+        {
+            "method": method,
+            "label": label,
+            **{model: measured[model][key] for model in MODELS},
+            **measured["difference"][key],
+            "significance": significance(measured["difference"][key]),
+        }
+        for method, measured in metrics.items()
+        for key, label in SEARCH_METRICS.items()
+    ]
+
+
 def terminal_table(results: dict[str, Result], warnings: dict[str, list[str]]) -> str:
     """Return base against tuned, with the searches, in at most 110 columns; then the warnings."""
     head = f"{'':<24}{'valid':>9}{'mean':>8}{'median':>8}{'top 10':>8}{'> template':>14}   mean difference"
@@ -65,7 +81,7 @@ def terminal_table(results: dict[str, Result], warnings: dict[str, list[str]]) -
             lines += [f"  {split:<17}{base}", f"{'':<19}{tuned}   {difference_text(measured, 'mean')}"]
     lines += ["", f"{'best of a search, held-out':<48}{'base':>8}{'tuned':>8}   mean difference [95 % t interval]"]
     for task, result in results.items():
-        for method, measured in result.searches.metrics.items():
+        for method, measured in result.searches.items():
             label = f"  {task:<16}{method:<10}{measured['n_evaluations']} x {measured['n_seeds']} seeds"
             values = "".join(f"{measured[model]['top_1']:>8.3f}" for model in MODELS)
             lines.append(f"{label:<48}{values}   {difference_text(measured, 'top_1')}")
