@@ -53,6 +53,6 @@ def task_summary(result: Result, n_warnings: int) -> dict[str, Any]:
     return {
         **{name: {model: held_out[model][name] for model in MODELS} for name in ("mean", "validity", "top_10")},
         "mean_difference": {split: measured["difference"]["mean"] for split, measured in result.splits.items()},
-        "search_difference": {name: of["difference"]["top_1"] for name, of in result.searches.items()},
+        "search_difference": {method: measured["difference"]["top_1"] for method, measured in result.searches.items()},
         "n_warnings": n_warnings,
     }
