@@ -120,16 +120,19 @@ MALFORMED = [
     (b"\n \n", "there is no completion in it"),
     (b'{"prompt": "a"', "line 2 is not JSON"),
     (b"[" * 100_000, "line 2 is not JSON"),
-    (b'["a", "b"]', 'line 2 is ["a", "b"]; expected an object with prompt and completion'),
-    (b'{"prompt": "a"}', "line 2: completion is None; expected text"),
-    (b'{"completion": "a"}', "line 2: prompt is None; expected text"),
-    (b'{"prompt": "a", "completion": 5}', "line 2: completion is 5; expected text"),
-    (b'{"prompt": "a", "completion": "", "n_tokens": -1}', "line 2: n_tokens is -1; expected a whole number"),
+    (b'["a", "b"]', 'line 2 is ["a", "b"]; expected recorded completions: on every line an object'),
+    (b'{"prompt": "a"}', "line 2: completion is None: input should be a valid string"),
+    (b'{"completion": "a"}', "line 2: prompt is None: input should be a valid string"),
+    (b'{"prompt": "a", "completion": 5}', "line 2: completion is 5: input should be a valid string"),
+    (
+        b'{"prompt": "a", "completion": "", "n_tokens": -1}',
+        "line 2: n_tokens is -1: input should be greater than or equal to 0",
+    ),
     (b'{"prompt": "a", "completion": "", "n_tokens": 1.5}', "line 2: n_tokens is 1.5"),
     (b'{"prompt": "a", "completion": "", "n_tokens": true}', "line 2: n_tokens is True"),
     (b'{"prompt": "a", "completion": "", "n_prompt_tokens": "3"}', "line 2: n_prompt_tokens is '3'"),
-    (b'{"prompt": "a", "completion": "", "finish": "end"}', "line 2: finish is 'end'; expected stop"),
-    (b'{"prompt": "a", "completion": "", "finish": []}', "line 2: finish is []; expected stop"),
+    (b'{"prompt": "a", "completion": "", "finish": "end"}', "line 2: finish is 'end': input should be 'stop'"),
+    (b'{"prompt": "a", "completion": "", "finish": []}', "line 2: finish is []: input should be 'stop'"),
     (b'{"prompt": "a", "completion": "\\ud83d"}', "line 2 holds half a character (\\ud83d)"),
     (b'{"prompt": "a", "completion": "\xff"}', "line 2 is not UTF-8 text"),
 ]
@@ -148,8 +151,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         assert f"{name}: no such file" in refused(lambda: ReplayBackend(tmp_path / name))
 
 
-def test_a_malformed_pool_is_named_with_its_column_or_row(tmp_path: Path) -> None:
-    assert "there is no column completion, only prompt" in refused(lambda: ReplayBackend(pool(tmp_path, prompt=["a"])))
+def test_a_malformed_pool_is_named_with_its_row(tmp_path: Path) -> None:
+    assert "row 1: completion is None" in refused(lambda: ReplayBackend(pool(tmp_path, prompt=["a"])))
     nothing = pa.array([], pa.string())
     assert "there is no completion" in refused(
         lambda: ReplayBackend(pool(tmp_path, prompt=nothing, completion=nothing))

@@ -260,7 +260,7 @@ BROKEN = [
     ([{"code": None, "objective": None}], "pool.json: record 1 has no program, only code, objective; expected"),
     ({"one": [{"program": NEAREST}]}, "record 1 has no program, only one; expected"),
     ('[{"program": "\\ud83e"}]', "pool.json: record 1 holds half a character (\\ud83e); repair it"),
-    (b'{"program": "caf\xe9"}', "pool.json: not UTF-8 text; "),
+    (b'{"program": "caf\xe9"}', "pool.json: line 1 is not UTF-8 text; "),
 ]
 
 

@@ -6,22 +6,36 @@ as for imported programs. Other fields are ignored.
 """
 
 import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from dartune.errors import UserError
+from dartune.files.json_lines import checked_object, decoded, numbered_lines, parse, read_bytes
 from dartune.models.backend import Completion, Decoding
 
-FIELDS = ("prompt", "completion", "n_prompt_tokens", "n_tokens", "finish")
-NEEDED = ("prompt", "completion")
-FINISH = {"stop": "stop", "length": "length", "imported": "stop", None: "stop"}
-COUNTS = range(2**31)
+EXPECTED = "expected recorded completions: on every line an object with prompt and completion"
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Record(TypedDict):
+    """What is read of a recorded completion."""
+
+    __pydantic_config__ = ConfigDict(strict=True)  # type: ignore[misc]
+    prompt: str
+    completion: str
+    n_prompt_tokens: Count | None
+    n_tokens: Count | None
+    finish: Literal["stop", "length", "imported"] | None
+
+
+RECORD = TypeAdapter(Record)
 
 
 class ReplayBackend:
@@ -34,14 +48,16 @@ class ReplayBackend:
     prices = (0.0, 0.0)
 
     def __init__(self, file: Path) -> None:
-        content = load(file)
+        content = read_bytes(file, EXPECTED)
         self.revision = f"recorded:{hashlib.sha256(content).hexdigest()[:16]}"
         self._file = file
         self._completions: defaultdict[str, list[Completion]] = defaultdict(list)
         self._n_used: Counter[str] = Counter()
-        for record, place in (rows if file.suffix == ".parquet" else lines)(content, file):
-            answer = completion(record, place)  # before the next line, as it checks that there is a prompt
-            self._completions[record["prompt"]].append(answer)
+        for place, values in (rows if file.suffix == ".parquet" else lines)(content, file):
+            record = checked_record(values, place)
+            finish = "length" if record["finish"] == "length" else "stop"
+            counts = record["n_prompt_tokens"] or 0, record["n_tokens"] or 0
+            self._completions[record["prompt"]].append(Completion(record["completion"], *counts, finish))
         if not self._completions:
             raise UserError(f"{file}: there is no completion in it; record some first")
 
@@ -70,80 +86,27 @@ class ReplayBackend:
         return recorded[number]
 
 
-def load(file: Path) -> bytes:
-    """Return the bytes of a file. Raises UserError where it cannot be read."""
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: {(error.strerror or str(error)).lower()}; expected recorded completions") from error
+def lines(content: bytes, file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (place for errors, object) of each line that is not blank. Raises UserError about a malformed line."""
+    for number, line in numbered_lines(decoded(content, file, EXPECTED)):
+        place = f"{file}: line {number}"
+        yield place, checked_object(parse(line, file, number, EXPECTED), place, EXPECTED)
 
 
-def lines(content: bytes, file: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield (record, place for errors) of each line that is not blank. Raises UserError about a malformed line."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        bad = content[: error.start].count(b"\n") + 1
-        raise UserError(f"{file}: line {bad} is not UTF-8 text; expected a JSON object on every line") from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield parse(line, f"{file}: line {number}"), f"{file}: line {number}"
-
-
-def parse(line: str, place: str) -> dict[str, Any]:
-    """Return the JSON object in a line. Raises UserError about anything else, and about lone surrogates."""
-    try:
-        value = json.loads(line)
-        check_encodable(value, place)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place} is not JSON ({getattr(error, 'msg', str(error)).lower()})") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{place} is {json.dumps(value)[:40]}; expected an object with prompt and completion")
-    return value
-
-
-def check_encodable(value: Any, place: str) -> None:
-    """Raise UserError if a JSON value has lone surrogates, which UTF-8 cannot encode."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{place} holds half a character (\\u{ord(error.object[error.start]):x}); repair it") from error
-
-
-def rows(content: bytes, file: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield (row, place for errors) of Parquet. Raises UserError about a damaged file or a missing column."""
+def rows(content: bytes, file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (place for errors, row) of Parquet. Raises UserError about a damaged file."""
     try:
         table = pq.read_table(pa.BufferReader(content))
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{file}: not a whole Parquet file ({str(error).splitlines()[0]})") from error
-    if missing := [name for name in NEEDED if name not in table.column_names]:
-        raise UserError(f"{file}: there is no column {missing[0]}, only {', '.join(table.column_names)}")
-    known = table.select([name for name in FIELDS if name in table.column_names])
-    for number, row in enumerate(known.to_pylist(), start=1):
-        yield row, f"{file}: row {number}"
+    for number, row in enumerate(table.to_pylist(), start=1):
+        yield f"{file}: row {number}", row
 
 
-def completion(record: dict[str, Any], place: str) -> Completion:
-    """Return the completion in a record. Raises UserError about a field that is missing or has the wrong type."""
-    for name in NEEDED:
-        if not isinstance(record.get(name), str):
-            raise UserError(f"{place}: {name} is {shown(record.get(name))}; expected text")
-    n_prompt_tokens, n_tokens = count(record, "n_prompt_tokens", place), count(record, "n_tokens", place)
-    if (finish := record.get("finish")) not in list(FINISH):
-        raise UserError(f"{place}: finish is {shown(finish)}; expected stop, where the model ended its turn, or length")
-    return Completion(record["completion"], n_prompt_tokens, n_tokens, FINISH[finish])
-
-
-def count(record: dict[str, Any], name: str, place: str) -> int:
-    """Return the number of tokens in a field, 0 if unknown. Raises UserError about anything else."""
-    value = record.get(name)
-    if value is None:
-        return 0
-    if isinstance(value, bool) or not isinstance(value, int) or value not in COUNTS:
-        raise UserError(f"{place}: {name} is {shown(value)}; expected a whole number of tokens")
-    return value
-
-
-def shown(value: Any) -> str:
-    """Return a value as text short enough for an error."""
-    return repr(value)[:40]
+def checked_record(values: dict[str, Any], place: str) -> Record:
+    """Return the fields of a record, None where they are missing. Raises UserError about the first that is wrong."""
+    try:
+        return RECORD.validate_python({name: values.get(name) for name in Record.__annotations__})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{place}: {first['loc'][0]} is {repr(first['input'])[:40]}: {first['msg'].lower()}") from error

@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from dartune.errors import UserError
-from dartune.files import parquet
-from dartune.models.replay_backend import check_encodable
+from dartune.files import json_lines, parquet
 from dartune.pool.pool import POOL_SCHEMA
 from dartune.tasks.task import Task
 
@@ -61,24 +60,13 @@ def import_pool(task_name: str, files: list[Path], folder: Path) -> str:
 
 def read(file: Path) -> list[Record]:
     """Return the records of a file. Raises UserError if there is none, or one is malformed."""
-    content = load(file)
+    content = json_lines.read_bytes(file, EXPECTED)
     source = f"imported:{hashlib.sha256(content).hexdigest()[:16]}"
-    records = values(content.decode("utf-8-sig"), file)
+    records = values(json_lines.decoded(content, file, f"{EXPECTED}. Pickles are not read: they can run code"), file)
     if not records:
         raise UserError(f"{file}: there is no record in it; {EXPECTED}")
-    return [record(value, f"{file}: {place}", source) for place, value in records]
-
-
-def load(file: Path) -> bytes:
-    """Return the bytes of a file. Raises UserError if it cannot be read or is not UTF-8 text."""
-    try:
-        content = file.read_bytes()
-        content.decode()
-    except OSError as error:
-        raise UserError(f"{file}: {(error.strerror or str(error)).lower()}; {EXPECTED}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8 text; {EXPECTED}. Pickles are not read: they can run code") from error
-    return content
+    places = [(f"{file}: {place}", value) for place, value in records]
+    return [Record(json_lines.checked_object(value, place, EXPECTED), place, source) for place, value in places]
 
 
 def values(text: str, file: Path) -> list[tuple[str, Any]]:
@@ -86,10 +74,10 @@ def values(text: str, file: Path) -> list[tuple[str, Any]]:
 
     A file is JSON lines if it has several lines and the first one parses on its own.
     """
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    lines = json_lines.numbered_lines(text)
     if len(lines) > 1 and is_json(lines[0][1]):
-        return [(f"line {number}", parse(line, file, number)) for number, line in lines]
-    whole = parse(text, file, 1) if lines else []
+        return [(f"line {number}", json_lines.parse(line, file, number, EXPECTED)) for number, line in lines]
+    whole = json_lines.parse(text, file, 1, EXPECTED) if lines else []
     return [(f"record {n}", value) for n, value in enumerate(whole if isinstance(whole, list) else [whole], start=1)]
 
 
@@ -100,23 +88,6 @@ def is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def parse(text: str, file: Path, line: int) -> Any:
-    """Return the JSON value. Raises UserError if it does not parse. line: the text's first line in the file, from 1."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        number, reason = line + getattr(error, "lineno", 1) - 1, getattr(error, "msg", str(error)).lower()
-        raise UserError(f"{file}: line {number} is not JSON ({reason}); {EXPECTED}") from error
-
-
-def record(value: Any, place: str, source: str) -> Record:
-    """Return the value as a record. Raises UserError if it is not an object, or has text that UTF-8 cannot encode."""
-    if not isinstance(value, dict):
-        raise UserError(f"{place} is {json.dumps(value)[:40]}; {EXPECTED}, an object")
-    check_encodable(value, place)
-    return Record(value, place, source)
 
 
 def distinct(records: list[Record], task: Task) -> dict[str, Record]:
