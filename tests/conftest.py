@@ -55,6 +55,14 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_toy(tmp_path_factory.mktemp("toy") / "toy")
 
 
+@pytest.fixture
+def short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The openai client waits a hundredth of a second before it asks again, and then twice as long each time."""
+    from openai import _base_client
+
+    monkeypatch.setattr(_base_client, "INITIAL_RETRY_DELAY", 0.01)
+
+
 # ---- Trainings that take seconds; imports stand where they are used, as those of torch take seconds too.
 
 
@@ -91,6 +99,23 @@ def taught_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from small_llama import BROKEN, FIRST, LAST, NONE, write_taught
 
     return write_taught(tmp_path_factory.mktemp("taught_llama"), [FIRST, LAST, BROKEN, NONE])
+
+
+@pytest.fixture(scope="session")
+def random_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama of random weights, with another chat template than the embedded model's. Do not change it."""
+    from small_llama import write_llama
+
+    return write_llama(tmp_path_factory.mktemp("random_llama"))
+
+
+@pytest.fixture
+def random_base(random_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A base model's folder that points to `random_llama`; the test runs in the empty folder that holds it."""
+    from small_llama import point_to_base
+
+    monkeypatch.chdir(tmp_path)
+    return point_to_base(random_llama)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from byte_llama import write_byte_llama
 from dartune.export.provenance import LOCK, md5
 from dartune.files.modules import write_modules
 from dartune.models.backend import Decoding
@@ -98,22 +99,8 @@ FILES: dict[str, Any] = {
 
 def new_model(folder: Path, seed: int, dtype: str = "float32") -> None:
     """Write a Llama with random weights over single bytes, without a padding token, like the large ones."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    pieces = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    tokenizer = Tokenizer(models.BPE({piece: number for number, piece in enumerate(pieces)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokens = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", chat_template=CHAT)
-    tokens.save_pretrained(folder)
-    torch.manual_seed(seed)
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = LlamaConfig(vocab_size=len(pieces), bos_token_id=0, eos_token_id=1, initializer_range=0.5, **shape)
-    network = LlamaForCausalLM(config).to(getattr(torch, dtype))
-    network.generation_config.repetition_penalty = 1.5  # as some models have; nothing was measured with it
-    network.save_pretrained(folder)
+    # Some models have such a penalty; nothing was measured with it.
+    write_byte_llama(folder, CHAT, seed, dtype, spread=0.5, repetition_penalty=1.5)
 
 
 def new_adapter(base: Path, folder: Path) -> None:

@@ -12,10 +12,7 @@ import random
 import re
 import time
 from dataclasses import KW_ONLY, dataclass, field, replace
-from email.utils import parsedate_to_datetime
-from functools import cache
 from pathlib import Path
-from ssl import SSLContext
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -27,12 +24,10 @@ from dartune import params
 from dartune.errors import UserError
 from dartune.models.backend import Completion, Decoding
 
-MAX_WAIT_S = 120.0  # between tries; if a server asks for more, the client would give up
 COUNTS = range(2**31)  # plausible numbers of tokens in one response
 NO_KEY = "none"  # sent where no key is needed, because the client always sends one
 MAX_MESSAGE = 200  # characters of a server's message that an error quotes
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-TURN_ENDS = ("stop", "tool_calls", "function_call")  # reasons for which a completion counts as finished, not cut off
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # NUL, and lone surrogates, which UTF-8 cannot encode
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -45,7 +40,8 @@ class OpenAIBackend:
 
     key: name of the environment variable that holds the key; None where the server needs none. concurrency: requests
     in flight at once. requests_per_minute: enforced by spacing the starts of requests, including retries. timeout_s:
-    for one request as a whole. retries: per request, after 0.5, 1, 2, 4, 8, 8, ... s or as long as the server asks.
+    for one request as a whole. retries: per request, after 0.5, 1, 2, 4, 8, 8, ... s or as long as the server asks; one
+    that asks for more than two minutes is not asked again.
     price_in, price_out: money per million tokens of prompts and of completions. max_tokens: of prompts and completions
     together, for one pool; max_money likewise: no batch begins once either is reached. Raises UserError about a bad
     address, a missing key, or max_money without prices.
@@ -88,11 +84,7 @@ class OpenAIBackend:
             {"model": self.model, "messages": [{"role": "user", "content": prompt}], **limits, "seed": prompt_seed}
             for prompt, prompt_seed in zip(prompts, seeds, strict=True)
         ]
-        state = random.getstate()  # the client draws jitter from the global generator, whose state is the caller's
-        try:
-            return asyncio.run(self._complete(requests))
-        finally:
-            random.setstate(state)
+        return asyncio.run(self._complete(requests))
 
     def count(self, prompts: list[str], n_prompt_tokens: int, n_tokens: int) -> None:
         """Add a finished batch to what is spent. Failed requests do not count, though some servers charge for them."""
@@ -111,12 +103,12 @@ class OpenAIBackend:
 
         Raises Unusable if it is not a chat completion, UserError if the token counts are missing.
         """
-        match body := parsed(content):
-            case {"choices": [_, *_]} if body.get("usage") is None:
-                raise UserError(
-                    f"{self.file}: {self.url} does not report usage, by which tokens and money are counted; turn it on"
-                    " there, or take a server that does"
-                )
+        body = parsed(content)
+        if isinstance(body, dict) and body.get("choices") and body.get("usage") is None:
+            raise UserError(
+                f"{self.file}: {self.url} does not report usage, by which tokens and money are counted; turn it on"
+                " there, or take a server that does"
+            )
         if (answer := completion(body)) is None:
             raise Unusable("an answer that is no chat completion" + self._said(body))
         return replace(answer, text=UNSTORABLE.sub("\ufffd", self._without_key(answer.text)))
@@ -136,14 +128,8 @@ class OpenAIBackend:
     async def _complete(self, requests: list[dict[str, Any]]) -> list[Completion]:
         slots = asyncio.Semaphore(self.concurrency)
         async with self._client() as client:
-
-            async def answer(request: dict[str, Any]) -> Completion:
-                """Return the completion of one request, once a slot is free."""
-                async with slots:  # held between retries too, which takes load off a busy server
-                    return await self._ask(client, request)
-
             # gather raises the first failure; asyncio.run then cancels the requests still in flight.
-            return await asyncio.gather(*map(answer, requests))
+            return await asyncio.gather(*(self._ask(client, slots, request) for request in requests))
 
     def _client(self) -> openai.AsyncOpenAI:
         key = self._secret.get_secret_value()  # rather than OPENAI_API_KEY, which belongs to another server
@@ -157,9 +143,10 @@ class OpenAIBackend:
             http_client=HttpClient(self, trust_env=urlsplit(self.url).hostname not in LOOPBACK),
         )
 
-    async def _ask(self, client: openai.AsyncOpenAI, request: dict[str, Any]) -> Completion:
+    async def _ask(self, client: openai.AsyncOpenAI, slots: asyncio.Semaphore, request: dict[str, Any]) -> Completion:
         try:
-            response = await client.chat.completions.with_raw_response.create(**request)
+            async with slots:  # held between retries too, which takes load off a busy server
+                response = await client.chat.completions.with_raw_response.create(**request)
         except openai.APIStatusError as error:
             said = f"HTTP {error.status_code}{self._said(parsed(error.response.content))}"
             failure = self._failure(error.response.request, said, error.status_code)
@@ -218,11 +205,11 @@ class HttpClient(openai.DefaultAsyncHttpxClient):
     """Adds what OpenAI's client lacks to every attempt, retries included.
 
     It spaces the starts of requests, limits the duration of a whole request (httpx's timeout restarts with each byte),
-    makes the client retry responses that are not chat completions, and shortens waits so long that the client gives up.
+    and makes the client retry responses that are not chat completions.
     """
 
     def __init__(self, backend: OpenAIBackend, *, trust_env: bool) -> None:
-        super().__init__(trust_env=trust_env, verify=tls_context())
+        super().__init__(trust_env=trust_env)
         self._backend = backend
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
@@ -238,15 +225,7 @@ class HttpClient(openai.DefaultAsyncHttpxClient):
             raise Unusable(f"no whole answer within timeout_s: {self._backend.timeout_s}") from None
         if response.is_success:
             response.extensions["completion"] = self._backend.answer(response.content)
-        elif asked_wait_s(response.headers.get("retry-after", "")) > MAX_WAIT_S:
-            response.headers["retry-after"] = str(MAX_WAIT_S)
         return response
-
-
-@cache
-def tls_context() -> SSLContext:
-    """Return the TLS settings. Cached, because reading the certificates takes 0.1 s."""
-    return httpx2.create_ssl_context()
 
 
 def open_server(file: Path) -> OpenAIBackend:
@@ -303,16 +282,6 @@ def completion(body: Any) -> Completion | None:
             "usage": {"prompt_tokens": int(n_prompt_tokens), "completion_tokens": int(n_tokens)},
         } if n_prompt_tokens in COUNTS and n_tokens in COUNTS:
             text = message.get("content")  # null if the model only called a tool, or was cut off while thinking
-            finish = "stop" if choice.get("finish_reason") in TURN_ENDS else "length"
+            finish = "stop" if choice.get("finish_reason") == "stop" else "length"
             return Completion(text or "", n_prompt_tokens, n_tokens, finish) if isinstance(text, str | None) else None
     return None
-
-
-def asked_wait_s(retry_after: str) -> float:
-    """Return how many seconds a Retry-After header asks to wait: it holds seconds or a date; 0 if neither."""
-    if retry_after.isdecimal():
-        return float(retry_after)
-    try:
-        return parsedate_to_datetime(retry_after).timestamp() - time.time()
-    except (ValueError, OverflowError):
-        return 0.0
