@@ -86,29 +86,23 @@ def child(name: str, folder: Path) -> None:
     from dartune.training import memory
     from dartune.training.patches import plain_adapter_inputs
     from dartune.training.train import new_trainer
-    from dartune.training.trainers import ONLINE, TrainingInputs
+    from dartune.training.trainers import TrainingInputs
 
     sizes, method, with_lora = CASES[name]
     base = folder / "model" if sizes else ROOT / "models/base"
-    common = {"seed": 0, "lr_scheduler_type": "constant", "warmup_steps": 0, "max_grad_norm": 1.0}
-    n_new = LENGTH - rows(base, 1)[0]["prompt_tokens"]
-    drawn = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": n_new}
-    lora: Any = LORA if with_lora else None
-    shown = Shown(N_ROWS)
-    settings = (lora, None, LENGTH, None, common, drawn, shown)
-    inputs = TrainingInputs(TASK, rows(base, 2 * N_ROWS), base, None, folder / "work", *settings)  # type: ignore[arg-type]
-    chosen = options(method)
-    parts = memory.state_bytes(inputs, method in ONLINE and chosen["beta"] > 0 and not lora, None, on_gpu=False)
+    settings = {"seed": 0, "lr_scheduler_type": "constant", "warmup_steps": 0, "max_grad_norm": 1.0, "patience": None}
+    settings |= {"lora": LORA if with_lora else None, "load_in": None, "launch": None, "max_length": LENGTH}
+    settings |= {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": LENGTH - rows(base, 1)[0]["prompt_tokens"]}
+    settings |= {"method": method, method: options(method)}
+    referee: Any = Shown(N_ROWS)
+    inputs = TrainingInputs(TASK, rows(base, 2 * N_ROWS), base, None, folder / "work", settings, referee)
     before = resident()
-    trainer = new_trainer(inputs, method, chosen, folder / "plots")
+    trainer = new_trainer(inputs, folder / "plots")
     with plain_adapter_inputs(trainer.model):
-        step = memory.step_bytes(trainer, memory.longest_batch(trainer, inputs, method, chosen), float(2**40))
+        step = memory.step_bytes(trainer, memory.longest_batch(trainer, inputs), float(2**40))
         trainer.train()
-    parts = parts | {
-        "gradients": 0.0,
-        "step": step or 0.0,
-        "libraries": float(memory.LIBRARIES),
-    }  # the step's bytes hold its gradients
+    trained = sum(weight.nbytes for weight in trainer.model.parameters() if weight.requires_grad)
+    parts = {"weights": memory.weight_bytes(inputs, on_gpu=False), "step": step or 0.0, "optimiser": 2.0 * trained}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"taken": peak - before, "before": before, "expected": sum(parts.values()), "parts": parts}))
 

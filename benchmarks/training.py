@@ -57,15 +57,14 @@ SHARED: tuple[str, ...] = (
 SHARED += ("loss_type", "loss_weights", "label_smoothing", "f_divergence_type")
 
 
-def settings(seed: int, epochs: float) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """(the trainer's options, what all trainers share, max_length): params.yaml with its preset."""
+def settings(seed: int, epochs: float) -> dict[str, Any]:
+    """Section train with its DPO options, as params.yaml and its preset have them."""
     from dartune import params
     from dartune.training.train import write_tuned
     from dartune.training.trainers import options
 
-    train = params.section("train", write_tuned)
-    schedule = {name: train[name] for name in ("lr_scheduler_type", "warmup_steps", "max_grad_norm")}
-    return options("dpo") | {"num_train_epochs": epochs}, {"seed": seed, **schedule}, train["max_length"]
+    dpo = options("dpo") | {"num_train_epochs": epochs}
+    return params.section("train", write_tuned) | {"seed": seed, "method": "dpo", "patience": None, "dpo": dpo}
 
 
 def at_once(options: dict[str, Any]) -> dict[str, Any]:
@@ -78,22 +77,10 @@ def ours(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any]
     from dartune.training.train import new_trainer
     from dartune.training.trainers import TrainingInputs
 
-    options, common, max_length = settings(seed, case["epochs"])
-    inputs = TrainingInputs(
-        task=TASK,
-        rows=rows,
-        base=BASE,
-        start=None,
-        work=work,
-        lora=case["lora"],
-        load_in=None,
-        max_length=max_length,
-        patience=None,
-        common=common,
-        decoding={},
-        referee=None,
-    )
-    return new_trainer(inputs, "dpo", at_once(options) if case.get("same_order") else options, work / "plots")
+    section = settings(seed, case["epochs"]) | {"lora": case["lora"], "load_in": None}
+    if case.get("same_order"):
+        section["dpo"] = at_once(section["dpo"])
+    return new_trainer(TrainingInputs(TASK, rows, BASE, None, work, section, None), work / "plots")
 
 
 def stock(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any], is_careful: bool) -> Any:
@@ -104,10 +91,11 @@ def stock(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any
     from trl.trainer.dpo_trainer import DataCollatorForPreference
 
     from dartune.models.checkpoint import open_model, open_tokenizer
+    from dartune.training.trainers import COMMON
 
-    options, common, max_length = settings(seed, case["epochs"])
-    options = options if is_careful and not case.get("same_order") else at_once(options)
-    same = {name: options[name] for name in SHARED} | common | {"max_length": max_length}
+    section = settings(seed, case["epochs"])
+    options = section["dpo"] if is_careful and not case.get("same_order") else at_once(section["dpo"])
+    same = {name: options[name] for name in SHARED} | {name: section[name] for name in (*COMMON, "max_length")}
     chosen = careful_trl.settings(on_gpu=False) if is_careful else {}
     arguments = DPOConfig(output_dir=str(work), use_cpu=True, bf16=False, disable_tqdm=True, **same | chosen)
     model, tokenizer = open_model(BASE), open_tokenizer(BASE)
@@ -119,7 +107,7 @@ def stock(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any
         [{name: row[name] for name in columns} | {"length": length(row)} for row in rows if row["is_held_out"] == part]
         for part in (False, True)
     ]
-    collate = DataCollatorForPreference(tokenizer.pad_token_id, max_length)
+    collate = DataCollatorForPreference(tokenizer.pad_token_id, section["max_length"])
     return DPOTrainer(
         model=get_peft_model(model, lora) if lora and not is_careful else model,
         args=arguments,

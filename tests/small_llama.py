@@ -173,11 +173,8 @@ def trainer(
     **options: Any,
 ) -> Any:
     """One of TRL's trainers on all rows, at a constant learning rate."""
-    common = {name: TRAIN[name] for name in ("seed", "lr_scheduler_type", "warmup_steps", "max_grad_norm")}
-    drawn = {name: TRAIN[name] for name in ("temperature", "top_p", "max_new_tokens")}
-    settings: Any = (lora, TRAIN["load_in"], TRAIN["max_length"], patience, common, drawn, referee)
-    inputs = TrainingInputs(TASK, rows, base, start, Path("work"), *settings)
-    return new_trainer(inputs, method, OPTIONS[method] | options, Path("plots"))
+    settings = TRAIN | {"method": method, "lora": lora, "patience": patience, method: OPTIONS[method] | options}
+    return new_trainer(TrainingInputs(TASK, rows, base, start, Path("work"), settings, referee), Path("plots"))
 
 
 def tune(base: Path, pairs: Path, name: str, start: Path | None = None, **changes: Any) -> Path:

@@ -13,34 +13,27 @@ from dartune.models.checkpoint import open_model, open_tokenizer, pretrained_arg
 from dartune.models.transformers_backend import TransformersBackend
 from dartune.pool.pool import write_pool
 from dartune.tasks.task import Task
+from dartune.training.trainers import n_tokens
 from small_llama import (
     EMBEDDED,
     LORA,
     TASK,
     corpus,
-    point_to_base,
     rows_of,
     trainer,
     tune,
-    write_llama,
 )
 
 
-@pytest.fixture(scope="session")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_llama(tmp_path_factory.mktemp("llama"))
-
-
 @pytest.fixture
-def base(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return point_to_base(llama)
+def base(random_base: Path) -> Path:
+    return random_base
 
 
-def test_a_local_folder_becomes_a_pointer_and_not_a_copy(base: Path, llama: Path) -> None:
+def test_a_local_folder_becomes_a_pointer_and_not_a_copy(base: Path, random_llama: Path) -> None:
     assert [path.name for path in base.iterdir()] == ["source.json"]
-    assert pretrained_arguments(base)["pretrained_model_name_or_path"] == str(llama)
-    assert json.loads(Path("base.json").read_text())["model"] == str(llama)
+    assert pretrained_arguments(base)["pretrained_model_name_or_path"] == str(random_llama)
+    assert json.loads(Path("base.json").read_text())["model"] == str(random_llama)
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -86,11 +79,10 @@ def test_pairs_hold_texts_in_the_models_form_and_the_ids_of_programs(base: Path,
 def test_trl_trains_on_prompts_and_completions_as_the_model_writes_them(base: Path, pairs: Path) -> None:
     rows = [row for row in rows_of(pairs) if not row["is_held_out"]]
     tokenizer = open_tokenizer(base)
+    rows.sort(key=n_tokens, reverse=True)
     tokenized = trainer(base, rows_of(pairs)).train_dataset
     assert len(tokenized) == len(rows) == 16
-    assert {example["number"] for example in tokenized} == {rows_of(pairs).index(row) for row in rows}
-    for example in tokenized:
-        row = rows_of(pairs)[example["number"]]
+    for row, example in zip(rows, tokenized, strict=True):
         assert example["prompt_ids"] == prompt_ids(tokenizer, Task(TASK).prompt)
         written = tokenizer(row["chosen"][0]["content"] + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
         assert example["chosen_ids"][: len(written)] == written

@@ -63,24 +63,9 @@ def test_presets_put_lora_on_all_linear_layers_but_the_output_layer(preset: Path
     section, name = params.section("train", write_tuned, preset), content["preset"]
     base = point_to_base(write_relative(Path("relative"), name))
     rows = rows_of(write_some_pairs(base, corpus(TASK, 8, 3), held_out=0.25))
-    common = {key: section[key] for key in ("seed", "lr_scheduler_type", "warmup_steps", "max_grad_norm")}
-    drawn = {key: section[key] for key in ("temperature", "top_p", "max_new_tokens")}
     for method in TRAINERS:
-        settings: Any = (
-            section["lora"],
-            section["load_in"],
-            section["max_length"],
-            section["patience"],
-            common,
-            drawn,
-            referee,
-        )
-        this = new_trainer(
-            TrainingInputs(TASK, rows, base, None, Path("work"), *settings),
-            method,
-            trainers.options(method, preset),
-            Path(),
-        )
+        settings = section | {"method": method, method: trainers.options(method, preset)}
+        this = new_trainer(TrainingInputs(TASK, rows, base, None, Path("work"), settings, referee), Path())
         assert is_wrapped_as(this.model, section["lora"], n_layers=2)
 
 
@@ -99,12 +84,10 @@ def is_wrapped_as(model: Any, lora: dict[str, Any] | None, n_layers: int) -> boo
 
 @pytest.mark.parametrize("preset", PAPER, indirect=True)
 def test_dpo_gets_the_papers_settings_exactly(preset: Path) -> None:
-    section, options = params.section("train", write_tuned, preset), trainers.options("dpo", preset)
+    section = params.section("train", write_tuned, preset) | {"dpo": trainers.options("dpo", preset)}
     base = point_to_base(write_llama(Path("llama")))
-    common = {key: section[key] for key in ("seed", "lr_scheduler_type", "warmup_steps", "max_grad_norm")}
     rows = rows_of(write_some_pairs(base, corpus(TASK, 8, 3)))
-    settings: Any = (section["lora"], section["load_in"], section["max_length"], section["patience"], common, {}, None)
-    args = new_trainer(TrainingInputs(TASK, rows, base, None, Path("work"), *settings), "dpo", options, Path()).args
+    args = new_trainer(TrainingInputs(TASK, rows, base, None, Path("work"), section, None), Path()).args
     assert (args.beta, args.loss_type, args.loss_weights, args.f_divergence_type) == (
         0.4,
         ["sigmoid"],

@@ -208,9 +208,6 @@ def test_no_process_outlives_the_stage_that_started_it(how: str, status: int) ->
     process.communicate(timeout=LIMIT_S)
     assert process.returncode == status
     wait(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in ranks))
-    with distributed.own_folder() as folder:  # the next one's; what a killed one left is removed
-        assert list(Path(".work/launch").iterdir()) == [folder]
-    assert list(Path(".work/launch").iterdir()) == []
 
 
 def wait(condition: Any) -> None:
@@ -274,7 +271,7 @@ def test_what_this_machine_cannot_do_is_refused_before_a_process_starts(
     ("kind", "is_online", "is_probed", "load_in", "message"),
     [
         ("zero2", True, False, None, "zero2 cannot generate programs during training, as grpo and rloo do; take ddp"),
-        ("fsdp2", False, True, None, "no process has the whole model; set train.probe.n_times: 0"),
+        ("fsdp2", False, True, None, "leaves no process the whole model; set train.probe.n_times: 0"),
         ("zero3", False, False, "4bit", "zero3 cannot shard weights of 4bit; set train.load_in: null or take ddp"),
     ],
 )

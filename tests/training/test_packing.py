@@ -9,7 +9,6 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from dartune.training import packing
 from dartune.training.packing import pack
 
 # Norms and rotations are computed in float32, also in models of float64: rounding is 1e-7.
@@ -183,31 +182,6 @@ def test_a_model_with_a_window_or_a_random_attention_keeps_its_own_ways(make: Ca
     assert "forward" not in vars(kept.base_model)
 
 
-@pytest.mark.parametrize(("n_row", "n"), [(1, 0), (63, 0), (64, 0), (65, 1), (129, 3), (21000, 504)])
-def test_on_a_gpu_rows_have_few_lengths(n_row: int, n: int) -> None:
-    assert packing.n_filling(n_row, "cuda") == n
-    assert packing.n_filling(n_row, "cpu") == 0
-
-
-def test_a_row_is_filled_by_less_than_a_thirtysecond_of_it() -> None:
-    assert all(0 <= packing.n_filling(n, "cuda") < n / 32 for n in range(1, 5000))
-    assert len({n + packing.n_filling(n, "cuda") for n in range(4096, 8192)}) == 33
-
-
-@pytest.mark.parametrize(("batch", "n_tokens"), BATCHES.values(), ids=BATCHES)
-def test_what_fills_a_row_changes_nothing(
-    batch: dict[str, torch.Tensor], n_tokens: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(packing, "n_filling", lambda n_row, device: 5)
-    plain, packed = model(), model()
-    passes = read_by(packed.base_model, monkeypatch)
-    pack(packed)
-    assert loss(packed, batch).item() == pytest.approx(loss(plain, batch).item(), rel=1e-6)
-    assert passes == [(1, n_tokens + 5)]
-    for mine, other in zip(gradients(packed, batch), gradients(plain, batch), strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-6)
-
-
 @pytest.mark.parametrize(("n_common", "is_shared"), [(2, False), (3, True)])
 def test_a_beginning_that_spares_little_stays_in_each_text(
     n_common: int, is_shared: bool, monkeypatch: pytest.MonkeyPatch
@@ -219,7 +193,7 @@ def test_a_beginning_that_spares_little_stays_in_each_text(
     assert passes == [(1, 180 + (1 if is_shared else 3) * n_common)]
 
 
-LONG = {"filled up": texts(150, (120, 90, 7)), "filled up, nothing in common": texts(0, (120, 90, 7))}
+LONG = {"long texts": texts(150, (120, 90, 7)), "long texts, nothing in common": texts(0, (120, 90, 7))}
 THERE = {name: batch for name, (batch, _) in BATCHES.items()} | LONG
 
 

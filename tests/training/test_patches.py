@@ -70,7 +70,7 @@ def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(trainers, "skip_reference_hash", lambda: None)
     monkeypatch.setattr(trainers, "patch_model", lambda model: None)
     monkeypatch.setattr(trainers, "plain_reference", lambda model: nullcontext())
-    monkeypatch.setattr(trainers, "patched", lambda kind: lambda pair_names, **settings: kind(**settings))
+    monkeypatch.setattr(trainers, "patched", lambda kind: kind)
     base = point_to_base(write_llama(Path("llama")))
     rows = rows_of(write_some_pairs(base, corpus(TASK, 12, 3)))
     yield partial(trainer, base, rows)

@@ -14,7 +14,7 @@ from dartune.models.checkpoint import save_model
 from dartune.training.distributed import agreed
 from dartune.training.probe import Probe, ProbeConfig, warnings_of
 
-SPARED, MOMENT = 10, 0.5  # s. A checkpoint of 45 million weights and their moments takes one, a step on a GPU a third
+SAVE_AFTER_S = 30  # a checkpoint of 45 million weights and their moments takes one second, a step on a GPU a third
 
 
 class ProbeCallback(TrainerCallback):  # type: ignore[misc]
@@ -94,28 +94,19 @@ class Patience(TrainerCallback):  # type: ignore[misc]
 
 
 class Saving(TrainerCallback):  # type: ignore[misc]
-    """Postpones a checkpoint until training has gone on for SPARED times as long as the last one took to write.
-
-    One that took less than a MOMENT postpones nothing. With early stopping each evaluation needs its own checkpoint.
-    """
+    """Drops checkpoints until SAVE_AFTER_S after the last one. With early stopping each evaluation needs its own."""
 
     def __init__(self) -> None:
-        self.start = self.end = time.monotonic()
-        self.cost = 0.0
+        self.last = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Cancel a checkpoint that comes too soon after the last one."""
         if control.should_save and not args.load_best_model_at_end:
-            control.should_save = agreed(lambda: time.monotonic() - self.end >= SPARED * self.cost)
-
-    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Note when writing begins: a step that is saved is logged just before."""
-        self.start = time.monotonic()
+            control.should_save = agreed(lambda: time.monotonic() - self.last >= SAVE_AFTER_S)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Note what the checkpoint took."""
-        self.end = time.monotonic()
-        self.cost = self.end - self.start if self.end - self.start >= MOMENT else 0.0
+        """Note when the checkpoint was complete."""
+        self.last = time.monotonic()
 
 
 def stop(control: Any) -> None:

@@ -12,21 +12,19 @@ import importlib.util
 import logging
 import os
 import pickle
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, PositiveInt
 from typing_extensions import TypedDict
 
 from dartune.errors import UserError
-from dartune.files.batches import WORK
-from dartune.files.scratch import remove_leftovers, unique_name
 
 CONFIGS = {"ddp": "multi_gpu", "fsdp2": "fsdp2", "zero2": "zero2", "zero3": "zero3"}  # files of trl/accelerate_configs
 SHARDED = ("fsdp2", "zero3")  # no process has the whole model
@@ -61,32 +59,22 @@ def in_processes(function: Callable[..., None]) -> Callable[..., None]:
         if kwargs["launch"] is None or is_worker():
             return function(*args, **kwargs)
         refuse_unequipped(kwargs["launch"])
-        with own_folder() as folder:
-            call = folder / "call.pickle"
+        with TemporaryDirectory() as folder:
+            call = Path(folder, "call.pickle")
             call.write_bytes(pickle.dumps((called, args, kwargs)))
             module = ["--module", "dartune.training.distributed", str(call)]
-            start([*options(kwargs["launch"]), "--log_dir", str(folder), *module])
+            start([*options(kwargs["launch"]), "--log_dir", folder, *module])
 
     return called
 
 
-@contextmanager
-def own_folder() -> Iterator[Path]:
-    """A block with a new folder, removed after it; the folder of a killed process is removed by the next one."""
-    remove_leftovers((WORK / "launch").glob("*"))
-    folder = WORK / "launch" / unique_name()
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
-
-
 def options(launch: Launch) -> list[str]:
     """Return the options of `accelerate launch`, before the script."""
+    import torch
+
     configs = Path(str(importlib.util.find_spec("trl").origin)).parent / "accelerate_configs"  # type: ignore[union-attr]
     known = {"config_file": configs / f"{CONFIGS[launch['kind']]}.yaml", "num_processes": launch["n_processes"]}
-    known |= {"num_machines": launch["n_machines"], "mixed_precision": "bf16" if n_gpus() else "no"}
+    known |= {"num_machines": launch["n_machines"], "mixed_precision": "bf16" if torch.cuda.device_count() else "no"}
     if launch["n_machines"] == 1:
         known |= {"machine_rank": 0, "main_process_port": 0}  # a free one
     else:
@@ -140,39 +128,37 @@ def failure(failures: dict[int, Any]) -> Exception:
     return RuntimeError("\n".join(f"process {rank} of the training failed: {text}" for rank, text in traces.items()))
 
 
-def n_gpus() -> int:
-    """Return how many GPUs this machine has."""
-    import torch
-
-    return torch.cuda.device_count()
-
-
 def refuse_unequipped(launch: Launch) -> None:
     """Raise UserError where this machine lacks what the processes need."""
-    kind, n_here = launch["kind"], launch["n_processes"] // launch["n_machines"]
-    where = f"train.launch: kind {kind} with {launch['n_processes']} processes on {launch['n_machines']} machines"
-    if launch["n_processes"] % launch["n_machines"]:
-        raise UserError(f"{where}: each machine must have as many; make n_processes a multiple of n_machines")
-    if kind != "ddp" and not n_gpus():
-        raise UserError(f"{where} needs GPUs, and there are none; only ddp runs without")
-    if 0 < n_gpus() < n_here:
-        raise UserError(f"{where}: {n_here} GPUs are needed here, there are {n_gpus()}; lower n_processes")
-    if kind.startswith("zero") and importlib.util.find_spec("deepspeed") is None:
-        raise UserError(f"{where} needs deepspeed: pip install -r requirements-gpu.in")
-    missing = [name for name in NODES if name not in os.environ]
-    if launch["n_machines"] > 1 and missing:
-        raise UserError(f"{where}: set {' and '.join(missing)} on each machine, see training/distributed.py")
+    import torch
+
+    kind, n, n_machines = launch["kind"], launch["n_processes"], launch["n_machines"]
+    n_gpus, missing = torch.cuda.device_count(), " and ".join(name for name in NODES if name not in os.environ)
+    problems = {
+        "each machine must have as many; make n_processes a multiple of n_machines": n % n_machines,
+        "it needs GPUs, and there are none; only ddp runs without": kind != "ddp" and not n_gpus,
+        f"{n // n_machines} GPUs are needed here, there are {n_gpus}; lower n_processes": 0 < n_gpus < n // n_machines,
+        "it needs deepspeed: pip install -r requirements-gpu.in": (
+            kind.startswith("zero") and importlib.util.find_spec("deepspeed") is None
+        ),
+        f"set {missing} on each machine, see training/distributed.py": n_machines > 1 and missing,
+    }
+    for problem, is_there in problems.items():
+        if is_there:
+            raise UserError(f"train.launch: kind {kind} with {n} processes on {n_machines} machines: {problem}")
 
 
 def refuse_unfit(launch: Launch | None, is_online: bool, is_probed: bool, load_in: str | None) -> None:
     """Raise UserError where the kind cannot do what the training needs."""
     kind = launch["kind"] if launch else "ddp"
-    if is_online and kind != "ddp":
-        raise UserError(f"train.launch: {kind} cannot generate programs during training, as grpo and rloo do; take ddp")
-    if is_probed and kind in SHARDED:
-        raise UserError(f"train.launch: with {kind} no process has the whole model; set train.probe.n_times: 0")
-    if load_in and kind in SHARDED:
-        raise UserError(f"train.launch: {kind} cannot shard weights of {load_in}; set train.load_in: null or take ddp")
+    problems = {
+        "cannot generate programs during training, as grpo and rloo do; take ddp": is_online and kind != "ddp",
+        "leaves no process the whole model; set train.probe.n_times: 0": is_probed and kind in SHARDED,
+        f"cannot shard weights of {load_in}; set train.load_in: null or take ddp": load_in and kind in SHARDED,
+    }
+    for problem, is_there in problems.items():
+        if is_there:
+            raise UserError(f"train.launch: {kind} {problem}")
 
 
 def is_worker() -> bool:
@@ -197,31 +183,24 @@ def agreed(make: Callable[[], T]) -> T:
 
 def work(call: Path) -> None:
     """Run the pickled call in one of the processes. Its errors go into the file that its parent reads and reports."""
+    from torch import distributed
     from torch.distributed.elastic.multiprocessing.errors import record
 
     die_with_parent()
-    if os.getppid() != int(os.environ[PARENT]):  # it has died before
-        sys.exit(1)
     sys.excepthook = lambda *_: None
     if not is_main():
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     function, args, kwargs = pickle.loads(call.read_bytes())
     record(function)(*args, **kwargs)
-    leave_group()
+    if distributed.is_initialized():  # a thread of torch's that outlives the interpreter would abort the process
+        distributed.destroy_process_group()
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends. Linux only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def leave_group() -> None:
-    """Destroy the process group: a thread of torch's that still runs when the interpreter ends aborts the process."""
-    from torch import distributed
-
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+    """Have the kernel kill this process when its parent ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != int(os.environ[PARENT]):  # it has ended before
+        sys.exit(1)
 
 
 if __name__ == "__main__":

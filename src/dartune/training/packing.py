@@ -21,8 +21,8 @@ class Layout:
 
     source: (n_row,) positions in the flattened texts. target: (n * tokens,) positions in the row; those of padding are
     arbitrary. positions: (1, n_row) of each token in its text. keys: positions in the row of what the prefix and each
-    text read, one after the other; None where these are the row's. sizes, n_keys: tokens of the prefix, of each text
-    and of the filling, in the row and in keys; ends: where each of these ends there, counted from 0, (2, n + 3).
+    text read, one after the other; None where these are the row's. sizes, n_keys: tokens of the prefix and of each
+    text, in the row and in keys; ends: where each of these ends there, counted from 0, (2, n + 2).
     """
 
     source: Any
@@ -93,29 +93,19 @@ def lay_out(input_ids: Any, attention_mask: Any) -> Layout:
     is_rest[:, :n_prefix] = False
     rest = is_rest.flatten().nonzero().squeeze(1)
     n_row, prefix = n_prefix + len(rest), torch.arange(n_prefix, device=device)
-    n_more = n_filling(n_row, device.type)
     # Padding's targets are spread over the row, because their gradients are summed up.
     target = torch.arange(n * n_tokens, device=device) % n_row
     target[rest] = torch.arange(n_prefix, n_row, device=device)
     target.view(n, n_tokens)[:, :n_prefix] = prefix
-    sizes = [n_prefix, *(length - n_prefix for length in lengths), n_more]
-    texts = torch.split(torch.arange(n_row, device=device), sizes[:-1])[1:]
-    filling = torch.arange(n_more, device=device)  # copies of the first tokens, which nothing else reads
+    sizes = [n_prefix, *(length - n_prefix for length in lengths)]
+    n_keys = [n_prefix, *(n_prefix + size for size in sizes[1:])]
     keys = None
     if n_prefix:
-        keys = torch.cat([prefix, *(part for text in texts for part in (prefix, text)), n_row + filling])
-    n_keys = [n_prefix, *(n_prefix + size for size in sizes[1:-1]), n_more]
+        texts = torch.split(torch.arange(n_row, device=device), sizes)[1:]
+        keys = torch.cat([prefix, *(part for text in texts for part in (prefix, text))])
     ends = torch.tensor([[0, *sizes], [0, *n_keys]], device=device).cumsum(1, dtype=torch.int32)
-    source = torch.cat([prefix, rest, filling])
+    source = torch.cat([prefix, rest])
     return Layout(source, target, (source % n_tokens)[None], keys, sizes, n_keys, ends)
-
-
-def n_filling(n_row: int, device: str) -> int:
-    """Return how many tokens pad a row to one of few lengths on a GPU, so that cuBLAS reuses its kernels.
-
-    The lengths are multiples of a power of two that is 1/64 to 1/32 of the row: at most 1/32 extra.
-    """
-    return -n_row % (1 << max(0, n_row.bit_length() - 6)) if device == "cuda" else 0
 
 
 def common_prefix(input_ids: Any, is_token: Any) -> int:

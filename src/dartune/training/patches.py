@@ -1,6 +1,6 @@
 """All that is changed of TRL 1.16, PEFT 0.21 and transformers 5, and why. Results stay the same but for rounding.
 
-TrainerMixin          a trainer stops at a loss that is not finite and names its pairs: TRL goes on with such weights.
+TrainerMixin          a trainer stops at a loss that is not finite: TRL goes on with such weights.
                       Rows of a step do not depend on the number of processes, and each epoch has an order of its own,
                       also when it is resumed: transformers' sampler groups the batch of one process, and a resumed
                       epoch repeats the first one's order.
@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -32,58 +33,35 @@ KNOWN = {"trl": "1.16", "peft": "0.21", "transformers": "5"}
 def check_versions() -> None:
     """Warn once on stderr about each library whose installed version is not the one that the patches were made for."""
     for name, known in KNOWN.items():
-        if f"{version(name)}.".startswith(f"{known}."):
-            continue
-        print(
-            f"train: {name} {version(name)} is installed, and training/patches.py knows {known}; run"
-            " tests/training/test_patches.py and install the versions of requirements.lock if it fails",
-            file=sys.stderr,
-        )
+        if not f"{version(name)}.".startswith(f"{known}."):
+            advice = "run tests/training/test_patches.py and install the versions of requirements.lock if it fails"
+            said = f"train: {name} {version(name)} is installed, and training/patches.py knows {known}; {advice}"
+            print(said, file=sys.stderr)
 
 
-def diverged(what: str, step: int, pairs: list[str] | None = None) -> UserError:
-    """Return the error of a training whose numbers are not finite. pairs: names of those of the batch, where known."""
-    where = f"step {step}" + (f", pairs {', '.join(pairs)}" if pairs else "")
+def diverged(what: str, step: int) -> UserError:
+    """Return the error of a training whose numbers are not finite."""
     return UserError(
-        f"train: {what} at {where}; lower the trainer's learning_rate or train.max_grad_norm, or raise"
+        f"train: {what} at step {step}; lower the trainer's learning_rate or train.max_grad_norm, or raise"
         " train.warmup_steps"
     )
 
 
 class TrainerMixin:
-    """Stands before one of TRL's trainers. pair_names: of all pairs, by the number in the column `number`."""
+    """Stands before one of TRL's trainers."""
 
     args: Any
     state: Any
     train_dataset: Any
-    data_collator: Any
 
-    def __init__(self, *args: Any, pair_names: list[str], **kwargs: Any) -> None:
-        check_versions()
-        super().__init__(*args, **kwargs)
-        self.pair_names, self.plain_collator = pair_names, self.data_collator
-        self.data_collator = self._collate
-
-    def _collate(self, rows: list[dict[str, Any]]) -> Any:
-        """Add the pairs' numbers to a batch, for the message of a loss that is not finite."""
-        import torch
-
-        batch = self.plain_collator(rows)
-        if isinstance(batch, dict) and "number" in rows[0]:
-            batch["number"] = torch.tensor([row["number"] for row in rows])
-        return batch
-
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         """TRL's loss; raises UserError where it is not finite."""
         import torch
 
-        numbers = inputs.pop("number", None) if isinstance(inputs, dict) else None
-        result = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        result = super().compute_loss(model, *args, **kwargs)  # type: ignore[misc]
         loss = result[0] if isinstance(result, tuple) else result
         if not bool(torch.isfinite(loss)):
-            step = self.state.global_step + model.training
-            names = [] if numbers is None else [self.pair_names[number] for number in numbers.tolist()]
-            raise diverged(f"the loss is {float(loss.detach())}", step, names)
+            raise diverged(f"the loss is {float(loss.detach())}", self.state.global_step + model.training)
         return result
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -116,20 +94,19 @@ class GroupedByLength:
 
 
 def patched(trainer: type) -> Any:
-    """Return the trainer's class with TrainerMixin before it."""
+    """Return the trainer's class with TrainerMixin before it. Warns where a library has an unknown version."""
+    check_versions()
     return type(trainer.__name__, (TrainerMixin, trainer), {})
 
 
 def patch_model(model: Any) -> None:
-    """Patch a model, and TRL for this model, before the trainer is made."""
-    pack(model)
-    fuse_kernels(model)
+    """Pack the model's batches; on a GPU take Liger's kernels (arXiv 2410.10989) where it is installed.
 
-
-def fuse_kernels(model: Any) -> None:
-    """On a GPU where Liger is installed (arXiv 2410.10989), take its kernels, but for its loss: TRL has its own."""
+    Call it before the trainer is made. Liger's loss is left out: TRL has its own.
+    """
     import torch
 
+    pack(model)
     if torch.cuda.is_available() and find_spec("liger_kernel"):
         from transformers.integrations.liger import apply_liger_kernel
 
@@ -146,22 +123,19 @@ def skip_reference_hash() -> None:
 @contextmanager
 def plain_reference(model: Any) -> Iterator[None]:
     """A block in which TRL's copy of a tuned adapter, the reference, gets no dropout."""
-    config = model.peft_config["default"] if hasattr(model, "peft_config") else None
-    dropout = getattr(config, "lora_dropout", 0.0)
+    config = model.peft_config["default"] if hasattr(model, "peft_config") else SimpleNamespace(lora_dropout=0.0)
+    dropout, config.lora_dropout = config.lora_dropout, 0.0
     try:
-        if config:
-            config.lora_dropout = 0.0
         yield
     finally:
-        if config:
-            config.lora_dropout = dropout
+        config.lora_dropout = dropout
 
 
 def plain_adapter_inputs(model: Any) -> AbstractContextManager[None]:
     """A block in which PEFT does not cast the inputs of adapters to float32; autocast would cast them back to bf16."""
     from peft.helpers import disable_input_dtype_casting
 
-    if not hasattr(model, "peft_config"):
-        return nullcontext()
-    block: AbstractContextManager[None] = disable_input_dtype_casting(model)
+    block: AbstractContextManager[None] = (
+        disable_input_dtype_casting(model) if hasattr(model, "peft_config") else nullcontext()
+    )
     return block

@@ -8,14 +8,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-UNSTEADY = (
-    "runtime",
-    "per_second",
-    "total_flos",
-    "time",
-    "profiling",
-    "num_tokens",  # TRL counts them from where a run was resumed
-)  # parts of names whose values differ from run to run: not in files that DVC hashes
+# Parts of names whose values differ from run to run: not in files that DVC hashes. TRL counts num_tokens from where a
+# run was resumed.
+UNSTEADY = ("time", "per_second", "total_flos", "profiling", "num_tokens")
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
@@ -55,14 +50,10 @@ def step_entries(history: list[dict[str, float]]) -> list[dict[str, float]]:
 
     Sorted, the step first: a resumed trainer reads its history from a file, which sorts it.
     """
+    entries = [{"step": entry["step"]} | dict(sorted(entry.items())) for entry in history if "loss" in entry]
     return [
-        {
-            key: round(float(entry[key]), 6)
-            for key in sorted(entry, key=lambda key: (key != "step", key))
-            if not any(word in key for word in UNSTEADY)
-        }
-        for entry in history
-        if "loss" in entry
+        {name: round(float(value), 6) for name, value in entry.items() if not any(word in name for word in UNSTEADY)}
+        for entry in entries
     ]
 
 

@@ -1,6 +1,5 @@
 """Stage train: a model tuned by one of the trainers, probed on the way. The reference is the model it starts from."""
 
-import ctypes
 import re
 import shutil
 import sys
@@ -25,14 +24,12 @@ from dartune.training.memory import fit_activations, refuse_too_large
 from dartune.training.patches import diverged, plain_adapter_inputs
 from dartune.training.probe import Probe, ProbeConfig
 from dartune.training.reward import text
-from dartune.training.trainers import ONLINE, SPLIT, TRAINERS, Lora, TrainingInputs
+from dartune.training.trainers import ONLINE, SPLIT, TRAINERS, Lora, TrainingInputs, n_tokens
 
-COMMON = ("seed", "lr_scheduler_type", "warmup_steps", "max_grad_norm")  # what all trainers take of section train
 DECODING = ("temperature", "top_p", "max_new_tokens")
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected", "reward", "kl")
 # How Python, Rust and PyTorch say that a file cannot grow: no space, a limit on a file's size, a quota.
 FULL = re.compile(r"(Errno|os error) (28|27|122)\b|failed writing file")
-KEPT = {-1: 512 << 20, -3: 8 << 20}  # bytes, by mallopt's numbers of M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 
 
@@ -98,33 +95,19 @@ def write_tuned(
         f"train {task}", fingerprint(files, code=code_fingerprint(__name__), limits=limits, **settings)
     )
     with ExitStack() as stack, disk_errors(work):
-        referees = {
-            split: stack.enter_context(Referee.from_limits(Task(task), split, limits))
-            for split in splits(method, probe)
-        }
-        inputs = TrainingInputs(
-            task=task,
-            rows=rows,
-            base=sources.base,
-            start=sources.start,
-            work=work,
-            lora=lora,
-            load_in=load_in,
-            max_length=max_length,
-            patience=patience,
-            common={name: settings[name] for name in COMMON},
-            decoding={name: settings[name] for name in DECODING},
-            referee=referees.get(SPLIT),
-        )
-        refuse_too_large(inputs, method, options, launch)
-        trainer = new_trainer(inputs, method, options, outputs.plots)
-        probes = add_probes(trainer, inputs, referees.get(probe["split"]), probe, seed)
+        splits = [SPLIT] * (method in ONLINE) + [probe["split"]] * (probe["n_times"] > 0 and is_main())
+        referees = {split: stack.enter_context(Referee.from_limits(Task(task), split, limits)) for split in splits}
+        inputs = TrainingInputs(task, rows, sources.base, sources.start, work, settings, referees.get(SPLIT))
+        refuse_too_large(inputs)
+        trainer = new_trainer(inputs, outputs.plots)
+        probes = add_probes(trainer, inputs, referees.get(probe["split"]))
         with plain_adapter_inputs(trainer.model):
-            fit_activations(trainer, inputs, method, options, launch)
+            fit_activations(trainer, inputs)
             trainer.train(resume_from_checkpoint=agreed(lambda: batches.last_checkpoint(work)))
         keeps_last = probes is None or probes.kept_step() is None
         held_out = trainer.evaluate() if trainer.eval_dataset is not None and keeps_last else {}
-        weights = gathered(trainer) if launch and launch["kind"] in SHARDED else None
+        is_sharded = launch is not None and launch["kind"] in SHARDED
+        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_sharded else None  # by all processes
         if is_main():
             save(trainer, inputs, probes, weights, outputs.model)
             known = {"n_pairs": len(rows), "too_long": too_long, "settings": settings}
@@ -168,27 +151,20 @@ def short_enough(
     Raises UserError where none is left to train on, none is held out for `patience`, or another model made them.
     """
     refuse_others(rows, base)
-    too_long = [row["pair"] for row in rows if longest(row) > max_length]
-    kept = [row for row in rows if longest(row) <= max_length]
+    too_long = [row["pair"] for row in rows if n_tokens(row) > max_length]
+    short = [row for row in rows if n_tokens(row) <= max_length]
     if not rows:
         raise UserError(f"train: there are no pairs of {task}; raise sample.n_pairs or pool.n_programs")
-    if not kept:
-        raise UserError(
-            f"train: all {len(rows)} pairs of {task} are longer than train.max_length = {max_length} tokens"
-        )
-    if all(row["is_held_out"] for row in kept):
-        raise UserError(f"train: all {len(kept)} pairs of {task} are held out; lower pairs.held_out")
-    if patience and not any(row["is_held_out"] for row in kept):
+    if not short:
+        raise UserError(f"train: all {len(rows)} pairs of {task} are longer than train.max_length, {max_length} tokens")
+    if all(row["is_held_out"] for row in short):
+        raise UserError(f"train: all {len(short)} pairs of {task} are held out; lower pairs.held_out")
+    if patience and not any(row["is_held_out"] for row in short):
         raise UserError(f"train.patience is {patience}, and no pair of {task} is held out; raise pairs.held_out")
     if too_long:
         names = ", ".join(too_long[:10]) + (" ..." if len(too_long) > 10 else "")
         print(f"train {task}: {len(too_long)} pairs over {max_length} tokens left out: {names}", file=sys.stderr)
-    return kept, too_long
-
-
-def longest(row: dict[str, Any]) -> int:
-    """Return the tokens of a pair's prompt with its longer answer."""
-    return int(row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]))
+    return short, too_long
 
 
 def refuse_others(rows: list[dict[str, Any]], base: Path) -> None:
@@ -200,12 +176,7 @@ def refuse_others(rows: list[dict[str, Any]], base: Path) -> None:
             raise UserError(f"train: pair {row['pair']} was made for another model than {base}; run stage pairs again")
 
 
-def splits(method: str, probe: ProbeConfig) -> list[str]:
-    """Return the splits on which this process judges programs during the training."""
-    return [SPLIT] * (method in ONLINE) + [probe["split"]] * (probe["n_times"] > 0 and is_main())
-
-
-def new_trainer(inputs: TrainingInputs, method: str, options: dict[str, Any], plots: Path) -> Any:
+def new_trainer(inputs: TrainingInputs, plots: Path) -> Any:
     """Return TRL's trainer, patched, with callbacks that show its progress and write curves into `plots`."""
     import torch
     from transformers import PrinterCallback, set_seed
@@ -214,49 +185,32 @@ def new_trainer(inputs: TrainingInputs, method: str, options: dict[str, Any], pl
     from dartune.training.progress import Curves, Progress
 
     torch.set_num_threads(1)  # the same sums in the same order on every run; stages run side by side
-    keep_freed_memory()
-    set_seed(inputs.common["seed"])
-    trainer = TRAINERS[method](inputs, **options)
+    set_seed(inputs.settings["seed"])
+    trainer = TRAINERS[inputs.settings["method"]](inputs, **inputs.options)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Progress(f"train {inputs.task}"))
-    trainer.add_callback(Curves(plots))
-    trainer.add_callback(Saving())
-    if inputs.patience:
-        trainer.add_callback(Patience(inputs.patience))
+    for callback in (Progress(f"train {inputs.task}"), Curves(plots), Saving()):
+        trainer.add_callback(callback)
+    if inputs.settings["patience"]:
+        trainer.add_callback(Patience(inputs.settings["patience"]))
     return trainer
 
 
-def keep_freed_memory() -> None:
-    """Make glibc keep freed memory for the next step: a page that was given back costs a fault when it is used again.
-
-    Large blocks are given back, or they would leave holes and the process would grow to twice its size.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        for limit, n_bytes in KEPT.items():
-            libc.mallopt(limit, n_bytes)
-
-
-def add_probes(trainer: Any, inputs: TrainingInputs, referee: Referee | None, config: ProbeConfig, seed: int) -> Any:
-    """Add the callback that probes the model to the trainer and return it; None where config asks for no probes.
+def add_probes(trainer: Any, inputs: TrainingInputs, referee: Referee | None) -> Any:
+    """Add the callback that probes the model to the trainer and return it; None where no probes are asked for.
 
     referee: None in all processes but the main one.
     """
+    config = inputs.settings["probe"]
     if config["n_times"] == 0:
         return None
     from dartune.training.callbacks import ProbeCallback
 
     held_out = [row for row in inputs.rows if row["is_held_out"]]
-    tokenizer, decoding = open_tokenizer(inputs.base), Decoding(**inputs.decoding)
-    probe = Probe(referee, tokenizer, held_out, config, decoding, seed) if referee else None
+    tokenizer, decoding = open_tokenizer(inputs.base), Decoding(*(inputs.settings[name] for name in DECODING))
+    probe = Probe(referee, tokenizer, held_out, config, decoding, inputs.settings["seed"]) if referee else None
     callback = ProbeCallback(f"train {inputs.task}", probe, config, inputs.work)
     trainer.add_callback(callback)
     return callback
-
-
-def gathered(trainer: Any) -> Any:
-    """Return in the main process all weights that the processes share. All must call it."""
-    return trainer.accelerator.get_state_dict(trainer.model_wrapped)
 
 
 def save(trainer: Any, inputs: TrainingInputs, probes: Any, weights: Any, output: Path) -> None:
@@ -287,5 +241,5 @@ def record(trainer: Any, evaluated: dict[str, float], probes: Any, metrics: Path
     last = {name: history[-1][name] for name in SHOWN if history and name in history[-1]}
     held_out = {name: round(evaluated[f"eval_{name}"], 6) for name in SHOWN if f"eval_{name}" in evaluated}
     content = known | {"steps": trainer.state.global_step, "last": last, "held_out": held_out}
-    kept = {"probe": probes.history if probes else [], "kept_step": probes.kept_step() if probes else None}
-    atomic.write_json(metrics, content | kept)
+    content |= {"probe": probes.history if probes else [], "kept_step": probes.kept_step() if probes else None}
+    atomic.write_json(metrics, content)

@@ -16,7 +16,6 @@ from dartune import params
 from dartune.errors import UserError, nearest
 from dartune.files.atomic import publish
 from dartune.models.checkpoint import (
-    LoadIn,
     check_base,
     is_adapter,
     open_adapter,
@@ -29,7 +28,8 @@ from dartune.tasks.task import Task
 from dartune.training.distributed import is_main
 from dartune.training.patches import patch_model, patched, plain_reference, skip_reference_hash
 
-SAVE_STEPS = 10  # a killed training loses fewer steps than this, unless they are quick and saving is slow
+SAVE_STEPS = 10  # a killed training loses fewer steps than this, or half a minute: see callbacks.Saving
+COMMON = ("seed", "lr_scheduler_type", "warmup_steps", "max_grad_norm")  # what all trainers take of section train
 LOG_STEPS = 5  # divides SAVE_STEPS, or an average would span a checkpoint and a resumed run would log another one
 
 # TRL 1.16 checks the name of a loss only when it computes the first one, long after the pool was paid for.
@@ -58,10 +58,8 @@ class TrainingInputs:
     """What a trainer works on.
 
     rows: pairs; the held-out ones are for evaluation. start: a tuned model to go on from, which is then its own
-    reference; None for the base model. work: the folder of checkpoints. patience: evaluations of the held-out rows
-    without a lower loss; None for no early stopping. common: arguments of TrainingArguments. decoding: temperature,
-    top_p and max_new_tokens of completions written during the training. referee: gives the rewards of online trainers;
-    None for the others.
+    reference; None for the base model. work: the folder of checkpoints. settings: section train of params.yaml, and the
+    trainer's options under its name. referee: gives the rewards of online trainers; None for the others.
     """
 
     task: str
@@ -69,13 +67,18 @@ class TrainingInputs:
     base: Path
     start: Path | None
     work: Path
-    lora: Lora | None
-    load_in: LoadIn | None
-    max_length: int
-    patience: int | None
-    common: dict[str, Any]
-    decoding: dict[str, Any]
+    settings: dict[str, Any]
     referee: Referee | None
+
+    @property
+    def is_online(self) -> bool:
+        """Whether the model learns from what it writes during the training."""
+        return self.settings["method"] in ONLINE
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The trainer's options."""
+        return dict(self.settings[self.settings["method"]])
 
 
 def dpo(
@@ -178,19 +181,18 @@ def options(name: str, file: Path = params.FILE) -> dict[str, Any]:
 
 def check_combination(name: str, values: dict[str, Any], source: Path) -> None:
     """Raise UserError about values that are valid alone but not together. source: the file that has them."""
-    losses = values.get("loss_type", [])
-    if name == "dpo" and len(losses) != len(values["loss_weights"]):
-        n = len(values["loss_weights"])
-        raise UserError(f"{source}: trainers.dpo.loss_weights has {n} values; one per loss_type is needed")
-    if name == "dpo" and "exo_pair" in losses and not values["label_smoothing"]:
-        raise UserError(f"{source}: trainers.dpo.label_smoothing is 0; exo_pair needs more, such as 0.001")
-    divergence, allowed = values.get("f_divergence_type"), ", ".join(sorted(DIVERGENT))
-    if name == "dpo" and divergence != "reverse_kl" and not set(losses) <= DIVERGENT:
-        raise UserError(
-            f"{source}: trainers.dpo.f_divergence_type is {divergence}; only these losses have it: {allowed}"
-        )
+    problem, losses = None, values.get("loss_type", [])
     if name in ONLINE and values["n_completions"] % values["num_generations"]:
-        raise UserError(f"{source}: trainers.{name}.n_completions is no multiple of num_generations; make it one")
+        problem = "n_completions is no multiple of num_generations; make it one"
+    elif name == "dpo" and len(losses) != len(values["loss_weights"]):
+        problem = f"loss_weights has {len(values['loss_weights'])} values; one per loss_type is needed"
+    elif name == "dpo" and "exo_pair" in losses and not values["label_smoothing"]:
+        problem = "label_smoothing is 0; exo_pair needs more, such as 0.001"
+    elif name == "dpo" and values["f_divergence_type"] != "reverse_kl" and not set(losses) <= DIVERGENT:
+        allowed = ", ".join(sorted(DIVERGENT))
+        problem = f"f_divergence_type is {values['f_divergence_type']}; only these losses have it: {allowed}"
+    if problem:
+        raise UserError(f"{source}: trainers.{name}.{problem}")
 
 
 def arguments(config: Any, inputs: TrainingInputs, **options: Any) -> Any:
@@ -198,15 +200,12 @@ def arguments(config: Any, inputs: TrainingInputs, **options: Any) -> Any:
     import torch
 
     on_gpu = torch.cuda.is_available()
-    hardware = {
+    fixed: dict[str, Any] = {
+        "output_dir": str(inputs.work),
         "use_cpu": not on_gpu,
         "bf16": on_gpu,
         "tf32": on_gpu or None,
-        "dataloader_pin_memory": on_gpu,
         "accelerator_config": {"non_blocking": on_gpu},  # the next batch is made while the GPU works on the last
-    }
-    fixed = {
-        "output_dir": str(inputs.work),
         "activation_checkpointing": False,
         "logging_steps": LOG_STEPS,
         "logging_nan_inf_filter": False,  # TrainerMixin stops at such a loss; the filter would wait for the GPU
@@ -215,25 +214,13 @@ def arguments(config: Any, inputs: TrainingInputs, **options: Any) -> Any:
         "save_total_limit": 1,
         "disable_tqdm": True,
         "ddp_find_unused_parameters": False,
-        "report_to": "none",
     }
+    if inputs.settings["patience"]:  # an evaluation of the held-out rows with each checkpoint
+        fixed |= {"eval_strategy": "steps", "eval_steps": SAVE_STEPS, "load_best_model_at_end": True}
     try:
-        return config(**fixed | hardware | early_stopping(inputs) | inputs.common | options)
+        return config(**fixed | {name: inputs.settings[name] for name in COMMON} | options)
     except (TypeError, ValueError) as error:
         raise UserError(f"train: {str(error).splitlines()[0]}") from error
-
-
-def early_stopping(inputs: TrainingInputs) -> dict[str, Any]:
-    """Return the arguments of early stopping: an evaluation of the held-out rows with each checkpoint."""
-    if not inputs.patience:
-        return {}
-    return {
-        "eval_strategy": "steps",
-        "eval_steps": SAVE_STEPS,
-        "load_best_model_at_end": True,
-        "metric_for_best_model": "eval_loss",
-        "greater_is_better": False,
-    }
 
 
 def offline(trainer: Any, config: Any, options: dict[str, Any], columns: tuple[str, ...]) -> Any:
@@ -244,9 +231,9 @@ def offline(trainer: Any, config: Any, options: dict[str, Any], columns: tuple[s
         inputs,
         **options,
         per_device_eval_batch_size=options["per_device_train_batch_size"],
-        max_length=inputs.max_length,
+        max_length=inputs.settings["max_length"],
         train_sampling_strategy="group_by_length",
-        remove_unused_columns=False,  # length and number
+        remove_unused_columns=False,  # length
     )
     return new(
         trainer,
@@ -264,7 +251,7 @@ def online(trainer: Any, config: Any, options: dict[str, Any]) -> Any:
     from dartune.training.reward import Reward
 
     inputs: TrainingInputs = options.pop("inputs")
-    n, decoding = options["num_generations"], inputs.decoding
+    n = options["num_generations"]
     n_steps, prompt = options.pop("n_completions") // n, render(open_tokenizer(inputs.base), Task(inputs.task).prompt)
     assert inputs.referee is not None
     settings = arguments(
@@ -275,10 +262,10 @@ def online(trainer: Any, config: Any, options: dict[str, Any]) -> Any:
         per_device_train_batch_size=n,
         save_steps=SAVE_STEPS * options["num_iterations"],  # a checkpoint lacks completions that TRL goes on using
         generation_kwargs={"remove_invalid_values": True},  # a diverged model shows in its loss
-        max_completion_length=decoding["max_new_tokens"],
+        max_completion_length=inputs.settings["max_new_tokens"],
         mask_truncated_completions=False,  # a completion that was cut is a failure to learn from
-        temperature=decoding["temperature"],
-        top_p=decoding["top_p"],
+        temperature=inputs.settings["temperature"],
+        top_p=inputs.settings["top_p"],
     )
     rows = Dataset.from_list([{"prompt": prompt}] * n_steps)
     return new(trainer, inputs, args=settings, train_dataset=rows, reward_funcs=Reward(inputs.referee, SPLIT))
@@ -289,13 +276,7 @@ def new(trainer: Any, inputs: TrainingInputs, **settings: Any) -> Any:
     model, lora = starting_model(inputs)
     patch_model(model)
     with plain_reference(model):
-        return patched(trainer)(
-            model=model,
-            processing_class=open_tokenizer(inputs.base),
-            peft_config=lora,
-            pair_names=[row["pair"] for row in inputs.rows],
-            **settings,
-        )
+        return patched(trainer)(model=model, processing_class=open_tokenizer(inputs.base), peft_config=lora, **settings)
 
 
 def starting_model(inputs: TrainingInputs) -> tuple[Any, Any]:
@@ -305,20 +286,25 @@ def starting_model(inputs: TrainingInputs) -> tuple[Any, Any]:
     """
     from peft import LoraConfig
 
-    start, lora = inputs.start, inputs.lora
+    start, lora, load_in = inputs.start, inputs.settings["lora"], inputs.settings["load_in"]
     if start is not None and is_adapter(start) != bool(lora):
         kind = "an adapter" if is_adapter(start) else "no adapter"
         raise UserError(f"train: {start} is {kind}, and train.lora is {lora}")
     if start is not None and lora:
         check_base(inputs.base, start)
-        return open_adapter(open_model(inputs.base, load_in=inputs.load_in), start, is_trainable=True), None
-    model = open_model(inputs.base, start, inputs.load_in)
+        return open_adapter(open_model(inputs.base, load_in=load_in), start, is_trainable=True), None
+    model = open_model(inputs.base, start, load_in)
     # As in TRL, weights that are all trained are float32: in bf16 a small step rounds to none.
     return (model, LoraConfig(task_type="CAUSAL_LM", **lora)) if lora else (model.float(), None)
 
 
+def n_tokens(row: dict[str, Any]) -> int:
+    """Return the tokens of a pair's prompt with its longer answer."""
+    return int(row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]))
+
+
 def dataset(inputs: TrainingInputs, held_out: bool, columns: tuple[str, ...]) -> Any:
-    """Return the rows that TRL reads, with the longer text's length and the row's number; None without rows.
+    """Return the rows that TRL reads, with the longer text's length; None without rows.
 
     Longest first: so the batches of the reference's pass hold little padding, and the first batch takes most memory.
     The dataset is in the folder of checkpoints: there TRL caches the reference's log-probabilities for all processes.
@@ -329,10 +315,9 @@ def dataset(inputs: TrainingInputs, held_out: bool, columns: tuple[str, ...]) ->
     rows = [
         {
             **{name: row["chosen" if name == "completion" else name] for name in columns},
-            "length": row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]),
-            "number": number,
+            "length": n_tokens(row),
         }
-        for number, row in enumerate(inputs.rows)
+        for row in inputs.rows
         if row["is_held_out"] == held_out
     ]
     rows.sort(key=lambda row: row["length"], reverse=True)
