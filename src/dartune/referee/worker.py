@@ -57,7 +57,6 @@ FRAME = struct.Struct("<Q")  # the length that precedes instances, reports and a
 REQUEST = struct.Struct("<QdIB")  # program length, timeout_s, memory_mib, is second run
 RESULT = 3  # the only descriptor of a child besides 0 to 2, which are /dev/null
 LIMITS = {resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NOFILE: 64, resource.RLIMIT_CORE: 0}  # apply to the worker too
-MAX_WIPED_BYTES = 1 << 20  # a longer part of the buffer is returned to the kernel instead
 FIRST_OWN_DESCRIPTOR = 16  # the worker's own descriptors have this number or a higher one
 
 
@@ -128,11 +127,11 @@ def serve(task: str) -> None:
         n_bytes, timeout_s, memory_mib, run = REQUEST.unpack(head)
         if not read_into(requests, state.buffer[:n_bytes]):
             return
-        report, answer_bytes, n_bytes = run_child(state, n_bytes, run, timeout_s, memory_mib)
+        report, answer_bytes = run_child(state, n_bytes, run, timeout_s, memory_mib)
         write_frame(answers, json.dumps(report).encode())
         write_all(answers, FRAME.pack(answer_bytes))
         write_all(answers, state.buffer[FRAME.size : FRAME.size + answer_bytes])
-        wipe(state, n_bytes)
+        wipe(state)
 
 
 def prepare_for_forks() -> None:
@@ -148,12 +147,12 @@ def prepare_for_forks() -> None:
     gc.set_threshold(10_000)
 
 
-def wipe(state: WorkerState, n_bytes: int) -> None:
-    """Zero the first n_bytes of the buffer; if those are many, by returning its pages to the kernel."""
-    if n_bytes > MAX_WIPED_BYTES and sandbox.IS_LINUX:
+def wipe(state: WorkerState) -> None:
+    """Zero the buffer: on Linux by returning its pages to the kernel, which is quick."""
+    if sandbox.IS_LINUX:
         state.memory.madvise(mmap.MADV_DONTNEED)
     else:
-        state.buffer[:n_bytes] = bytes(n_bytes)
+        state.buffer[:] = bytes(len(state.buffer))
 
 
 def take_over_descriptors() -> tuple[int, int]:
@@ -169,27 +168,27 @@ def take_over_descriptors() -> tuple[int, int]:
 
 def run_child(
     state: WorkerState, n_bytes: int, run: int, timeout_s: float, memory_mib: int
-) -> tuple[dict[str, Any], int, int]:
+) -> tuple[dict[str, Any], int]:
     """Have a child run the program in the first n_bytes of the buffer. run: 1 on a second run, else 0.
 
-    Return the report ({"cpu_s", "is_late", "signal"}), the length of the answer, which starts at byte FRAME.size of the
-    buffer, and the number of bytes of the buffer to wipe.
+    Return the report ({"cpu_s", "is_late", "signal"}) and the length of the answer, which starts at byte FRAME.size of
+    the buffer.
     """
     read_end, write_end = os.pipe()
     child = sandbox.fork()
     if child == 0:
         run_in_child(state, n_bytes, run, write_end, timeout_s, memory_mib)
     os.close(write_end)
-    wipe(state, n_bytes)
-    answer_bytes, n_bytes, is_late = collect(state.buffer, read_end, child, timeout_s)
+    wipe(state)
+    answer_bytes, is_late = collect(state.buffer, read_end, child, timeout_s)
     os.close(read_end)
     status, cpu_s = kill_child(state, child)
     signal_number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-    return {"cpu_s": cpu_s, "is_late": is_late or cpu_s > timeout_s, "signal": signal_number}, answer_bytes, n_bytes
+    return {"cpu_s": cpu_s, "is_late": is_late or cpu_s > timeout_s, "signal": signal_number}, answer_bytes
 
 
-def collect(buffer: memoryview, descriptor: int, child: int, timeout_s: float) -> tuple[int, int, bool]:
-    """Return the length of the child's answer, the number of bytes it wrote, and whether it hit the time limit.
+def collect(buffer: memoryview, descriptor: int, child: int, timeout_s: float) -> tuple[int, bool]:
+    """Read the child's answer into the buffer. Return its length, and whether the child hit the time limit.
 
     The answer ends after the length that it begins with; we do not wait for the process to end. The limit is on CPU
     time, so that a busy machine makes no program late. The wall clock is for programs that wait, without seccomp.
@@ -198,7 +197,7 @@ def collect(buffer: memoryview, descriptor: int, child: int, timeout_s: float) -
     while n_bytes < FRAME.size + announced or n_bytes < FRAME.size:
         left = timeout_s - cpu_seconds(child)
         if left <= 0 or time.monotonic() > backstop:
-            return 0, n_bytes, True
+            return 0, True
         if not select.select([descriptor], [], [], max(left, 0.001))[0]:
             continue
         n_read = os.readv(descriptor, [buffer[n_bytes:]])
@@ -208,7 +207,7 @@ def collect(buffer: memoryview, descriptor: int, child: int, timeout_s: float) -
         announced = min(FRAME.unpack_from(buffer)[0], MAX_BYTES) if n_bytes >= FRAME.size else 0
         if n_bytes < FRAME.size + announced:
             time.sleep(0.0005)  # else a child that writes single bytes would keep this process busy
-    return max(0, min(n_bytes - FRAME.size, announced)), n_bytes, False
+    return max(0, min(n_bytes - FRAME.size, announced)), False
 
 
 def cpu_seconds(process: int) -> float:
@@ -228,15 +227,10 @@ def kill_child(state: WorkerState, child: int) -> tuple[int, float]:
     with suppress(ChildProcessError):  # raised when no process is left
         while True:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                for orphan in orphans(state):
-                    os.kill(orphan, signal.SIGKILL)
+                listed = os.pread(state.children_file, 1 << 16, 0)  # some of the orphans, the last may be cut
+                for orphan in listed[: listed.rfind(b" ") + 1].split():
+                    os.kill(int(orphan), signal.SIGKILL)
     return status, usage.ru_utime + usage.ru_stime
-
-
-def orphans(state: WorkerState) -> list[int]:
-    """Return the processes that the child left behind, now children of the worker; only some where there are many."""
-    listed = os.pread(state.children_file, 1 << 16, 0)
-    return [int(orphan) for orphan in listed[: listed.rfind(b" ") + 1].split()]
 
 
 def run_in_child(state: WorkerState, n_bytes: int, run: int, write_end: int, timeout_s: float, memory_mib: int) -> None:
@@ -276,13 +270,9 @@ def answer(state: WorkerState, program: str) -> bytes:
     except ImportError as error:
         return encode_failure("import", f"{error}; programs have Python's library and numpy")
     except BaseException as error:  # the only broad except: a program's failure becomes a status
-        status = "forbidden" if is_refusal(error) else "runtime"
-        return encode_failure(status, f"{type(error).__name__}: {error}")
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Return whether the sandbox caused the error: a refused thread is a RuntimeError, a refused fork EAGAIN."""
-    return isinstance(error, PermissionError | BlockingIOError) or "start new thread" in str(error)
+        # What the sandbox refuses: most calls with EPERM, a fork with EAGAIN, a thread with a RuntimeError.
+        is_refusal = isinstance(error, PermissionError | BlockingIOError) or "start new thread" in str(error)
+        return encode_failure("forbidden" if is_refusal else "runtime", f"{type(error).__name__}: {error}")
 
 
 def load_function(program: str, name: str, n_arguments: int) -> Callable[..., Any]:
