@@ -31,7 +31,7 @@ from dartune.evaluation.statistics import interval_text
 from dartune.files import atomic
 from dartune.models.backend import Decoding
 from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB
-from dartune.report.ablation import summary
+from dartune.report.table import arm_summary
 from dartune.tasks.task import Task
 
 ARMS: dict[str, dict[str, object]] = {
@@ -168,7 +168,9 @@ def main() -> None:
         for task in TASKS if name in done else []:
             runs.setdefault(task, {}).setdefault(arm, {})[str(seed)] = measured(arm, task, seed, name)
             atomic.write_json(OUTPUT, runs)
-    summaries = {task: {arm: summary([*seeds.values()]) for arm, seeds in arms.items()} for task, arms in runs.items()}
+    summaries = {
+        task: {arm: arm_summary([*seeds.values()]) for arm, seeds in arms.items()} for task, arms in runs.items()
+    }
     print(*lines(summaries), sep="\n")
 
 

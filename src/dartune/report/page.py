@@ -7,10 +7,9 @@ from typing import Any
 from dartune.evaluation.statistics import MODELS
 from dartune.files.templates import render
 from dartune.programs.escape import plain
-from dartune.report.ablation import summary
 from dartune.report.plots import best_panel, drawing, inline, search_panel, share_panel
 from dartune.report.results import Result
-from dartune.report.table import in_unit, metric_rows, search_rows
+from dartune.report.table import arm_summary, in_unit, metric_rows, search_rows
 from dartune.report.training import METHODS, as_yaml, training_plots
 
 
@@ -26,7 +25,7 @@ def page(sections: list[dict[str, Any]], trainers: dict[str, dict[str, Any]]) ->
         filters={"in_unit": in_unit, "plain": plain, "inline": inline, "yaml": as_yaml},
         tasks=sections,
         trainings={
-            task: [{"arm": arm, **summary([*runs.values()])} for arm, runs in arms.items()]
+            task: [{"arm": arm, **arm_summary([*runs.values()])} for arm, runs in arms.items()]
             for task, arms in trainers.items()
         },
         styles=[HtmlFormatter(style=name).get_style_defs(".program") for name in ("default", "github-dark")],

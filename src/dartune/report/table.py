@@ -1,8 +1,9 @@
-"""Base against tuned as rows: for the page, for the model card and for the terminal."""
+"""Base against tuned, and trainers against each other, as rows: for the page, the model card and the terminal."""
 
+import statistics
 from typing import Any
 
-from dartune.evaluation.statistics import MODELS, interval_text, significance
+from dartune.evaluation.statistics import MODELS, interval_text, significance, t_interval
 from dartune.report.results import Result
 
 METRICS = {  # key: (label, unit, the direction that is better; 0 where there is none)
@@ -23,6 +24,12 @@ METRICS = {  # key: (label, unit, the direction that is better; 0 where there is
 SEARCH_METRICS = {"top_1": "best program", "top_10": "mean of the ten best"}
 UNITS = {"share": (100, ".1f", " %"), "quality": (1, ".3f", ""), "gap": (1, ".2f", " %"), "tokens": (1, ".1f", "")}
 SAMPLED = "{model:<5}{validity:>9.1%}{mean:>8.3f}{median:>8.3f}{top_10:>8.3f}{better_than_template:>14.1%}"
+GAINS = {  # gain: (the arm's metric, what is subtracted from it)
+    "mean_gain": ("mean", "mean_base"),
+    "top_10_gain": ("top_10", "top_10_base"),
+    "same_evaluations": ("best", "best_at_equal_evaluations"),
+    "same_seconds": ("best", "best_at_equal_seconds"),
+}
 LEGEND = "quality: score as a fraction of the reference (1 = as good), failures 0; > template: scores better than it"
 
 
@@ -67,6 +74,18 @@ def search_rows(metrics: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         for method, measured in metrics.items()
         for key, label in SEARCH_METRICS.items()
     ]
+
+
+def arm_summary(runs: list[dict[str, float]]) -> dict[str, Any]:
+    """Return the means over the runs of one arm, one run a seed, and its gains with their 95 % t intervals.
+
+    runs: metrics of the tuned model, the same of the base model as NAME_base, and what GAINS names. Each gain is
+    {"estimate", "low", "high", "significance"}.
+    """
+    means = {name: round(statistics.mean(run[name] for run in runs), 4) for name in runs[0]}
+    gains = {gain: t_interval([run[ours] - run[other] for run in runs]) for gain, (ours, other) in GAINS.items()}
+    judged = {gain: interval | {"significance": significance(interval)} for gain, interval in gains.items()}
+    return {"n_seeds": len(runs), **means, **judged}
 
 
 def terminal_table(results: dict[str, Result], warnings: dict[str, list[str]]) -> str:
