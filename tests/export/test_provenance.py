@@ -48,12 +48,14 @@ def test_a_model_trained_again_after_evaluation_is_refused(copied: Path) -> None
         export(TASK, Path("out"), False)
 
 
-def test_a_stage_that_never_ran_is_named(copied: Path) -> None:
-    LOCK.write_text(LOCK.read_text().replace(f"search@{TASK}", "search@other"))
-    with pytest.raises(
-        UserError, match=rf"^dvc\.lock does not say what made metrics/search/{TASK}.json; run: dvc repro"
-    ):
+@pytest.mark.parametrize("stage", ["evaluate", "search"])
+def test_a_stage_that_never_ran_is_named(copied: Path, stage: str) -> None:
+    LOCK.write_text(LOCK.read_text().replace(f"{stage}@{TASK}", f"{stage}@other"))
+    with pytest.raises(UserError, match=rf"^dvc\.lock does not say what made metrics/{stage}/{TASK}\.json; run: dvc"):
         export(TASK, Path("out"), False)
+
+
+def test_a_missing_dvc_lock_is_named(copied: Path) -> None:
     LOCK.unlink()
     with pytest.raises(UserError, match=r"^dvc\.lock is missing; run from the root of the project"):
         export(TASK, Path("out"), False)

@@ -31,10 +31,13 @@ def export(task: str, folder: Path, merge: bool) -> str:
     run = Run(task)
     run.refuse_mixtures()
     base, tuned = run.file("models/base"), run.file(f"models/final/{task}")
-    merged = stored_dtype(base) if merge and is_adapter(tuned) else None
-    stays_adapter = is_adapter(tuned) and not merged
-    generation = measured_generation_config(base, tuned, run.settings()["evaluate"])
-    card = model_card(run, base, tuned, is_adapter=stays_adapter, merged=merged)
+    try:
+        merged = stored_dtype(base) if merge and is_adapter(tuned) else None
+        stays_adapter = is_adapter(tuned) and not merged
+        card = model_card(run, base, tuned, is_adapter=stays_adapter, merged=merged)
+        generation = measured_generation_config(base, tuned, run.settings()["evaluate"])
+    except (OSError, ValueError) as error:
+        raise UserError(f"export: the model cannot be opened: {str(error).splitlines()[0]}") from error
 
     def write(partial: Path) -> None:
         """Fill the folder. Copies follow DVC's links to its cache, and leave out what merging replaces."""
