@@ -13,7 +13,7 @@ def warnings(folder: Path, **limits: float) -> list[str]:
     """The warnings alone: they need no drawing. limits: of train.probe."""
     inputs = [folder / name for name in ("metrics", "evaluation", "search", "plots")]
     result = read_result("tour", *inputs)
-    result.train["settings"]["probe"] |= limits
+    result.metrics["train"]["settings"]["probe"] |= limits
     return warnings_of(result)
 
 

@@ -34,7 +34,7 @@ def page(sections: list[dict[str, Any]], trainers: dict[str, dict[str, Any]]) ->
 
 def task_section(task: str, result: Result, warnings: list[str], n_best: int) -> dict[str, Any]:
     """Return what the page shows of a task. n_best: programs of each model shown side by side."""
-    qualities, curves, train = result.qualities(), result.search_curves, result.train
+    qualities, curves, train = result.qualities(), result.search_curves, result.metrics["train"]
     share, best, searched = "samples with quality ≥ x", "expected best quality of k", "quality of the best so far"
     return {
         "name": task,
@@ -85,7 +85,7 @@ def failures(result: Result) -> list[dict[str, Any]]:
     {"status", "reason", "pool", "base", "tuned"}: the commonest status first. reason: its most frequent one.
     """
     models = result.rows[result.held_out]
-    counts = {"pool": Counter(result.score["status"])}
+    counts = {"pool": Counter(result.metrics["score"]["status"])}
     counts |= {model: Counter(row["status"] for row in rows) for model, rows in models.items()}
     reasons = Counter((row["status"], row["reason"]) for rows in models.values() for row in rows)
     commonest = {status: reason for (status, reason), _ in reversed(reasons.most_common())}  # the last one stays

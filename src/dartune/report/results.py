@@ -23,17 +23,13 @@ Rows = dict[str, dict[str, list[dict[str, Any]]]]  # of the table of stage evalu
 class Result:
     """What the stages measured of one task.
 
-    pool, score, sample, train, rounds: the stage's metrics. splits: the metrics of stage evaluate by split, the
-    held-out one first. curves: what training logged, {} where it was too short. searches: the metrics of stage search
-    by method. search_curves: by method and model, (seeds, evaluations), the held-out quality of the program that guides
-    best so far.
+    metrics: of the stages pool, score, sample, train and rounds. splits: those of stage evaluate by split, the held-out
+    one first. curves: what training logged, {} where it was too short. searches: the metrics of stage search by method.
+    search_curves: by method and model, (seeds, evaluations), the held-out quality of the program that guides best so
+    far.
     """
 
-    pool: dict[str, Any]
-    score: dict[str, Any]
-    sample: dict[str, Any]
-    train: dict[str, Any]
-    rounds: dict[str, Any]
+    metrics: dict[str, dict[str, Any]]
     splits: dict[str, Any]
     rows: Rows
     curves: Curves
@@ -58,7 +54,7 @@ def read_result(task: str, metrics: Path, evaluation: Path, search: Path, plots:
     measured = {stage: read_json(metrics / stage / f"{task}.json", f"stage {stage}") for stage in STAGES}
     splits, searches = measured.pop("evaluate"), measured.pop("search")
     return Result(
-        **measured,
+        metrics=measured,
         splits=splits,
         rows=read_rows(evaluation / f"{task}.parquet", list(splits)),
         curves=read_curves(plots / task, measured["train"]["settings"]["method"]),

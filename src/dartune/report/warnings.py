@@ -11,11 +11,11 @@ from dartune.report.results import Result
 def warnings_of(result: Result) -> list[str]:
     """Return the warnings about the tuning of one task, one line each. The limits are those of train.probe."""
     return [
-        *drift_warnings(result.splits, result.train["settings"]["probe"]),
+        *drift_warnings(result.splits, result.metrics["train"]["settings"]["probe"]),
         *gain_warnings(result.splits),
-        *training_warnings(result.train),
-        *gate_warnings(result.rounds),
-        *(f"pairs: {warning}" for warning in result.sample["warnings"]),
+        *training_warnings(result.metrics["train"]),
+        *gate_warnings(result.metrics["rounds"]),
+        *(f"pairs: {warning}" for warning in result.metrics["sample"]["warnings"]),
     ]
 
 
