@@ -2,44 +2,18 @@
 
 import math
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
+VIEWS = Path(__file__).parent / "datasheet.sql"
 MIN_FILLED = 0.5  # of the pairs asked for
 NOISE = 2.0  # paired t statistic below which a difference over the instances may be chance
 N_COMPARED = 500  # programs whose signatures are compared pairwise
 QUANTILES = {"least": 0, "tenth": 0.1, "median": 0.5, "nine_tenths": 0.9, "greatest": 1}
-
-# grain: one row per pair and role, with the program's traits
-TRAITS = """
-select pair, role, rank, status, text, tree, shape, behaviour, family, n_characters, signature
-from (
-    select pair, 'chosen' as role, chosen as id, chosen_rank as rank from pairs
-    union all
-    select pair, 'rejected' as role, rejected as id, rejected_rank as rank from pairs
-)
-inner join scored using (id)
-order by pair, role
-"""
-# How often two random valid programs have the same score.
-TIES = """
-select sum(n * (n - 1)) / greatest(sum(n) * (sum(n) - 1), 1)
-from (select count(*)::double as n from scored where status = 'ok' group by score)
-"""
-POOL = """
-select
-    count(*) as n_programs,
-    count(distinct text) as distinct_texts,
-    count(distinct tree) as distinct_trees,
-    count(distinct shape) as distinct_shapes,
-    count(distinct behaviour) as distinct_behaviours,
-    count(distinct score_signature) as distinct_score_signatures
-from scored
-where status = 'ok'
-"""
 
 
 def pair_metrics(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, n_asked: int) -> dict[str, Any]:
@@ -52,21 +26,21 @@ def pair_metrics(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, n_asked
     minus a half; 0 is none.
     """
     connection.register("pairs", pairs)
-    rows = connection.sql(TRAITS).to_arrow_table().to_pylist()
+    connection.execute(VIEWS.read_text())
+    rows = connection.sql("from traits order by pair, role").to_arrow_table().to_pylist()
     roles = {role: [row for row in rows if row["role"] == role] for role in ("chosen", "rejected")}
     valid = [row for row in pairs.to_pylist() if row["rejected_score"] is not None]
     gaps = [row["chosen_score"] - row["rejected_score"] for row in valid]
-    pool = connection.sql(POOL).to_arrow_table().to_pylist()[0]
     return {
         "n_asked": n_asked,
         "n_pairs": len(pairs),
         "parts": dict(sorted(Counter(pairs["strategy"].to_pylist()).items())),
         "n_flipped": sum(pairs["is_flipped"].to_pylist()),
-        "pool": pool,
+        "pool": connection.sql("from counts").to_arrow_table().to_pylist()[0],
         "gap_score": {name: rounded(np.quantile(gaps, q)) for name, q in QUANTILES.items()} if gaps else {},
         "gap_rank": rounded(np.mean([row["rejected_rank"] - row["chosen_rank"] for row in valid] or [0])),
         "ties": {
-            "pool": rounded(connection.sql(TIES).fetchall()[0][0]),
+            "pool": rounded(connection.sql("from ties").fetchall()[0][0]),
             "pairs": rounded(np.mean(np.equal(gaps, 0))) if gaps else None,
         },
         "below_noise": below_noise([row["t"] for row in valid]),
@@ -77,7 +51,7 @@ def pair_metrics(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, n_asked
 
 
 def role_metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the metrics of the chosen or of the rejected programs. rows: of TRAITS, one per pair.
+    """Return the metrics of the chosen or of the rejected programs. rows: of view traits, one per pair.
 
     by_tenth: programs by tenth of the valid pool, best first. entropy: of by_tenth. distinct_*: shares of the programs.
     distance: see mean_distance.
