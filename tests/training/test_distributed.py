@@ -17,7 +17,7 @@ import pytest
 from dartune.errors import UserError
 from dartune.models.checkpoint import device_map, open_model, save_model
 from dartune.training import distributed
-from dartune.training.distributed import Launch, agreed, in_processes, is_main, refuse_unequipped, refuse_unfit
+from dartune.training.distributed import Launch, agreed, in_processes, is_main, refuse_unequipped
 from dartune.training.patches import GroupedByLength
 from small_llama import LORA, TASK, UNPROBED, corpus, point_to_base, tune, write_llama, write_some_pairs
 
@@ -265,25 +265,6 @@ def test_what_this_machine_cannot_do_is_refused_before_a_process_starts(
 ) -> None:
     with pytest.raises(UserError, match=message):
         refuse_unequipped({"kind": kind, "n_processes": n, "n_machines": n_machines})
-
-
-@pytest.mark.parametrize(
-    ("kind", "is_online", "is_probed", "load_in", "message"),
-    [
-        ("zero2", True, False, None, "zero2 cannot generate programs during training, as grpo and rloo do; take ddp"),
-        ("fsdp2", False, True, None, "leaves no process the whole model; set train.probe.n_times: 0"),
-        ("zero3", False, False, "4bit", "zero3 cannot shard weights of 4bit; set train.load_in: null or take ddp"),
-    ],
-)
-def test_what_a_kind_cannot_do_is_refused(
-    kind: Any, is_online: bool, is_probed: bool, load_in: str | None, message: str
-) -> None:
-    own: Launch = {"kind": kind, "n_processes": 2, "n_machines": 1}
-    with pytest.raises(UserError, match=message):
-        refuse_unfit(own, is_online, is_probed, load_in)
-    refuse_unfit(own, False, False, None)
-    refuse_unfit(None, True, True, load_in)
-    refuse_unfit(TWO, True, True, load_in)
 
 
 def test_without_a_gpu_a_model_is_on_the_cpu_in_each_process(monkeypatch: pytest.MonkeyPatch) -> None:

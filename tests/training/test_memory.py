@@ -207,7 +207,7 @@ def test_a_control_groups_limit_counts_where_it_is_lower(
 
 
 def test_few_bits_without_an_adapter_or_without_a_gpu_are_refused(base: Path, pairs: Path) -> None:
-    with pytest.raises(UserError, match=r"^train\.load_in is 4bit: such weights stay as they are; set train\.lora"):
+    with pytest.raises(UserError, match=r"^train\.load_in is 4bit, for weights that stay as they are; set train\.lora"):
         tune(base, pairs, "tuned", load_in="4bit")
     with pytest.raises(
         UserError, match=r"^train\.load_in is 8bit, which needs a GPU, and there is none; set it to null"

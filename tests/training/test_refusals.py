@@ -12,13 +12,16 @@ from dartune.base_model.base import new_network, train_tokenizer
 from dartune.errors import UserError
 from dartune.models.checkpoint import open_model, open_tokenizer, revision
 from dartune.models.transformers_backend import TransformersBackend
+from dartune.training.train import refuse_contradictions
 from dartune.training.trainers import ONLINE
 from small_llama import (
     CHAT,
     LAST,
     LORA,
+    PROBED,
     TASK,
     TERSE,
+    TRAIN,
     corpus,
     rows_of,
     tune,
@@ -121,3 +124,21 @@ def test_a_start_that_is_no_adapter_needs_all_weights_and_an_adapter_lora(base: 
         tune(base, pairs, name, lora=lora)
         with pytest.raises(UserError, match=rf"^train: {name} is {found}, and train\.lora is "):
             tune(base, pairs, "tuned", start=Path(name), lora=other)
+
+
+KINDS: dict[str, tuple[dict[str, Any], str]] = {
+    "zero2": ({"method": "grpo"}, "zero2 cannot generate programs, as grpo does; take ddp"),
+    "fsdp2": ({"probe": PROBED}, "fsdp2 leaves no process the whole model; set train.probe.n_times: 0"),
+    "zero3": ({"load_in": "4bit"}, "zero3 cannot shard 4bit weights; set train.load_in: null or take ddp"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_kind_of_processes_cannot_do_is_refused(kind: str) -> None:
+    (changes, message), settings = KINDS[kind], TRAIN | {"lora": LORA}
+    launch = {"kind": kind, "n_processes": 2, "n_machines": 1}
+    with pytest.raises(UserError, match=rf"^train\.launch: {message}"):
+        refuse_contradictions(settings | changes | {"launch": launch})
+    for other in (launch | {"kind": "ddp"}, None):
+        refuse_contradictions(settings | changes | {"launch": other})
+    refuse_contradictions(settings | {"launch": launch})

@@ -148,19 +148,6 @@ def refuse_unequipped(launch: Launch) -> None:
             raise UserError(f"train.launch: kind {kind} with {n} processes on {n_machines} machines: {problem}")
 
 
-def refuse_unfit(launch: Launch | None, is_online: bool, is_probed: bool, load_in: str | None) -> None:
-    """Raise UserError where the kind cannot do what the training needs."""
-    kind = launch["kind"] if launch else "ddp"
-    problems = {
-        "cannot generate programs during training, as grpo and rloo do; take ddp": is_online and kind != "ddp",
-        "leaves no process the whole model; set train.probe.n_times: 0": is_probed and kind in SHARDED,
-        f"cannot shard weights of {load_in}; set train.load_in: null or take ddp": load_in and kind in SHARDED,
-    }
-    for problem, is_there in problems.items():
-        if is_there:
-            raise UserError(f"train.launch: {kind} {problem}")
-
-
 def is_worker() -> bool:
     """Return whether this process is one of several for one training."""
     return PARENT in os.environ

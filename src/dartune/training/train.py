@@ -19,7 +19,7 @@ from dartune.models.checkpoint import LoadIn, open_tokenizer, save_model, write_
 from dartune.pairs.pairs import formatted
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
-from dartune.training.distributed import SHARDED, Launch, agreed, in_processes, is_main, refuse_unfit
+from dartune.training.distributed import SHARDED, Launch, agreed, in_processes, is_main
 from dartune.training.memory import fit_activations, refuse_too_large
 from dartune.training.patches import diverged, plain_adapter_inputs
 from dartune.training.probe import Probe, ProbeConfig
@@ -118,12 +118,19 @@ def write_tuned(
 
 def refuse_contradictions(settings: dict[str, Any]) -> None:
     """Raise UserError about settings of section train that cannot be had together."""
-    method, load_in, patience = settings["method"], settings["load_in"], settings["patience"]
-    refuse_unfit(settings["launch"], method in ONLINE, settings["probe"]["n_times"] > 0, load_in)
-    if load_in and settings["lora"] is None:
-        raise UserError(f"train.load_in is {load_in}: such weights stay as they are; set train.lora, or load_in: null")
-    if patience and method in ONLINE:
-        raise UserError(f"train.patience is {patience}: {method} has no held-out loss to look at; set it to null")
+    method, launch, load_in, patience = (settings[name] for name in ("method", "launch", "load_in", "patience"))
+    kind, is_online, is_probed = launch["kind"] if launch else "ddp", method in ONLINE, settings["probe"]["n_times"] > 0
+    is_sharded = kind in SHARDED
+    problems = {
+        f"launch: {kind} cannot generate programs, as {method} does; take ddp": is_online and kind != "ddp",
+        f"launch: {kind} leaves no process the whole model; set train.probe.n_times: 0": is_probed and is_sharded,
+        f"launch: {kind} cannot shard {load_in} weights; set train.load_in: null or take ddp": load_in and is_sharded,
+        f"load_in is {load_in}, for weights that stay as they are; set train.lora": load_in and not settings["lora"],
+        f"patience is {patience}: {method} has no held-out loss to look at; set it to null": is_online and patience,
+    }
+    for problem, is_there in problems.items():
+        if is_there:
+            raise UserError(f"train.{problem}")
 
 
 @contextmanager
