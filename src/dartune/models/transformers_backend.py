@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from transformers import Cache, DynamicCache
-from transformers.cache_utils import CacheLayerMixin
+from transformers.cache_utils import DynamicLayer
 from transformers.utils import logging
 
 from dartune.errors import UserError
@@ -223,7 +223,7 @@ class Slots:
         return result
 
 
-class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
+class SlotLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of one layer, (slots, heads, length, width). A step sees only the rows in use."""
 
     def __init__(self, lengths: torch.Tensor, length: int) -> None:
@@ -253,17 +253,6 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
             states[rows, :, lengths] = new[:, :, 0]
         return self.keys[:n, :, :end], self.values[:n, :, :end]
 
-    def lazy_initialization(self, *_: Any) -> None:
-        """Do nothing, since put() allocates. Part of transformers' interface."""
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Return the number of keys that a query sees, and their offset. Part of transformers' interface."""
-        return self.get_seq_length() + query_length, 0
-
     def get_seq_length(self) -> int:
         """Return the number of tokens of the longest row. Part of transformers' interface."""
         return int(self._lengths.max())
-
-    def get_max_length(self) -> int:
-        """Return the number of tokens that a row can have. Part of transformers' interface."""
-        return self._length
