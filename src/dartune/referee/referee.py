@@ -27,6 +27,11 @@ from dartune.tasks.task import Task
 MIN_TIMEOUT_S = 2.0
 MAX_SLOWDOWN, MEMORY_MIB = 1000.0, 512  # of `dartune score`; stages take theirs from params.yaml
 TRAIN = "train"  # no search method has this name
+RISKS = {  # of a machine that does not offer a layer of the sandbox
+    "network": "only seccomp keeps programs from it",
+    "landlock": "programs can read files",
+    "seccomp": "system calls are not filtered",
+}
 
 
 def write_referee(
@@ -65,7 +70,9 @@ class Referee:
         self.task = task
         self._max_slowdown, self._memory_mib = max_slowdown, memory_mib
         self._pool: WorkerPool | RayPool = WorkerPool(task, split) if cluster is None else RayPool(task, split, cluster)
-        self.version = version(task, split)
+        # Of everything that affects a verdict besides program and limits.
+        interpreter = {"python": platform.python_version(), "numpy": np.__version__}
+        self.version = fingerprint([], code=code_version(task), split=split, **interpreter)
         self.n_run = 0
 
     @classmethod
@@ -78,7 +85,8 @@ class Referee:
             stack.enter_context(self._pool)
             missing = self._pool.missing_layers
             if missing:
-                print(f"sandbox: {missing_line(missing)}", file=sys.stderr, flush=True)
+                risks = "; ".join(f"{layer}: {RISKS[layer]}" for layer in missing)
+                print(f"sandbox: this machine does not offer {risks}", file=sys.stderr, flush=True)
             self._cache = VerdictCache(self.task.name)
             stack.callback(self._cache.close)
             # Measured once per version of the task, so that reruns have the same limit.
@@ -127,12 +135,6 @@ def key(program: str) -> str:
     return hashlib.sha256(normal_form(program).encode(errors="backslashreplace")).hexdigest()[:32]
 
 
-def version(task: Task, split: str) -> str:
-    """Return a hash of everything that affects a verdict besides program and limits: code, split, interpreter."""
-    interpreter = {"python": platform.python_version(), "numpy": np.__version__}
-    return fingerprint([], code=code_version(task), split=split, **interpreter)
-
-
 def code_version(task: Task) -> str:
     """Return a hash of the code that affects a verdict: referee, task, and template, which sets the time limit."""
     return fingerprint([task.file], code=code_fingerprint(*DOORS, *judging(task.name)))
@@ -142,13 +144,3 @@ def rounded(seconds: float) -> float:
     """Round up to 1, 2, 5, 10, 20, 50 ..., so that small differences between machines do not change the limit."""
     step = 10.0 ** np.floor(np.log10(seconds))
     return float(next(factor * step for factor in (1, 2, 5, 10) if seconds <= factor * step))
-
-
-def missing_line(missing: list[str]) -> str:
-    """Return a line that names the missing layers of the sandbox and what programs can do without them."""
-    risks = {
-        "network": "only seccomp keeps programs from it",
-        "landlock": "programs can read files",
-        "seccomp": "system calls are not filtered",
-    }
-    return "this machine does not offer " + "; ".join(f"{layer}: {risks[layer]}" for layer in missing)

@@ -35,12 +35,8 @@ class Scorer:
             if not answer:
                 how = f"by signal {report['signal']}" if report["signal"] not in (0, 9) else "without an answer"
                 raise Refused("crash", f"the process ended {how}")
-            scores = self._score(decode(answer, self._n_instances))
-            return Verdict("ok", "", *scores, cpu_s=cpu_s, missing_layers=self._missing)
+            costs, moves = self._task.cost.compute_costs(self._prepared, decode(answer, self._n_instances))
+            results = self._task.score(costs), tuple(costs), fingerprint(moves), signature(moves)
+            return Verdict("ok", "", *results, cpu_s=cpu_s, missing_layers=self._missing)
         except Refused as refused:
             return Verdict(refused.status, refused.reason, cpu_s=cpu_s, missing_layers=self._missing)
-
-    def _score(self, decisions: list[np.ndarray]) -> tuple[float, tuple[float, ...], str, tuple[int, ...]]:
-        """Return score, costs, behaviour and signature; raise Refused when the decisions are not feasible."""
-        costs, moves = self._task.cost.compute_costs(self._prepared, decisions)
-        return self._task.score(costs), tuple(costs), fingerprint(moves), signature(moves)
