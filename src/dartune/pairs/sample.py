@@ -72,6 +72,7 @@ def connect(scored: Path, memory_mib: int) -> duckdb.DuckDBPyConnection:
         "memory_limit": f"{memory_mib}MiB",
         "temp_directory": str(spill),
         "preserve_insertion_order": False,  # every strategy orders what depends on an order
+        "enable_progress_bar": sys.stdout.isatty(),
         # Joins run in the order in which they are written: the optimiser cannot estimate the size of a recursion or a
         # draw, and has been seen to compare all programs with all.
         "disabled_optimizers": "join_order",
@@ -132,11 +133,11 @@ def check_pool(
     if n_nan:
         raise UserError(f"sample: {n_nan} scores of {task} are not finite numbers; run stage score again")
     for name in involved(shares):
-        n_subsets = options.get(name, {}).get("n_subsets", 0)
-        one_per = options.get(name, {}).get("one_per", *header(name, "one_per"))
-        query = "select count(*) from candidates($one_per, 0)"
-        n_distinct = connection.execute(query, {"one_per": one_per}).fetchall()[0][0] if n_subsets else 0
-        if n_distinct < 2 * n_subsets:  # two programs in each subset
+        if (n_subsets := options.get(name, {}).get("n_subsets")) is None:
+            continue
+        one_per = {"one_per": options[name].get("one_per", *header(name, "one_per"))}
+        n_distinct = connection.execute("select count(*) from candidates($one_per, 0)", one_per).fetchall()[0][0]
+        if n_distinct < 2 * n_subsets:
             raise UserError(
                 f"sample: {n_distinct} distinct programs of {task} are ok; at least {2 * n_subsets} are needed for "
                 f"M = {n_subsets} subsets. Raise pool.n_programs or lower sample.options.{name}.n_subsets"
