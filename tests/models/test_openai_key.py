@@ -42,7 +42,7 @@ def test_the_key_is_sent_and_appears_nowhere_else(
         assert server.authorizations == [f"Bearer {KEY}"]
         everything = [repr(backend), str(backend), backend.revision, *traceback.format_exception(caught.value)]
         assert KEY[:6] not in "".join(everything), status
-        assert all(KEY not in repr(each) for each in causes(caught.value)), status
+        assert all(KEY not in repr(cause) for cause in causes(caught.value)), status
     printed = capfd.readouterr()
     assert KEY[:6] not in printed.out + printed.err + caplog.text + (tmp_path / "server.yaml").read_text()
 

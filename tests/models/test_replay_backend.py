@@ -103,16 +103,16 @@ def test_a_prompt_that_has_no_completion_left_is_named(tmp_path: Path) -> None:
     file = recorded(tmp_path, A1, A2)
     backend = ReplayBackend(file)
     texts(backend, ["a", "a"])
-    found = refused(lambda: texts(backend, ["a"]))
-    assert f"{file}: 2 completions are recorded for a prompt of 1 characters that begins 'a', and one more" in found
+    message = refused(lambda: texts(backend, ["a"]))
+    assert f"{file}: 2 completions are recorded for a prompt of 1 characters that begins 'a', and one more" in message
     assert "2 completions are recorded" in refused(lambda: texts(ReplayBackend(file), ["a", "a", "a"]))
     assert "0 completions are recorded" in refused(lambda: texts(backend, ["a "]))
 
 
 def test_a_long_prompt_is_named_by_its_start_on_one_line(tmp_path: Path) -> None:
-    found = refused(lambda: texts(ReplayBackend(recorded(tmp_path, A1)), ["Write\n" * 100]))
-    assert "a prompt of 600 characters that begins 'Write\\nWrite" in found
-    assert len(found) < 400
+    message = refused(lambda: texts(ReplayBackend(recorded(tmp_path, A1)), ["Write\n" * 100]))
+    assert "a prompt of 600 characters that begins 'Write\\nWrite" in message
+    assert len(message) < 400
 
 
 MALFORMED = [
@@ -142,8 +142,8 @@ MALFORMED = [
 def test_a_malformed_file_is_named_with_its_line(content: bytes, expected: str, tmp_path: Path) -> None:
     file = recorded(tmp_path, *([] if "no completion" in expected else [A1]))
     file.write_bytes(file.read_bytes() + content)
-    found = refused(lambda: ReplayBackend(file))
-    assert found.startswith(f"{file}: {expected}")
+    message = refused(lambda: ReplayBackend(file))
+    assert message.startswith(f"{file}: {expected}")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

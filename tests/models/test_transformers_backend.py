@@ -80,13 +80,13 @@ def greedy(model: Any, ids: list[list[int]]) -> list[list[int]]:
     """What transformers' generate appends to each, by itself."""
     return [
         model.generate(
-            torch.tensor([each]),
-            attention_mask=torch.ones((1, len(each)), dtype=torch.long),
+            torch.tensor([prompt]),
+            attention_mask=torch.ones((1, len(prompt)), dtype=torch.long),
             do_sample=False,
             max_new_tokens=24,
             pad_token_id=0,
-        )[0, len(each) :].tolist()
-        for each in ids
+        )[0, len(prompt) :].tolist()
+        for prompt in ids
     ]
 
 

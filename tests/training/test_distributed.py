@@ -41,10 +41,10 @@ def test_two_processes_train_as_one_with_twice_their_batch(capfd: pytest.Capture
     pairs = write_some_pairs(base, answers, held_out=0.2)
     config = UNPROBED | {"n_times": 1, "n_samples": 2}
     said: dict[str, list[str]] = {}
-    for name, n, own in (("one", 4, None), ("two", 2, TWO)):
+    for name, n, processes in (("one", 4, None), ("two", 2, TWO)):
         capfd.readouterr()
         options = {"per_device_train_batch_size": n, "learning_rate": 1e-4, "num_train_epochs": 2}
-        tune(base, pairs, name, lora=LORA, probe=config, launch=own, options=options)
+        tune(base, pairs, name, lora=LORA, probe=config, launch=processes, options=options)
         said[name] = [line.split(", ")[0] for line in capfd.readouterr().err.splitlines() if line.startswith("train ")]
     one, two = (json.loads(Path(f"{name}.json").read_text()) for name in ("one", "two"))
     assert one.pop("settings")["launch"] is None and two.pop("settings")["launch"] == TWO
@@ -67,7 +67,7 @@ def assert_close(one: Any, two: Any) -> None:
     if isinstance(one, dict):
         assert list(one) == list(two)
     if isinstance(one, (dict, list)):
-        values = (each.values() if isinstance(each, dict) else each for each in (one, two))
+        values = (side.values() if isinstance(side, dict) else side for side in (one, two))
         for pair in zip(*values, strict=True):
             assert_close(*pair)
     elif isinstance(one, (int, float)):
@@ -101,12 +101,12 @@ def test_each_step_has_the_same_rows_however_many_processes_share_it(n_processes
 
 def test_an_epoch_has_its_own_order_also_when_it_is_resumed_in_its_middle() -> None:
     trainer = SimpleNamespace(args=SimpleNamespace(seed=0), state=SimpleNamespace(epoch=None))
-    sampler, found = GroupedByLength(list(range(40)), 4, trainer), {}
+    sampler, orders = GroupedByLength(list(range(40)), 4, trainer), {}
     for epoch in (None, 0.5, 1.0, 1.25, 2.0):
         trainer.state.epoch = epoch
-        found[epoch] = list(sampler)
-    assert found[None] == found[0.5] and found[1.0] == found[1.25]
-    assert len({tuple(each) for each in found.values()}) == 3
+        orders[epoch] = list(sampler)
+    assert orders[None] == orders[0.5] and orders[1.0] == orders[1.25]
+    assert len({tuple(order) for order in orders.values()}) == 3
 
 
 @pytest.mark.parametrize("lora", [None, LORA], ids=["all weights", "LoRA"])
@@ -129,8 +129,8 @@ def tell(*, launch: Launch | None) -> None:
 
     PartialState(cpu=True)
     print(f"said by {os.environ['RANK']}")
-    told = {"agreed": agreed(lambda: os.getpid()), "pid": os.getpid(), "is_main": is_main()}
-    Path(f"{os.environ['RANK']}.json").write_text(json.dumps(told))
+    state = {"agreed": agreed(lambda: os.getpid()), "pid": os.getpid(), "is_main": is_main()}
+    Path(f"{os.environ['RANK']}.json").write_text(json.dumps(state))
 
 
 @in_processes
@@ -170,18 +170,18 @@ def test_the_main_process_decides_and_it_alone_prints(capfd: pytest.CaptureFixtu
 def test_what_ends_one_process_ends_all_and_is_told_once(
     how: str, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    handlers = [signal.getsignal(each) for each in distributed.SIGNALS]
+    handlers = [signal.getsignal(number) for number in distributed.SIGNALS]
     with pytest.raises(RuntimeError, match=message):
         fail(how, launch=TWO)
-    assert [signal.getsignal(each) for each in distributed.SIGNALS] == handlers
+    assert [signal.getsignal(number) for number in distributed.SIGNALS] == handlers
     assert "Traceback" not in capfd.readouterr().err and not children()
 
 
 def children() -> list[psutil.Process]:
     return [
-        each
-        for each in psutil.Process().children(recursive=True)
-        if "dartune.training.distributed" in " ".join(each.cmdline())
+        process
+        for process in psutil.Process().children(recursive=True)
+        if "dartune.training.distributed" in " ".join(process.cmdline())
     ]
 
 
@@ -207,7 +207,7 @@ def test_no_process_outlives_the_stage_that_started_it(how: str, status: int) ->
     process.send_signal(getattr(signal, f"SIG{how}"))
     process.communicate(timeout=LIMIT_S)
     assert process.returncode == status
-    wait(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in ranks))
+    wait(lambda: not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks))
 
 
 def wait(condition: Any) -> None:
@@ -235,17 +235,17 @@ def test_accelerate_reads_the_kind_and_the_numbers_out_of_our_options(
     for name, value in (("NODE_RANK", "1"), ("MASTER_ADDR", "10.0.0.1"), ("MASTER_PORT", "29500")):
         monkeypatch.setenv(name, value)
     options = distributed.options({"kind": kind, "n_processes": 8, "n_machines": n_machines})
-    found, config, _ = _validate_launch_command(
+    parsed, config, _ = _validate_launch_command(
         launch_command_parser().parse_args([*options, "--module", "dartune.training.distributed", "call"])
     )
     assert config.distributed_type.value == {"ddp": "MULTI_GPU", "fsdp2": "FSDP"}.get(kind, "DEEPSPEED")
-    assert {name: getattr(found, name) for name in EXPECTED[kind]} == EXPECTED[kind]
-    assert (found.num_processes, found.num_machines, found.mixed_precision) == (8, n_machines, "no")
+    assert {name: getattr(parsed, name) for name in EXPECTED[kind]} == EXPECTED[kind]
+    assert (parsed.num_processes, parsed.num_machines, parsed.mixed_precision) == (8, n_machines, "no")
     if n_machines == 1:
-        assert (found.machine_rank, found.main_process_port) == (0, 0)  # 0: a free port
+        assert (parsed.machine_rank, parsed.main_process_port) == (0, 0)  # 0: a free port
     else:
-        assert (found.machine_rank, found.main_process_ip, found.main_process_port) == (1, "10.0.0.1", 29500)
-    assert (found.module, found.training_script, found.training_script_args) == (
+        assert (parsed.machine_rank, parsed.main_process_ip, parsed.main_process_port) == (1, "10.0.0.1", 29500)
+    assert (parsed.module, parsed.training_script, parsed.training_script_args) == (
         True,
         "dartune.training.distributed",
         ["call"],

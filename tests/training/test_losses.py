@@ -32,8 +32,8 @@ def test_trl_is_given_the_prompt_and_each_answer_with_one_end_of_text(
     monkeypatch.chdir(tmp_path)
     this = trainer(write_word_model(tmp_path / "words", chat), word_rows(bool(chat)))
     (example,) = this.train_dataset
-    found = [example[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids")]
-    assert found == [prompt, [6, 2], [7, 2]]
+    ids = [example[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids")]
+    assert ids == [prompt, [6, 2], [7, 2]]
     batch = next(iter(this.get_train_dataloader()))
     n = len(prompt)
     assert batch["input_ids"].tolist() == [[*prompt, 6, 2], [*prompt, 7, 2]]  # chosen first

@@ -146,16 +146,16 @@ def test_activations_are_kept_where_they_fit_and_else_computed_again(
     rows = rows_of(write_some_pairs(deep, corpus(TASK, 12, 3)))
     this = trainer(deep, rows)
     batch, generator = longest_batch(this, inputs(deep, rows)), torch.get_rng_state()
-    kept = memory.step_bytes(this, batch, 2**33)
-    assert kept and kept > 2**24
+    step = memory.step_bytes(this, batch, 2**33)
+    assert step and step > 2**24
     assert torch.equal(torch.get_rng_state(), generator) and all(w.grad is None for w in this.model.parameters())
     rest = 2 * n_bytes(this.model.parameters())  # the moments
     for share, is_again in ((1.3, False), (0.6, True)):
-        monkeypatch.setattr(memory, "free_bytes", lambda launch, share=share: share * kept + rest)
+        monkeypatch.setattr(memory, "free_bytes", lambda launch, share=share: share * step + rest)
         fit_activations(this, inputs(deep, rows))
         assert this.args.activation_checkpointing == this.model.is_activation_checkpointing == is_again
         assert ("computed again" if is_again else "kept") in capsys.readouterr().err
-    monkeypatch.setattr(memory, "free_bytes", lambda launch: 0.01 * kept + rest)
+    monkeypatch.setattr(memory, "free_bytes", lambda launch: 0.01 * step + rest)
     with pytest.raises(UserError, match=r"does not fit .* lower trainers\.dpo\.per_device_train_batch_size and raise"):
         fit_activations(this, inputs(deep, rows))
 

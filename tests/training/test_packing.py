@@ -62,7 +62,7 @@ def gradients(of: Any, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
 
 
 def left_padded(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: torch.nn.functional.pad(each, (2, 0)) for name, each in batch.items()}
+    return {name: torch.nn.functional.pad(tensor, (2, 0)) for name, tensor in batch.items()}
 
 
 def going_on() -> dict[str, torch.Tensor]:
@@ -97,14 +97,14 @@ def test_logits_and_gradients_are_those_of_texts_read_whole(
 
 
 def test_layers_whose_activations_are_computed_again_learn_the_same() -> None:
-    batch, found = texts(20), []
+    batch, learnt = texts(20), []
     for again in (False, True):
         packed = model().train()
         pack(packed)
         if again:
             packed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        found.append(gradients(packed, batch))
-    assert all(torch.equal(one, another) for one, another in zip(*found, strict=True))
+        learnt.append(gradients(packed, batch))
+    assert all(torch.equal(one, another) for one, another in zip(*learnt, strict=True))
 
 
 def adapted(base: Any) -> Any:
@@ -145,25 +145,25 @@ def test_other_batches_are_read_as_ever(batch: dict[str, Any], monkeypatch: pyte
     passes = read_by(packed.base_model, monkeypatch)
     pack(packed)
     call = {"use_cache": False} | batch
-    found = packed.base_model(**call)
+    output = packed.base_model(**call)
     assert passes == [tuple(batch["input_ids"].shape)]
-    assert torch.equal(found.last_hidden_state, plain.base_model(**call).last_hidden_state)
-    assert (found.past_key_values is not None) == call["use_cache"]
+    assert torch.equal(output.last_hidden_state, plain.base_model(**call).last_hidden_state)
+    assert (output.past_key_values is not None) == call["use_cache"]
 
 
 def test_what_a_model_writes_stays_the_same() -> None:
     plain, packed = model(), model()
     pack(packed)
     prompts = texts(20, (5, 5))
-    written = [each.generate(**prompts, max_new_tokens=8, do_sample=False) for each in (plain, packed)]
+    written = [of.generate(**prompts, max_new_tokens=8, do_sample=False) for of in (plain, packed)]
     assert torch.equal(*written)
 
 
 def test_a_saved_model_knows_nothing_of_it(tmp_path: Path) -> None:
     plain, packed = model(), model()
     pack(packed)
-    for name, each in {"plain": plain, "packed": packed}.items():
-        each.save_pretrained(tmp_path / name)
+    for name, of in {"plain": plain, "packed": packed}.items():
+        of.save_pretrained(tmp_path / name)
     assert (tmp_path / "packed/config.json").read_text() == (tmp_path / "plain/config.json").read_text()
 
 
@@ -177,9 +177,9 @@ def dropping() -> Any:
 
 @pytest.mark.parametrize("make", [windowed, dropping])
 def test_a_model_with_a_window_or_a_random_attention_keeps_its_own_ways(make: Callable[[], Any]) -> None:
-    kept = make()
-    pack(kept)
-    assert "forward" not in vars(kept.base_model)
+    unpacked = make()
+    pack(unpacked)
+    assert "forward" not in vars(unpacked.base_model)
 
 
 @pytest.mark.parametrize(("n_common", "is_shared"), [(2, False), (3, True)])
@@ -200,14 +200,14 @@ THERE = {name: batch for name, (batch, _) in BATCHES.items()} | LONG
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="flash attention needs a GPU")
 @pytest.mark.parametrize("batch", THERE.values(), ids=THERE)
 def test_on_a_gpu_flash_attention_gives_the_same(batch: dict[str, torch.Tensor]) -> None:
-    there, found = {name: each.cuda() for name, each in batch.items()}, []
+    there, results = {name: tensor.cuda() for name, tensor in batch.items()}, []
     for is_packed in (False, True):
-        each = model().cuda().float()
+        of = model().cuda().float()
         if is_packed:
-            pack(each)
+            pack(of)
         with torch.autocast("cuda", torch.bfloat16):
-            found.append(loss(each, there))
-        found[-1].backward()
-        found.append(torch.cat([weight.grad.flatten() for weight in each.parameters()]))
-    assert found[2].item() == pytest.approx(found[0].item(), rel=0.02, abs=0.02)
-    assert torch.nn.functional.cosine_similarity(found[1], found[3], 0) > 0.999
+            results.append(loss(of, there))
+        results[-1].backward()
+        results.append(torch.cat([weight.grad.flatten() for weight in of.parameters()]))
+    assert results[2].item() == pytest.approx(results[0].item(), rel=0.02, abs=0.02)
+    assert torch.nn.functional.cosine_similarity(results[1], results[3], 0) > 0.999

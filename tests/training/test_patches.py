@@ -40,7 +40,7 @@ def test_a_reference_s_file_is_found_by_no_other_trainer(monkeypatch: pytest.Mon
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="kernels are fused on a GPU")
 def test_on_a_gpu_a_model_that_is_sped_up_learns_the_same() -> None:
     ids = torch.randint(40, (4, 50), generator=torch.Generator().manual_seed(0)).cuda()
-    found = []
+    results = []
     for is_fast in (False, True):
         torch.manual_seed(0)
         base = LlamaForCausalLM(LlamaConfig(**SIZE, pad_token_id=0)).cuda().bfloat16()
@@ -49,13 +49,15 @@ def test_on_a_gpu_a_model_that_is_sped_up_learns_the_same() -> None:
         model = get_peft_model(
             base, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", init_lora_weights=False)
         )
-        for i, weight in enumerate(each for name, each in model.named_parameters() if "lora_" in name):
+        for i, weight in enumerate(matrix for name, matrix in model.named_parameters() if "lora_" in name):
             torch.nn.init.normal_(weight, std=0.1, generator=torch.Generator("cuda").manual_seed(i))
         with torch.autocast("cuda", torch.bfloat16), plain_adapter_inputs(model):
             logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
         logits.float().square().mean().backward()
-        found.append((logits, torch.cat([each.grad.flatten() for each in model.parameters() if each.requires_grad])))
-    (known, gradient), (logits, other) = found
+        results.append(
+            (logits, torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.requires_grad]))
+        )
+    (known, gradient), (logits, other) = results
     assert (logits - known).abs().max() < 0.05 * known.abs().max()
     assert torch.nn.functional.cosine_similarity(gradient, other, 0) > 0.999
 

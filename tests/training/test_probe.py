@@ -101,12 +101,12 @@ def test_an_ignorant_model_gives_all_tokens_the_same_probability(base: Path, pai
     this.measure(model)  # the start, against which margins are taken
     with torch.no_grad():
         model.lm_head.weight.zero_()
-    found, nats = this.measure(model), math.log(model.config.vocab_size)
-    assert found["loss_elsewhere"] == pytest.approx(nats, abs=1e-5)
+    figures, nats = this.measure(model), math.log(model.config.vocab_size)
+    assert figures["loss_elsewhere"] == pytest.approx(nats, abs=1e-5)
     assert len(this.texts) == 32  # of admissible_set alone: what the training is about is no other task
     for side in ("chosen", "rejected"):
         n_tokens = [row[f"{side}_tokens"] for row in held_out]
-        assert found[side] == pytest.approx(-nats * sum(n_tokens) / len(n_tokens), rel=1e-5)
+        assert figures[side] == pytest.approx(-nats * sum(n_tokens) / len(n_tokens), rel=1e-5)
 
 
 def test_the_margin_is_how_much_more_the_chosen_gained_since_the_start(eight_words: Path, validation: Referee) -> None:
@@ -114,9 +114,9 @@ def test_the_margin_is_how_much_more_the_chosen_gained_since_the_start(eight_wor
     this.template_ids = this.pairs[0]["chosen"]  # no program can be said in eight words
     assert this.measure(model)["margin"] == 0
     answer_with(model, LEARNT)
-    found = this.measure(model)
-    assert (found["chosen"], found["rejected"]) == pytest.approx((-3 * LN2, -5 * LN2), abs=1e-5)
-    assert (found["margin"], found["accuracy"]) == pytest.approx((2 * LN2, 1.0), abs=1e-5)  # ln 8 - ln 2, as above
+    figures = this.measure(model)
+    assert (figures["chosen"], figures["rejected"]) == pytest.approx((-3 * LN2, -5 * LN2), abs=1e-5)
+    assert (figures["margin"], figures["accuracy"]) == pytest.approx((2 * LN2, 1.0), abs=1e-5)  # ln 8 - ln 2, as above
 
 
 @pytest.mark.parametrize(("method", "options"), [("dpo", {}), ("grpo", {"n_completions": 16})])
@@ -227,8 +227,8 @@ def test_the_best_model_before_a_collapse_may_be_one_on_the_way(base: Path, vali
     assert last["warnings"] and not any(entry["warnings"] for entry in good)
     best = max(good, key=lambda entry: entry["mean"])
     assert 0 < metrics["kept_step"] == best["step"] < last["step"] == metrics["steps"] < 6
-    kept = open_model(base, Path("tuned")).eval()
-    again = Probe(validation, open_tokenizer(base), [], config, Decoding(1.0, 0.95, 32), 0).measure(kept)  # type: ignore[arg-type]
+    rolled_back = open_model(base, Path("tuned")).eval()
+    again = Probe(validation, open_tokenizer(base), [], config, Decoding(1.0, 0.95, 32), 0).measure(rolled_back)  # type: ignore[arg-type]
     assert (again["mean"], again["validity"]) == (best["mean"], best["validity"])
 
 

@@ -120,9 +120,9 @@ def test_an_adapter_whose_shapes_do_not_fit_is_refused_in_one_line(base: Path, p
 
 
 def test_a_start_that_is_no_adapter_needs_all_weights_and_an_adapter_lora(base: Path, pairs: Path) -> None:
-    for name, lora, other, found in (("full", None, LORA, "no adapter"), ("small", LORA, None, "an adapter")):
+    for name, lora, other, kind in (("full", None, LORA, "no adapter"), ("small", LORA, None, "an adapter")):
         tune(base, pairs, name, lora=lora)
-        with pytest.raises(UserError, match=rf"^train: {name} is {found}, and train\.lora is "):
+        with pytest.raises(UserError, match=rf"^train: {name} is {kind}, and train\.lora is "):
             tune(base, pairs, "tuned", start=Path(name), lora=other)
 
 
