@@ -72,12 +72,12 @@ def connect(scored: Path, memory_mib: int) -> duckdb.DuckDBPyConnection:
         "memory_limit": f"{memory_mib}MiB",
         "temp_directory": str(spill),
         "preserve_insertion_order": False,  # every strategy orders what depends on an order
-        "enable_progress_bar": sys.stdout.isatty(),
         # Joins run in the order in which they are written: the optimiser cannot estimate the size of a recursion or a
         # draw, and has been seen to compare all programs with all.
         "disabled_optimizers": "join_order",
     }
     connection = duckdb.connect(config=config)
+    connection.execute(f"set enable_progress_bar = {sys.stdout.isatty()}")
     connection.read_parquet(checked_path(scored), file_row_number=True).create_view("scored")
     connection.execute("create temp table used (row bigint)")
     connection.execute(MACROS.read_text())
