@@ -103,6 +103,7 @@ def child(name: str, folder: Path) -> None:
         trainer.train()
     trained = sum(weight.nbytes for weight in trainer.model.parameters() if weight.requires_grad)
     parts = {"weights": memory.weight_bytes(inputs, on_gpu=False), "step": step or 0.0, "optimiser": 2.0 * trained}
+    parts["libraries"] = float(memory.LIBRARIES)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"taken": peak - before, "before": before, "expected": sum(parts.values()), "parts": parts}))
 

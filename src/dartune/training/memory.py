@@ -24,6 +24,7 @@ from dartune.training.trainers import TrainingInputs
 
 # Bytes of a linear layer's weight: 8 bits (arXiv 2208.07339), or 4 and 0.127 for their constants (arXiv 2305.14314).
 QUANTISED = {"8bit": 1.0, "4bit": 4.127 / 8}
+LIBRARIES = 2**27  # bytes that they load and keep in their first steps on a CPU, measured by benchmarks/memory.py
 
 
 def n_parameters(base: Path) -> tuple[int, int]:
@@ -79,12 +80,13 @@ def fit_activations(trainer: Any, inputs: TrainingInputs) -> None:
     Sharded strategies always do on a GPU. Raises UserError where the batch does not fit even then.
     """
     launch = inputs.settings["launch"]
+    on_gpu = trainer.args.device.type == "cuda"
     if launch and launch["kind"] in SHARDED:
-        if trainer.args.device.type == "cuda":
+        if on_gpu:
             enable_checkpointing(trainer)
         return
     trained = sum(weight.nbytes for weight in trainer.model.parameters() if weight.requires_grad)
-    to_come = (3 if launch else 2) * trained  # moments; buckets of gradients to send
+    to_come = (3 if launch else 2) * trained + (0 if on_gpu else LIBRARIES)  # moments; buckets of gradients to send
     rows, free = longest_batch(trainer, inputs), free_bytes(launch)
     for activations in ("kept", "computed again"):
         if activations == "computed again":
