@@ -43,13 +43,13 @@ def rows(local: TransformersBackend, task: Task) -> list[list[str]]:
     texts = [completion.text for completion in local.complete(prompts, seed=SEED, decoding=DECODING)]
     with Referee(task, "train", max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB) as referee:
         judged = judge(referee, texts)
-    random = [program for program, _ in judged[N_PROMPTS:] if program]
-    plain = [verdict.status == "ok" for _, verdict in judged[N_PROMPTS:]]
+    random = [one.program for one in judged[N_PROMPTS:] if one.program]
+    plain = [one.verdict.status == "ok" for one in judged[N_PROMPTS:]]
     table = [["plain", str(N_PLAIN), f"{statistics.mean(plain):.3f}", "", "", "", ""]]
     for operation in OPERATIONS:
         numbers = [i for i, (prompt, _, _) in enumerate(examples) if f"Operation: {operation}\n" in prompt]
-        valid = statistics.mean(judged[i][1].status == "ok" for i in numbers)
-        likeness = [alike(examples[i], judged[i][0], random, i) for i in numbers]
+        valid = statistics.mean(judged[i].verdict.status == "ok" for i in numbers)
+        likeness = [alike(examples[i], judged[i].program, random, i) for i in numbers]
         means = [f"{statistics.mean(values):.3f}" for values in zip(*filter(None, likeness), strict=True)]
         table.append([operation, str(len(numbers)), f"{valid:.3f}", *(means or [""] * 4)])
     return table

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from dartune.evaluation.evaluate import EVALUATION_SCHEMA, compare
 from dartune.evaluation.search import SEARCH_SCHEMA
 from dartune.files import atomic, parquet
+from dartune.referee.referee import INTERPRETER
 from dartune.report.report import write_report
 from dartune.report.training import LOGGED
 
@@ -40,6 +41,7 @@ def rows(model: str, scores: list[float | None], n_tokens: int = 50) -> list[dic
             "n_prompt_tokens": 10,
             "n_tokens": n_tokens,
             "finish": "stop",
+            "interpreter": INTERPRETER,
         }
         for split in SPLITS
         for number, score in enumerate(scores)
@@ -142,6 +144,7 @@ def write_inputs(folder: Path, base: list[dict[str, Any]], tuned: list[dict[str,
         "score": {
             "n_programs": 10,
             "validity": 0.9,
+            "interpreter": INTERPRETER,
             "distinct_programs": 8,
             "distinct_trees": 8,
             "distinct_shapes": 6,

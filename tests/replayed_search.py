@@ -63,7 +63,11 @@ class Replaying:
 def text(prompt: str, rng: Random) -> str:
     """A program of the grammar under the name that the prompt asks for, or one of three failures."""
     program = TASK.grammar.draw(rng)
-    failures = ["I would take the nearest city.", f"def {NAME}(a, b:\n", program.replace("return", "return no +")]
+    failures = [
+        "I would take the nearest city.",
+        f"```python\ndef {NAME}(a, b:\n```\n",
+        program.replace("return", "return no +"),
+    ]
     kind = rng.randrange(10)
     if kind < len(failures):
         return failures[kind]

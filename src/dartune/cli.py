@@ -12,6 +12,8 @@ from dartune.errors import UserError, nearest, one_line
 
 IMPORTED = Path("data/imported")
 TABLE = "{file:<28} {status:<16} {score:>12} {objective:>12} {gap:>8} {cpu_s:>8}  {reason}"  # a line of `dartune score`
+COLUMNS = ("file", "status", "score", "objective", "gap", "cpu_s", "reason")  # of the table
+SCORE_CHUNK = 64  # programs judged before their verdicts are printed
 
 
 def stages() -> dict[str, Callable[..., Any]]:
@@ -118,31 +120,33 @@ def list_tasks() -> None:
 
 
 def score_files(task_name: str, split: str, files: list[str], *, as_json: bool) -> None:
-    """Print verdicts, as JSON lines or as a table.
+    """Print verdicts, as JSON lines or as a table, SCORE_CHUNK files at a time.
 
-    All files are read first. Raises UserError for one that cannot be read, and for an unknown task or split.
+    A file holds a program or a model's whole answer. All are read first. Raises UserError for one that cannot be read,
+    and for an unknown task or split.
     """
+    from dartune.referee.completions import judge
     from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
     from dartune.tasks.task import Task
 
     task = Task(task_name)
     task.instances(split)  # raises for an unknown split
-    programs = [read_program(file) for file in files]
-    with Referee(task, split, max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB) as referee:
-        verdicts = referee.judge(programs)
-    records = [verdict_record(task, split, *judged) for judged in zip(files, verdicts, strict=True)]
-    if as_json:
-        print(*map(json.dumps, records), sep="\n")
-    else:
+    answers = [(file, read_answer(file)) for file in files]
+    if not as_json:
         print(f"{task_name}, split {split}: {task.cost.DIRECTION} {task.cost.OBJECTIVE}")
-        print(f"reference {task.reference(split):.4f}\n" + TABLE.format(**{name: name for name in records[0]}))
-        print(*(TABLE.format(**table_cells(record)) for record in records), sep="\n")
+        print(f"reference {task.reference(split):.4f}\n" + TABLE.format(**{name: name for name in COLUMNS}))
+    with Referee(task, split, max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB) as referee:
+        for first in range(0, len(answers), SCORE_CHUNK):
+            names, texts = zip(*answers[first : first + SCORE_CHUNK], strict=True)
+            for file, judged in zip(names, judge(referee, list(texts)), strict=True):
+                record = verdict_record(task, split, file, judged)
+                print(json.dumps(record) if as_json else TABLE.format(**table_cells(record)), flush=True)
 
 
-def read_program(file: str) -> str:
+def read_answer(file: str) -> str:
     """Return the text of a file, or of standard input for "-". Raises UserError where it cannot be read.
 
-    Bytes that are not UTF-8 become lone surrogates, which the referee judges as a syntax error.
+    Bytes that are not UTF-8 become lone surrogates: lines with them are no code.
     """
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
@@ -151,8 +155,12 @@ def read_program(file: str) -> str:
     return content.decode(errors="surrogateescape")
 
 
-def verdict_record(task: Any, split: str, file: str, verdict: Any) -> dict[str, Any]:
-    """Return the object that `dartune score --json` prints for a file. objectives: by instance; gap: a fraction."""
+def verdict_record(task: Any, split: str, file: str, judged: Any) -> dict[str, Any]:
+    """Return the object that `dartune score --json` prints for a file.
+
+    objectives: by instance. gap: a fraction. program, extraction: what was read, and how (programs/extract.py).
+    """
+    verdict = judged.verdict
     is_ok = verdict.status == "ok"
     return {
         "file": file,
@@ -165,6 +173,8 @@ def verdict_record(task: Any, split: str, file: str, verdict: Any) -> dict[str, 
         "gap": task.gap(verdict.score, split) if is_ok else None,
         "objectives": list(verdict.costs) if is_ok else None,
         "cpu_s": verdict.cpu_s,
+        "extraction": judged.extraction,
+        "program": judged.program,
     }
 
 
@@ -181,12 +191,15 @@ def parse_arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("check", help="check params.yaml before a run: names, types, models, tasks")
     commands.add_parser("tasks", help="list the tasks with their functions, splits and references")
-    score = commands.add_parser("score", help="have the referee judge programs in files")
+    score = commands.add_parser("score", help="have the referee judge programs, or models' answers, in files")
     score.add_argument("--task", required=True, help="one of those that `dartune tasks` lists")
     score.add_argument("--split", default="validation", help="the instances to judge on (default: %(default)s)")
     score.add_argument("--json", action="store_true", help="one JSON object per program and line")
     score.add_argument(
-        "files", nargs="+", metavar="FILE", help="a Python program that defines the task's function; - reads one"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="a Python program that defines the task's function, or a model's answer; - reads one",
     )
     pool = commands.add_parser("import-pool", help="make a pool of programs that another tool has logged")
     pool.add_argument("--task", required=True, help="one of those that `dartune tasks` lists")

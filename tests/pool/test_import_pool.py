@@ -196,11 +196,11 @@ def test_every_shape_holds_a_program_that_the_stages_find() -> None:
         ({"body": "  return 0.0"}, "admissible_set"),
     ]:
         rule = Task(task).rollout
-        program = extract(
+        extracted = extract(
             completions(file_of([record]), task=task)[0], rule.FUNCTION, rule.N_ARGUMENTS, Task(task).template
         )
         names: dict[str, Any] = {}
-        exec(program, names)
+        exec(extracted.program, names)
         assert callable(names[rule.FUNCTION])
 
 

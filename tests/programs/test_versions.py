@@ -11,7 +11,7 @@ from dartune.programs.verdict import Refused
 def extracted(completion: str) -> dict[str, Any]:
     """What the program in a completion to funsearch's prompt defines, for a function f of one argument."""
     namespace: dict[str, Any] = {"__name__": "program"}
-    exec(extract(completion, "f", 1, "def f(n):\n    return n\n"), namespace)
+    exec(extract(completion, "f", 1, "def f(n):\n    return n\n").program, namespace)
     return namespace
 
 

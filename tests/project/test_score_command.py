@@ -24,13 +24,27 @@ def test_json_holds_one_object_per_program_and_line_with_known_answers(tmp_path:
     done = score(tmp_path, "--split", "llm4ad", "--json", "nearest.py", "cheat.py", "-", "latin.py", stdin="def f(:")
     nearest, cheat, piped, latin = [json.loads(line) for line in done.stdout.splitlines()]
     keys = ["file", "task", "split", "status", "reason", "score", "objective", "gap", "objectives", "cpu_s"]
+    keys += ["extraction", "program"]
     assert done.returncode == 0 and all(list(record) == keys for record in (nearest, cheat, piped, latin))
     assert (nearest["file"], nearest["task"], nearest["split"]) == ("nearest.py", "tsp_construct", "llm4ad")
     assert (round(nearest["score"], 4), round(nearest["objective"], 4)) == (-6.8240, 6.8240)
     assert nearest["gap"] == pytest.approx(0.2002, abs=1e-4) and len(nearest["objectives"]) == 16
     assert sum(nearest["objectives"]) / 16 == pytest.approx(nearest["objective"]) and nearest["cpu_s"] > 0
     assert (cheat["status"], cheat["score"], cheat["objectives"]) == ("infeasible", None, None) and cheat["reason"]
-    assert (piped["file"], piped["status"], latin["status"]) == ("-", "syntax", "syntax")
+    assert (piped["file"], piped["status"], latin["status"]) == ("-", "syntax", "ok")
+
+
+def test_a_models_whole_answer_is_read_as_the_pipeline_reads_it(tmp_path: Path) -> None:
+    draft = NEAREST.replace("u[0]", "u[-1]")
+    answer = f"<think>\n```python\n{draft}```\n</think>\nThis is better:\n```python\n{NEAREST}print(1 / 0)\n```\nIt is."
+    (tmp_path / "answer.md").write_text(answer)
+    (tmp_path / "class.py").write_text(
+        "class Rule:\n    def select_next_node(self, c, d, u, m):\n        return u[0]\n"
+    )
+    done = score(tmp_path, "--split", "llm4ad", "--json", "answer.md", "class.py")
+    fenced, method = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (fenced["extraction"], fenced["program"], round(fenced["score"], 4)) == ("fenced", NEAREST, -6.8240)
+    assert (method["extraction"], round(method["score"], 4)) == ("method", -6.8240)
 
 
 def test_the_table_names_the_reference_and_shows_a_line_per_program(tmp_path: Path) -> None:

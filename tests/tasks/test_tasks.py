@@ -83,7 +83,7 @@ FAILURES = [
     ("tsp_construct", ROUTING.format("return f(c)\ndef f(x):\n    return f(x)"), "runtime"),
     ("tsp_construct", ROUTING.format("import os; os._exit(0)"), "crash"),
     ("tsp_construct", ROUTING.format("import os, signal; os.kill(os.getpid(), signal.SIGKILL)"), "forbidden"),
-    ("tsp_construct", "import nowhere\n" + ROUTING.format("return u[0]"), "import"),
+    ("tsp_construct", "import nowhere\n" + ROUTING.format("return nowhere.first(u)"), "import"),
     ("tsp_construct", "def select_next_node(c, d):\n    return d\n", "signature"),
     ("tsp_construct", "select_next_node = 3\n", "no_program"),
     ("tsp_construct", "def select_next_node(c, d, u, m:\n    return d\n", "syntax"),

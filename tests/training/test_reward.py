@@ -15,7 +15,7 @@ ATTEMPTS = {
     "no_program": "I cannot.",
     "syntax": BROKEN,
     "forbidden": "import os\ndef select_next_node(a, b, c, d):\n    os.fork()\n    return c[0]",
-    "import": "import torch\ndef select_next_node(a, b, c, d):\n    return c[0]",
+    "import": "import torch\ndef select_next_node(a, b, c, d):\n    return torch.tensor(c)[0]",
     "signature": "def select_next_node(a, b):\n    return 0",
     "runtime": "def select_next_node(a, b, c, d):\n    return 1 // 0",
     "memory": "def select_next_node(a, b, c, d):\n    return [0] * 10**9",

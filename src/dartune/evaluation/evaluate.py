@@ -16,7 +16,7 @@ from dartune.files.modules import code_fingerprint
 from dartune.models.backend import Decoding, start_seed
 from dartune.models.checkpoint import revision
 from dartune.referee.completions import PROGRAM_SCHEMA, equals_template, judge, template_score
-from dartune.referee.referee import Referee, code_version
+from dartune.referee.referee import INTERPRETER, Referee, code_version
 from dartune.tasks.task import Task
 
 BATCH = 200  # programs judged between two saves
@@ -116,8 +116,8 @@ def evaluate(
         for number, row in enumerate(table.to_pylist())
     ]
     texts = [row["completion"] for row in rows]
-    settings = {"referee": code_version(task), "texts": texts, "split": split, **limits, "cluster": None}
-    key = fingerprint([], code=code_fingerprint(__name__), **settings)
+    settings = {"texts": texts, "split": split, **limits, "cluster": None, "interpreter": INTERPRETER}
+    key = fingerprint([], code=code_fingerprint(__name__), referee=code_version(task), **settings)
     output = batches.WORK / "evaluate" / task.name / f"{split}.parquet"
     with Referee(task, split, **limits) as referee:
 
@@ -125,10 +125,10 @@ def evaluate(
             """Return the verdicts on a range of rows."""
             part = slice(numbers.start, numbers.stop)
             judged = []
-            for row, (program, verdict) in zip(rows[part], judge(referee, texts[part]), strict=True):
-                gap = None if verdict.score is None else task.gap(verdict.score, split)
-                columns = {"program": program, "quality": task.quality(verdict.score, split), "gap": gap}
-                judged.append(row | vars(verdict) | columns)
+            for row, one in zip(rows[part], judge(referee, texts[part]), strict=True):
+                score = one.verdict.score
+                gap = None if score is None else task.gap(score, split)
+                judged.append(row | one.columns() | {"quality": task.quality(score, split), "gap": gap})
             return pa.Table.from_pylist(judged, schema=EVALUATION_SCHEMA)
 
         template = template_score(referee)

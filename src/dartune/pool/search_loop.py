@@ -116,14 +116,12 @@ class Searches:
         completions = self._backend.complete(prompts, seed=seed, decoding=self._spec.decoding)
         # Without lone surrogates, which no file can hold.
         texts = [completion.text.encode(errors="replace").decode() for completion in completions]
-        verdicts = judge(self._referee, texts) if self._referee else [(None, None)] * len(rows)
+        judged = judge(self._referee, texts) if self._referee else [None] * len(rows)
         seconds = round((time.perf_counter() - began) / len(rows), 6)
         table = [
-            {**ids, **vars(proposal), **vars(completion), "completion": text, "program": program, "seconds": seconds}
-            | (vars(verdict) if verdict else {})
-            for (ids, proposal), completion, text, (program, verdict) in zip(
-                proposals, completions, texts, verdicts, strict=True
-            )
+            {**ids, **vars(proposal), **vars(completion), "completion": text, "seconds": seconds}
+            | (one.columns() if one else {})
+            for (ids, proposal), completion, text, one in zip(proposals, completions, texts, judged, strict=True)
         ]
         return pa.Table.from_pylist(table, schema=SEARCH_SCHEMA)
 

@@ -78,10 +78,13 @@ def integers(decision: np.ndarray, *, max_length: int, below: int) -> np.ndarray
     return decision
 
 
-def numbers(decision: np.ndarray, *, length: int) -> np.ndarray:
-    """Return a decision of `length` finite float64. Raises Refused if it is anything else."""
+def numbers(decision: np.ndarray, *, length: int, is_order: bool = False) -> np.ndarray:
+    """Return a decision of `length` float64. Raises Refused if it is anything else.
+
+    is_order: only the order of the numbers counts, so that -inf, the last place, is allowed; others must be finite.
+    """
     if decision.dtype.kind != "f" or len(decision) != length:
         raise Refused("output", f"expected {length} numbers")
-    if not np.isfinite(decision).all():
-        raise Refused("nonfinite", "a number is not finite")
+    if np.isnan(decision).any() or (decision == np.inf).any() or not (is_order or np.isfinite(decision).all()):
+        raise Refused("nonfinite", f"a number is {decision[~np.isfinite(decision)][0]}")
     return decision

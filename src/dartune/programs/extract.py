@@ -1,130 +1,230 @@
-"""Extracts the program from a completion, whatever text the model wrote around it."""
+"""Extracts the program from a completion, whatever text the model wrote around it.
+
+Of the statements in the answer, those are the program that its function reaches by their names: example calls, plots
+and prose are left out since nothing needs them, not because of their form.
+"""
 
 import ast
 import re
-from collections.abc import Iterator
-from textwrap import dedent
+import sys
+from collections.abc import Iterable
+from typing import NamedTuple
 
+from dartune.programs import statements
+from dartune.programs.blocks import Block, answer, blocks
+from dartune.programs.statements import BUILTINS, Failure, Statement
 from dartune.programs.verdict import Refused
 
-FENCE = re.compile(r"^[ \t]*```[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
-CODE_LINE = re.compile(r"^[ \t]*(?:import |from \w|def |class |@|[A-Za-z_]\w* *=)", re.MULTILINE)
+IMPORTS = ast.Import | ast.ImportFrom
+INSTALLED = sys.stdlib_module_names | {"numpy"}  # what programs may import
+FUTURE = "from __future__ import annotations"
 
 
-def extract(completion: str, function: str, n_arguments: int, template: str) -> str:
-    """Return the program as the text of a module that defines `function`, with its imports, helpers and constants.
+class Extracted(NamedTuple):
+    """A program, as the text of a module that defines the task's function.
 
-    Imports of the template that the program uses but lacks are added. Of the versions that FunSearch's prompts ask for
-    (function_v0, function_v1, ...), the last becomes the function and the others are dropped. Raises
-    Refused("no_program" or "syntax") with the reason.
+    how: "fenced" or "unfenced", what the definition's block was; "joined" with statements of other blocks; "version",
+    "method" or "alias" where the function had another name: f_v2, a method of a class, the only one that fits.
     """
-    completion = without_version(completion, function)
-    refused = Refused("no_program", "the completion is empty" if not completion.strip() else "there is no code in it")
-    for text in candidates(completion, function):
-        try:
-            lines, tree = parse(text, function)
-            return with_imports(program(lines, tree, function, n_arguments), template)
-        except Refused as error:
-            refused = error
-    raise refused
+
+    program: str
+    how: str
 
 
-def without_version(completion: str, function: str) -> str:
-    """Return the text with its latest version renamed to the function; unchanged where the function is defined too."""
-    versions = re.findall(rf"^[ \t]*def {function}_v(\d{{1,6}})\b", completion, re.MULTILINE)
-    if not versions or re.search(rf"^[ \t]*def {function}\b", completion, re.MULTILINE):
-        return completion
-    return re.sub(rf"\b{function}_v{max(versions, key=int)}\b", function, completion)
+class Source(NamedTuple):
+    """A block that was read."""
+
+    block: Block
+    statements: list[Statement]
+    failures: list[Failure]
+
+    def defines(self, function: str) -> bool:
+        """Return whether a statement binds the name."""
+        return any(function in statement.binds for statement in self.statements)
 
 
-def candidates(completion: str, function: str) -> Iterator[str]:
-    """Yield texts that may be the program: fenced blocks, those with the function first, then all blocks together.
+def extract(completion: str, function: str, n_arguments: int, template: str) -> Extracted:
+    """Return the program in a completion, or in a module, with those imports of the template that it lacks.
 
-    Without any block, everything from the first line of code on.
+    Raises Refused("no_program" or "syntax") with the reason.
     """
-    blocks = [match[1] for match in FENCE.finditer(completion)]
-    if blocks:
-        yield from sorted(blocks, key=lambda block: not re.search(rf"^[ \t]*def {function}\b", block, re.MULTILINE))
-        if len(blocks) > 1:
-            yield "\n".join(dedent(block) for block in blocks)
-    elif start := CODE_LINE.search(completion):
-        yield completion[start.start() :]
+    if not completion.strip():
+        raise Refused("no_program", "the completion is empty")
+    text, is_version = latest_version(answer(completion), function)
+    sources = [Source(block, *statements.read(block.text)) for block in blocks(text)]
+    source = defining(sources, function, template)
+    how = "version" if is_version else ""
+    if source is None:
+        check_failures(sources, function)
+        source, how = renamed(sources, function, n_arguments)
+    kept = reached(source.statements, {function, *harmless_imports(source.statements)})
+    others = [other for one in sources if one is not source and not one.defines(function) for other in one.statements]
+    joined = reached(others, unbound(kept))
+    how = how or ("joined" if joined else "fenced" if source.block.is_fenced else "unfenced")
+    return Extracted(module(joined + kept, function, template), how)
 
 
-def parse(text: str, function: str) -> tuple[list[str], ast.Module]:
-    """Return lines and syntax tree of the longest beginning of the text that parses: prose may follow a program.
+def latest_version(text: str, function: str) -> tuple[str, bool]:
+    """Rename the last of function_v0, function_v1 ..., which FunSearch's prompts ask for; return whether there is one.
 
-    Raises Refused where none parses, or where the rest shows that the function itself is incomplete.
+    The text stays as it is where the function is defined under its own name too.
     """
-    lines = dedent(text.replace("\t", "    ")).rstrip().splitlines()
-    problem = "there is no code in it"
-    for end in range(len(lines), 0, -1):
-        try:
-            tree = ast.parse("\n".join(lines[:end]))
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            problem = f"{error}" if end == len(lines) else problem
-            continue
-        if tree.body:
-            if is_cut(tree, lines, end, function):
-                raise Refused("no_program", f"the answer ends inside {function}: {problem}")
-            return lines[:end], tree
-    raise Refused("syntax", problem)
+    versions = re.findall(rf"^[ \t]*def {function}_v(\d{{1,6}})\b", text, re.MULTILINE)
+    if not versions or re.search(rf"^[ \t]*(def {function}\b|{function}[ \t]*=)", text, re.MULTILINE):
+        return text, False
+    return re.sub(rf"\b{function}_v{max(versions, key=int)}\b", function, text), True
 
 
-def is_cut(tree: ast.Module, lines: list[str], end: int, function: str) -> bool:
-    """Return whether the lines from `end` on continue the function, so that what parses is only part of it."""
-    last = tree.body[-1]
-    rest = next((line for line in lines[end:] if line.strip()), "")
-    names = {node.name for node in ast.walk(last) if isinstance(node, ast.FunctionDef)}
-    return function in names and rest[:1] in (" ", ")", "]", "}")
+def defining(sources: list[Source], function: str, template: str) -> Source | None:
+    """Return the first block that defines the function; a copy of the template only where there is nothing else."""
+    found = [source for source in sources if source.defines(function)]
+    given = form(statements.parse(template).body, function)
+    own = [source for source in found if form([s.node for s in source.statements], function) != given]
+    return next(iter([*own, *found]), None)
 
 
-def program(lines: list[str], tree: ast.Module, function: str, n_arguments: int) -> str:
-    """Return the module without example calls and earlier versions, and with `function` defined under that name.
+def form(nodes: list[ast.stmt], function: str) -> list[str]:
+    """Return the definitions of the function as texts that do not depend on comments, layout and docstrings."""
+    definitions = [node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == function]
+    return [ast.dump(ast.Module(node.body[ast.get_docstring(node) is not None :], [])) for node in definitions]
 
-    Where no function has the name, a method of that name or the only function with n_arguments arguments gets it.
-    Raises Refused where there is none, or where an earlier version is used, as in FunSearch.
+
+def check_failures(sources: list[Source], function: str) -> None:
+    """Raise Refused where the function is there but cannot be parsed."""
+    for source in sources:
+        for failure in source.failures:
+            if re.search(rf"\b(def|class) +{function}\b", failure.text):
+                if failure.is_cut and not source.block.is_closed:
+                    raise Refused("no_program", f"the answer ends inside {function}: {failure.reason}")
+                raise Refused("syntax", failure.reason)
+
+
+def renamed(sources: list[Source], function: str, n_arguments: int) -> tuple[Source, str]:
+    """Return a block with one more statement that binds the function to a method of that name or to the one that fits.
+
+    Raises Refused where there is none.
     """
-    versions = re.compile(rf"\b{function}_v\d+\b")
-    nodes = [node for node in tree.body if not is_example(node) and not versions.match(getattr(node, "name", ""))]
-    text = "\n".join("\n".join(lines[first_line(node) - 1 : node.end_lineno]) for node in nodes) + "\n"
-    if earlier := versions.search(text):
-        raise Refused("no_program", f"it needs {earlier[0]}, an earlier version")
-    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
-    if any(node.name == function for node in functions):
-        return text
-    for node in nodes:
-        if isinstance(node, ast.ClassDef) and any(getattr(method, "name", "") == function for method in node.body):
-            return f"{text}\n\ndef {function}(*args):\n    return {node.name}().{function}(*args)\n"
-    fitting = [node.name for node in functions if len(node.args.args) == n_arguments]
-    if len(fitting) == 1:
-        return f"{text}\n\n{function} = {fitting[0]}\n"
-    raise Refused("no_program", f"no function {function}; there are {', '.join(n.name for n in functions) or 'none'}")
-
-
-def first_line(node: ast.stmt) -> int:
-    """Return the number of the first line of a statement, decorators included."""
-    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
-
-
-def is_example(node: ast.stmt) -> bool:
-    """Return whether a statement is a bare expression, such as a call, or tests `__name__`."""
-    return isinstance(node, ast.Expr) or (isinstance(node, ast.If) and "__name__" in ast.unparse(node.test))
-
-
-def with_imports(text: str, template: str) -> str:
-    """Return the program preceded by those imports of the template that it uses but lacks."""
-    used = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
-    present = {name for _, names in imports(text) for name in names}
-    missing = [node for node, names in imports(template) if names & used and not names & present]
-    return "".join(f"{ast.unparse(node)}\n" for node in missing) + text
-
-
-def imports(text: str) -> list[tuple[ast.stmt, set[str]]]:
-    """Return the import statements of a module text, each with the names that it binds."""
-    return [
-        (node, {alias.asname or alias.name.split(".")[0] for alias in node.names})
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.Import | ast.ImportFrom)
+    for source in sources:
+        for node in (statement.node for statement in source.statements):
+            if isinstance(node, ast.ClassDef) and any(getattr(method, "name", "") == function for method in node.body):
+                return with_alias(source, f"{function} = {node.name}().{function}"), "method"
+    for source in sources:
+        names = [node.name for node in functions(source) if len(node.args.args) == n_arguments]
+        if len(names) == 1:
+            return with_alias(source, f"{function} = {names[0]}"), "alias"
+    names = [node.name for source in sources for node in functions(source)]
+    broken = [
+        failure
+        for source in sources
+        for failure in source.failures
+        if source.block.is_fenced or statements.BEGINS_BLOCK.match(failure.text)
     ]
+    if broken and not names:
+        raise Refused("syntax", broken[0].reason)
+    if not any(source.statements for source in sources):
+        raise Refused("no_program", "there is no code in it")
+    raise Refused("no_program", f"no function {function}; there are {', '.join(names) or 'none'}")
+
+
+def functions(source: Source) -> list[ast.FunctionDef]:
+    """Return the functions that a block defines."""
+    return [statement.node for statement in source.statements if isinstance(statement.node, ast.FunctionDef)]
+
+
+def with_alias(source: Source, text: str) -> Source:
+    """Return the block with a statement at its end."""
+    alias = Statement(f"\n\n{text}", ast.parse(text).body[0])
+    return source._replace(statements=[*source.statements, alias])
+
+
+def reached(candidates: list[Statement], names: Iterable[str]) -> list[Statement]:
+    """Return the statements that bind these names, and those that bind or change what these need, in their order."""
+    wanted, kept = set(names), set[int]()
+    while True:
+        data = {name for i in kept if not isinstance(candidates[i].node, IMPORTS) for name in candidates[i].binds}
+        new = {
+            i
+            for i, statement in enumerate(candidates)
+            if i not in kept and (statement.binds & wanted or statement.changes & data) and not is_main(statement.node)
+        }
+        if not new:
+            return [candidates[i] for i in sorted(kept)]
+        kept |= new
+        wanted |= {name for i in new for name in candidates[i].needs}
+
+
+def harmless_imports(candidates: list[Statement]) -> set[str]:
+    """Return the names of modules that are imported, needed or not, and cannot fail to be: they stay."""
+    nodes = [statement.node for statement in candidates if isinstance(statement.node, ast.Import)]
+    return {name for node in nodes if modules(node) <= INSTALLED for name in statements.bound(node)}
+
+
+def modules(node: IMPORTS) -> set[str]:
+    """Return the packages that a statement imports from."""
+    names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+    return {name.split(".")[0] for name in names}
+
+
+def is_main(node: ast.stmt) -> bool:
+    """Return whether a statement tests `__name__`."""
+    return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+
+
+def unbound(kept: list[Statement]) -> set[str]:
+    """Return the names that these statements need and do not bind, builtins left out."""
+    return {name for statement in kept for name in statement.needs}.difference(
+        BUILTINS, *(statement.binds for statement in kept)
+    )
+
+
+def module(kept: list[Statement], function: str, template: str) -> str:
+    """Return the text of the statements, after the imports that they lack: of the template, or made in a function.
+
+    Raises Refused where an earlier version of the function is needed, in the answer or not, as FunSearch does.
+    """
+    missing = unbound(kept)
+    needed = sorted({name for statement in kept for name in statement.needs})
+    if version := next((name for name in needed if re.fullmatch(rf"{function}_v\d+", name)), None):
+        raise Refused("no_program", f"it needs {version}, an earlier version")
+    nested = [node for statement in kept for node in ast.walk(statement.node) if isinstance(node, IMPORTS)]
+    lines = []
+    for node in [*statements.parse(template).body, *nested]:
+        names = set(statements.bound(node)) if isinstance(node, IMPORTS) else set()
+        if names & missing:
+            lines.append(ast.unparse(node))
+            missing -= names
+    future = [s for s in kept if isinstance(s.node, ast.ImportFrom) and s.node.module == "__future__"]
+    text = "\n".join(without_unused_imports(statement) for statement in kept if statement not in future) + "\n"
+    if future or missing & set(annotation_names(kept)):
+        lines.insert(0, FUTURE)
+    return "".join(f"{line}\n" for line in lines) + text
+
+
+def annotation_names(kept: list[Statement]) -> set[str]:
+    """Return the names in the annotations of functions, which may be unbound: they decide nothing."""
+    nodes = [node for statement in kept for node in ast.walk(statement.node)]
+    annotations = [node.returns for node in nodes if isinstance(node, ast.FunctionDef)]
+    annotations += [node.annotation for node in nodes if isinstance(node, ast.arg)]
+    return {
+        name.id
+        for annotation in annotations
+        if annotation
+        for name in ast.walk(annotation)
+        if isinstance(name, ast.Name)
+    }
+
+
+def without_unused_imports(statement: Statement) -> str:
+    """Return the text of a statement, with imports inside it that fail and are not used replaced by `pass`."""
+    nodes = list(ast.walk(statement.node))
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    lines, first = statement.text.split("\n"), statements.first_line(statement.node)
+    at_once = set(statements.own_nodes(statement.node))  # as in try: import numba, except ImportError
+    for node in nodes:
+        if isinstance(node, IMPORTS) and node not in at_once and not used & set(statements.bound(node)):
+            span = range(node.lineno - first, (node.end_lineno or node.lineno) - first + 1)
+            is_alone = span.stop <= len(lines) and not any(";" in lines[i] for i in span)
+            if is_alone and not modules(node) <= INSTALLED:
+                indentation = lines[span.start][: statements.indent(lines[span.start])]
+                lines[span.start : span.stop] = [f"{indentation}pass", *[""] * (len(span) - 1)]
+    return "\n".join(lines)

@@ -1,18 +1,21 @@
 """Judges completions: extracts their programs and has the referee judge those."""
 
 import math
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from dartune.errors import UserError
-from dartune.programs.extract import extract
+from dartune.programs.extract import Extracted, extract
 from dartune.programs.verdict import Refused, Verdict
-from dartune.referee.referee import Referee
+from dartune.referee.referee import INTERPRETER, Referee
 
 # The columns of a verdict. CPU seconds are no column: they differ from run to run.
 PROGRAM_SCHEMA = pa.schema(
     [
         ("program", pa.string()),
+        ("extraction", pa.string()),
+        ("interpreter", pa.string()),
         ("status", pa.string()),
         ("reason", pa.string()),
         ("score", pa.float64()),
@@ -24,19 +27,34 @@ PROGRAM_SCHEMA = pa.schema(
 )
 
 
-def judge(referee: Referee, completions: list[str]) -> list[tuple[str | None, Verdict]]:
-    """Return (program, verdict) of each completion, in order. program: None where there is none."""
+class Judged(NamedTuple):
+    """What came of a completion. program, extraction: see Extracted; None where there is no program."""
+
+    program: str | None
+    extraction: str | None
+    verdict: Verdict
+
+    def columns(self) -> dict[str, Any]:
+        """Return the values of PROGRAM_SCHEMA. interpreter: the versions of Python and NumPy that judged."""
+        names = {"program": self.program, "extraction": self.extraction, "interpreter": INTERPRETER}
+        return names | vars(self.verdict)
+
+
+def judge(referee: Referee, completions: list[str]) -> list[Judged]:
+    """Return what came of each completion, in order."""
     task = referee.task
-    programs: list[str | Refused] = []
+    extracted: list[Extracted | Refused] = []
     for completion in completions:
         try:
-            programs.append(extract(completion, task.rollout.FUNCTION, task.rollout.N_ARGUMENTS, task.template))
+            extracted.append(extract(completion, task.rollout.FUNCTION, task.rollout.N_ARGUMENTS, task.template))
         except Refused as refused:
-            programs.append(refused)
-    verdicts = iter(referee.judge(program for program in programs if isinstance(program, str)))
+            extracted.append(refused)
+    verdicts = iter(referee.judge(found.program for found in extracted if isinstance(found, Extracted)))
     return [
-        (None, Verdict(program.status, program.reason)) if isinstance(program, Refused) else (program, next(verdicts))
-        for program in programs
+        Judged(None, None, Verdict(found.status, found.reason))
+        if isinstance(found, Refused)
+        else Judged(found.program, found.how, next(verdicts))
+        for found in extracted
     ]
 
 

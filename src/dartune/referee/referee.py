@@ -32,6 +32,8 @@ RISKS = {  # of a machine that does not offer a layer of the sandbox
     "landlock": "programs can read files",
     "seccomp": "system calls are not filtered",
 }
+# Scores hang on it: sum() of floats is compensated from Python 3.12 on, which changes 6 of 126 published programs.
+INTERPRETER = f"Python {platform.python_version()}, NumPy {np.__version__}"
 
 
 def write_referee(
@@ -71,8 +73,7 @@ class Referee:
         self._max_slowdown, self._memory_mib = max_slowdown, memory_mib
         self._pool: WorkerPool | RayPool = WorkerPool(task, split) if cluster is None else RayPool(task, split, cluster)
         # Of everything that affects a verdict besides program and limits.
-        interpreter = {"python": platform.python_version(), "numpy": np.__version__}
-        self.version = fingerprint([], code=code_version(task), split=split, **interpreter)
+        self.version = fingerprint([], code=code_version(task), split=split, interpreter=INTERPRETER)
         self.n_run = 0
 
     @classmethod

@@ -12,9 +12,8 @@ from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint, judging
 from dartune.models.checkpoint import is_novel
 from dartune.programs.features import text_fingerprint, traits
-from dartune.programs.verdict import Verdict
-from dartune.referee.completions import PROGRAM_SCHEMA, judge
-from dartune.referee.referee import Referee, code_version
+from dartune.referee.completions import PROGRAM_SCHEMA, Judged, judge
+from dartune.referee.referee import INTERPRETER, Referee, code_version
 from dartune.tasks.task import Task
 
 BATCH = 200
@@ -60,14 +59,15 @@ def write_scored(
     rows = parquet.read(pool)
     limits: dict[str, Any] = {"max_slowdown": max_slowdown, "memory_mib": memory_mib}
     settings = {"split": SPLIT, "task_version": task_version(Task(task)), **limits}
-    key = fingerprint([pool], code=code_fingerprint(__name__), referee=code_version(Task(task)), **limits)
+    made_by = {"code": code_fingerprint(__name__), "referee": code_version(Task(task)), "interpreter": INTERPRETER}
+    key = fingerprint([pool], **made_by, **limits)
     with Referee(Task(task), SPLIT, **limits, cluster=cluster) as referee:
 
         def batch(numbers: range) -> pa.Table:
             """Return these rows of the pool with the new columns."""
             part = rows.slice(numbers.start, len(numbers))
-            verdicts = judge(referee, part["completion"].to_pylist())
-            return add_columns(part, verdicts, referee.task.rollout.FUNCTION, settings)
+            judged = judge(referee, part["completion"].to_pylist())
+            return add_columns(part, judged, referee.task.rollout.FUNCTION, settings)
 
         table = batches.run(f"score {task}", key, len(rows), BATCH, batch, output, tally="status")
     atomic.write_json(metrics, summary(table, base))
@@ -78,16 +78,15 @@ def task_version(task: Task) -> str:
     return fingerprint([task.file], code=code_fingerprint(*judging(task.name), within="dartune.tasks"))
 
 
-def add_columns(
-    rows: pa.Table, verdicts: list[tuple[str | None, Verdict]], function: str, settings: dict[str, Any]
-) -> pa.Table:
+def add_columns(rows: pa.Table, judged: list[Judged], function: str, settings: dict[str, Any]) -> pa.Table:
     """Return the rows with the columns of PROGRAM_SCHEMA and TRAITS, and one column for each setting."""
     columns = [
         {
-            **{"program": program, **vars(verdict), **traits(program, function)},
-            "score_signature": text_fingerprint(repr(verdict.costs)) if verdict.costs else None,
+            **one.columns(),
+            **traits(one.program, function),
+            "score_signature": text_fingerprint(repr(one.verdict.costs)) if one.verdict.costs else None,
         }
-        for program, verdict in verdicts
+        for one in judged
     ]
     table = pa.Table.from_pylist(columns, schema=pa.schema([*PROGRAM_SCHEMA, *TRAITS]))
     for name in table.column_names:
@@ -98,7 +97,7 @@ def add_columns(
 
 
 def summary(table: pa.Table, base: Path) -> dict[str, object]:
-    """Return the stage's metrics: counts per status, validity, and the novelty and variety of the valid programs."""
+    """Return the stage's metrics: counts by status and extraction, validity, and how new and varied valid ones are."""
     valid = [row for row in table.select(["status", *DISTINCT.values()]).to_pylist() if row["status"] == "ok"]
     novel = is_novel(base)
     return {
@@ -106,5 +105,12 @@ def summary(table: pa.Table, base: Path) -> dict[str, object]:
         "validity": len(valid) / len(table),
         **{metric: len({row[column] for row in valid}) for metric, column in DISTINCT.items()},
         "novelty": sum(novel(row["program"]) for row in valid) / max(len(valid), 1) if novel else None,
-        "status": dict(sorted(Counter(table["status"].to_pylist()).items())),
+        "status": counts(table["status"]),
+        "extraction": counts(table["extraction"].drop_null()),
+        "interpreter": INTERPRETER,
     }
+
+
+def counts(column: pa.ChunkedArray) -> dict[str, int]:
+    """Return how often each value occurs, by value."""
+    return dict(sorted(Counter(column.to_pylist()).items()))

@@ -14,7 +14,7 @@ from dartune.report.plots import Curves
 from dartune.report.training import read_curves
 
 STAGES = ("pool", "score", "sample", "train", "rounds", "evaluate", "search")
-COLUMNS = ["model", "sample", "split", "program", "status", "reason", "behaviour", "quality", "gap"]
+COLUMNS = ["model", "sample", "split", "program", "status", "reason", "behaviour", "quality", "gap", "interpreter"]
 SEARCH_COLUMNS = ["method", "model", "seed", "best_quality"]
 Rows = dict[str, dict[str, list[dict[str, Any]]]]  # of the table of stage evaluate, by split and model
 

@@ -16,6 +16,7 @@ def warnings_of(result: Result) -> list[str]:
         *training_warnings(result.metrics["train"]),
         *gate_warnings(result.metrics["rounds"]),
         *(f"pairs: {warning}" for warning in result.metrics["sample"]["warnings"]),
+        *interpreter_warnings(result),
     ]
 
 
@@ -56,3 +57,12 @@ def gate_warnings(rounds: dict[str, Any]) -> list[str]:
     """Return a warning for each round whose model the gate refused, with its reasons."""
     refused = [gate for gate in rounds["gates"] if not gate["is_accepted"]]
     return [f"rounds: round {gate['round']} refused: {'; '.join(gate['warnings'])}" for gate in refused]
+
+
+def interpreter_warnings(result: Result) -> list[str]:
+    """Return a warning where programs of the pool and the held-out ones were judged by different interpreters."""
+    judged_by = {row["interpreter"] for models in result.rows.values() for rows in models.values() for row in rows}
+    judged_by.add(result.metrics["score"]["interpreter"])
+    return (
+        [f"scores: judged by {' and by '.join(sorted(judged_by))}, which differ in sums"] if len(judged_by) > 1 else []
+    )

@@ -99,7 +99,7 @@ class Probe:
         backend = TransformersBackend.from_loaded(model, self.tokenizer)
         prompts, seed = [self.task.prompt] * self.n_samples, start_seed("watch", self.task.name, self.seed)
         completions = backend.complete(prompts, seed=seed, decoding=self.decoding)
-        verdicts = [verdict for _, verdict in judge(self.referee, [completion.text for completion in completions])]
+        verdicts = [one.verdict for one in judge(self.referee, [completion.text for completion in completions])]
         scores = [verdict.score for verdict in verdicts if verdict.score is not None]
         behaviours = {verdict.behaviour for verdict in verdicts} - {None}
         n_equal = sum(equals_template(score, self.template) for score in scores)

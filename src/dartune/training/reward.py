@@ -34,9 +34,7 @@ class Reward:
         self.referee, self.split = referee, split
 
     def __call__(self, completions: list[Any], **_: Any) -> list[float]:
-        return [
-            self.of(verdict) for _, verdict in judge(self.referee, [text(completion) for completion in completions])
-        ]
+        return [self.of(one.verdict) for one in judge(self.referee, [text(completion) for completion in completions])]
 
     def of(self, verdict: Verdict) -> float:
         """Return the reward of one verdict."""

@@ -33,7 +33,8 @@ def prepare(instances: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray
 def compute_costs(instances: list[dict[str, np.ndarray]], decisions: list[Any]) -> tuple[list[float], np.ndarray]:
     """Return the size of each set, and the candidates of all sets in the order taken.
 
-    Of equal priorities, the first wins. Raises Refused unless each decision has one finite number per candidate.
+    Of equal priorities, the first wins. Raises Refused unless each decision has one number per candidate, which may be
+    -inf.
     """
     taken = [build(instance, decision) for instance, decision in zip(instances, decisions, strict=True)]
     sizes = [
@@ -46,7 +47,7 @@ def compute_costs(instances: list[dict[str, np.ndarray]], decisions: list[Any]) 
 
 def build(instance: dict[str, np.ndarray], decision: np.ndarray) -> list[int]:
     """Return the candidates that the greedy set takes under these priorities, in order. Raises Refused; see numbers."""
-    priorities = numbers(decision, length=len(instance["codes"]))
+    priorities = numbers(decision, length=len(instance["codes"]), is_order=True)
     return greedy(np.argsort(-priorities, kind="stable").tolist(), int(instance["n"]), int(instance["w"]))
 
 
