@@ -3,12 +3,14 @@
 For tests of what runs stages. For tests of what the stages themselves do together take project_copy.
 """
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -107,3 +109,63 @@ def gone(pids: list[int], within_s: float) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+def load(root: Path) -> Any:
+    """The flow's module from the copy in `root`, which it takes for its repository."""
+    spec = importlib.util.spec_from_file_location(f"finetune_{abs(hash(root))}", root / "flows/finetune.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # Prefect looks the flow's annotations up there
+    sys.path.insert(0, str(FLOWS))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(FLOWS))
+    return module
+
+
+def run(root: Path, **parameters: Any) -> Any:
+    """The state of a run of the flow in this process."""
+    return load(root).finetune(**parameters, return_state=True)
+
+
+def ran(root: Path) -> list[str]:
+    """The outputs of the stages whose commands ran, sorted."""
+    return sorted((root / "ran.log").read_text().split())
+
+
+def stages(state: Any, n: int = 5) -> dict[str, str]:
+    """The name of every task run's state, as the server has it."""
+    return {stage: name for stage, (name, _) in states_and_messages(state, n).items()}
+
+
+def states_and_messages(state: Any, n: int) -> dict[str, tuple[str, str | None]]:
+    """The state of each of n task runs, as the server has it."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    this = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+    deadline = time.monotonic() + 10
+    while True:  # the server learns of task runs from events, a moment after the run
+        with get_client(sync_client=True) as client:
+            runs = client.read_task_runs(flow_run_filter=this)
+        if (len(runs) == n and all(run.state_name != "Running" for run in runs)) or time.monotonic() > deadline:
+            return {run.name: (str(run.state_name), (run.state and run.state.message) or None) for run in runs}
+        time.sleep(0.1)
+
+
+def edit(root: Path, old: str, new: str) -> None:
+    """Replace a text in params.yaml."""
+    text = (root / "params.yaml").read_text()
+    assert old in text
+    (root / "params.yaml").write_text(text.replace(old, new))
+
+
+def wait_for(file: Path, within_s: float = 60) -> str:
+    """The content of a file, when it exists."""
+    end = time.monotonic() + within_s
+    while not file.exists():
+        assert time.monotonic() < end, f"{file.name} was not written"
+        time.sleep(0.05)
+    return file.read_text()

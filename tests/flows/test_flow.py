@@ -1,12 +1,10 @@
 """flows/finetune.py over real DVC and a real Prefect server, in a toy repository of five stages."""
 
-import importlib.util
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,25 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from toy_repository import FLOWS, PARAMS, gone, sh
-
-
-def load(root: Path) -> Any:
-    """The flow's module from the copy in `root`, which it takes for its repository."""
-    spec = importlib.util.spec_from_file_location(f"finetune_{abs(hash(root))}", root / "flows/finetune.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # Prefect looks the flow's annotations up there
-    sys.path.insert(0, str(FLOWS))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(FLOWS))
-    return module
-
-
-def run(root: Path, **parameters: Any) -> Any:
-    return load(root).finetune(**parameters, return_state=True)
+from toy_repository import PARAMS, edit, gone, load, ran, run, sh, stages, states_and_messages, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -52,49 +32,11 @@ def repo(first: tuple[Path, Any], tmp_path: Path) -> Path:
     return root
 
 
-def ran(root: Path) -> list[str]:
-    return sorted((root / "ran.log").read_text().split())
-
-
-def stages(state: Any, n: int = 5) -> dict[str, str]:
-    """The name of every task run's state, as the server has it."""
-    return {stage: name for stage, (name, _) in states_and_messages(state, n).items()}
-
-
-def states_and_messages(state: Any, n: int) -> dict[str, tuple[str, str | None]]:
-    """The state of each of n task runs, as the server has it."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-
-    this = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
-    deadline = time.monotonic() + 10
-    while True:  # the server learns of task runs from events, a moment after the run
-        with get_client(sync_client=True) as client:
-            runs = client.read_task_runs(flow_run_filter=this)
-        if (len(runs) == n and all(run.state_name != "Running" for run in runs)) or time.monotonic() > deadline:
-            return {run.name: (str(run.state_name), (run.state and run.state.message) or None) for run in runs}
-        time.sleep(0.1)
-
-
 def name_of(state: Any) -> str:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
         return client.read_flow_run(state.state_details.flow_run_id).name
-
-
-def edit(root: Path, old: str, new: str) -> None:
-    text = (root / "params.yaml").read_text()
-    assert old in text
-    (root / "params.yaml").write_text(text.replace(old, new))
-
-
-def wait_for(file: Path, within_s: float = 60) -> str:
-    end = time.monotonic() + within_s
-    while not file.exists():
-        assert time.monotonic() < end, f"{file.name} was not written"
-        time.sleep(0.05)
-    return file.read_text()
 
 
 def cancel_when_hung(root: Path) -> list[int]:

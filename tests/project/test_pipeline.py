@@ -84,19 +84,6 @@ def test_nothing_runs_the_second_time(project: Path, flown, prefect_server: str)
     assert run(project, "git", "status", "--porcelain").stdout == ""
 
 
-def test_dvc_repro_alone_gives_the_same_lock_from_scratch(project: Path, flown, tmp_path: Path) -> None:
-    # another folder: nothing cached, the same commit
-    run(tmp_path, "git", "clone", "-q", str(project), "clone")
-    clone = tmp_path / "clone"
-    lock = (clone / "dvc.lock").read_bytes()
-    with warm_python() as other, pytest.MonkeyPatch.context() as patch:  # which seeds hashes otherwise
-        patch.setattr(project_copy, "BIN", other)
-        assert repro(clone) == {"modules", "referee", "pool", *AFTER_POOL}
-    assert (clone / "dvc.lock").read_bytes() == lock
-    changed = run(clone, "git", "status", "--porcelain").stdout.splitlines()
-    assert [line for line in changed if "metrics/resources/" not in line] == []
-
-
 def test_another_beta_by_an_experiment_runs_training_and_what_follows(project: Path, flown) -> None:
     beta = "presets/embedded.yaml:trainers.dpo.beta=0.2"
     output = run(project, "dvc", "exp", "run", "-S", beta, "-n", "beta").stdout

@@ -219,7 +219,7 @@ def story(origin: Path, store: Store) -> Story:
 
     run(laptop, "git", "pull", "-q")
     did["evaluation"] = repro(laptop, store, stage("evaluate"))
-    did["report"] = repro(laptop, store)
+    did["report"] = fly(laptop, store)  # the flow leaves the lock that `dvc repro` leaves
     did["last push"] = fly(laptop, store, "--push")
     hand_over(laptop, "evaluated")
     remotes["all"] = store.objects()
@@ -270,7 +270,7 @@ def test_the_laptop_evaluates_what_the_box_trained_fetching_the_model_only(story
     evaluation, report = story.did["evaluation"], story.did["report"]
     assert evaluation.ran == ["rounds", "evaluate"]
     assert evaluation.fetched == outputs(story.laptop, stage("train"), story.laptop) <= cache(story.box)
-    assert report.ran == ["search", "report"] and report.fetched == set()
+    assert set(report.ran) == {"search", "report"} and report.fetched == set()
     assert (story.laptop / "report/index.html").stat().st_size > 10_000
 
 

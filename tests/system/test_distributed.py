@@ -30,7 +30,7 @@ LIMIT_S = 120  # a hang, on a machine however busy
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a folder of its own; processes find this file."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", ":".join(str(ROOT / part) for part in ("tests/training", "tests", "src")))
+    monkeypatch.setenv("PYTHONPATH", ":".join(str(ROOT / part) for part in ("tests/system", "tests", "src")))
 
 
 def test_two_processes_train_as_one_with_twice_their_batch(capfd: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,8 @@ from typing import Any
 
 import psutil
 import pytest
-from test_flow import edit, load, ran, run, stages, wait_for
 
-from toy_repository import PARAMS, gone, sh
+from toy_repository import PARAMS, edit, gone, load, ran, run, sh, stages, wait_for
 
 
 @pytest.fixture
