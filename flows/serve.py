@@ -78,6 +78,7 @@ def main() -> None:
     pools = [pool for pool in POOLS if pool != "gpu" or shutil.which("nvidia-smi")]
     with ExitStack() as stack, suppress(KeyboardInterrupt):
         server = Server(host, port)
+        stack.callback(server.end)  # so that its port is free when this script ends
         server.wait()
         print(f"watch: {server.url}", flush=True)
         deploy()

@@ -30,7 +30,7 @@ def free_port() -> int:
 
 
 class Server:
-    """A server that is starting: `wait` before use. It ends with this process."""
+    """A server that is starting: `wait` before use. It ends after this process, within GRACE_S."""
 
     def __init__(self, host: str = "127.0.0.1", port: int | None = None) -> None:
         """host, port: where to listen; by default a free port that only this machine reaches."""
@@ -41,8 +41,9 @@ class Server:
         LOG.parent.mkdir(exist_ok=True)
         LOG.write_text("")
         self.start()
-        # Prefect sends its last logs and states at exit: registered before its first use, this runs after that.
-        atexit.register(self.end)
+        # Prefect sends its last logs and states at exit: registered before its first use, this runs after that. The
+        # server writes them down and ends by itself; nobody has to wait for it.
+        atexit.register(self.stop)
 
     def start(self) -> None:
         """Start the server's process, in the current folder, whose prefect.toml it reads."""
@@ -56,9 +57,14 @@ class Server:
                 stderr=subprocess.STDOUT,
             )
 
-    def end(self) -> None:
-        """End the server and wait for it."""
+    def stop(self) -> None:
+        """Have the server ended; returns at once."""
         self.is_ended.set()
+        self.supervised.terminate()
+
+    def end(self) -> None:
+        """Stop the server and wait until it is gone."""
+        self.stop()
         self.supervised.end()
 
     def keep_alive(self) -> None:
