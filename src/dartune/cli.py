@@ -185,6 +185,13 @@ def table_cells(record: dict[str, Any]) -> dict[str, str]:
     return {key: str(value) for key, value in record.items()} | numbers
 
 
+def positive(text: str) -> int:
+    """Return a number of at least 1; argparse names the argument where it is none."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+    return int(text)
+
+
 def parse_arguments() -> argparse.Namespace:
     """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(prog="dartune", description=__doc__)
@@ -203,7 +210,17 @@ def parse_arguments() -> argparse.Namespace:
     )
     pool = commands.add_parser("import-pool", help="make a pool of programs that another tool has logged")
     pool.add_argument("--task", required=True, help="one of those that `dartune tasks` lists")
-    pool.add_argument("files", nargs="+", metavar="FILE", type=Path, help="JSON lines or JSON; fields: docs/import.md")
+    pool.add_argument(
+        "--column", metavar="NAME", help="the field with the program, where docs/import.md does not list it"
+    )
+    pool.add_argument("--first", type=positive, metavar="N", help="take the first N different programs; all by default")
+    pool.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        type=Path,
+        help="JSON, JSON lines, CSV, Parquet, SQLite; or folders of these",
+    )
     trace = commands.add_parser("trace", help="tell how a pair came to be: programs, prompt, model, settings, commit")
     trace.add_argument("pair", metavar="PAIR_ID", help="such as tsp_construct-00017: column pair of data/pairs/")
     trace.add_argument("--json", action="store_true", help="one JSON object, with every column")
@@ -225,7 +242,7 @@ def main() -> None:
     elif arguments.command == "import-pool":
         from dartune.pool.import_pool import import_pool
 
-        print(import_pool(arguments.task, arguments.files, IMPORTED))
+        print(import_pool(arguments.task, arguments.files, IMPORTED, arguments.column, arguments.first))
     elif arguments.command == "trace":
         from dartune.export import lineage
 

@@ -1,12 +1,15 @@
 """`dartune import-pool`: records of other tools become a pool, and nothing of what they claim is believed."""
 
+import csv
 import hashlib
 import json
 import os
 import pickle
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from dartune.errors import UserError
 from dartune.pool.import_pool import import_pool
 from dartune.pool.pool import POOL_SCHEMA, write_pool
 from dartune.programs.extract import extract
+from dartune.referee.referee import INTERPRETER
 from dartune.referee.score import write_scored
 from dartune.tasks.task import Task
 
@@ -204,6 +208,77 @@ def test_every_shape_holds_a_program_that_the_stages_find() -> None:
         assert callable(names[rule.FUNCTION])
 
 
+# ---- files of other shapes
+
+
+def table_of(name: str, rows: list[dict[str, Any]]) -> Path:
+    """A table as CSV, Parquet or SQLite, by the name's suffix."""
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(rows), name)
+    elif name.endswith(".csv"):
+        with open(name, "w", newline="") as stream:
+            writer = csv.DictWriter(stream, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        with closing(sqlite3.connect(name)) as database, database:
+            names = ", ".join(rows[0])
+            database.execute("CREATE TABLE metadata (key TEXT)")
+            database.execute(f"CREATE TABLE programs ({names})")
+            marks = ", ".join("?" * len(rows[0]))
+            database.executemany(f"INSERT INTO programs VALUES ({marks})", [tuple(row.values()) for row in rows])
+    return Path(name)
+
+
+CHAT = [{"role": "user", "content": "Write it."}, {"role": "assistant", "content": NEAREST}]
+JSON_SHAPES = {
+    "one object that holds a list": {"task": "tsp", "samples": [{"program": NEAREST}]},
+    "lists by island": {"islands": [{"programs": [{"code": NEAREST}]}, {"programs": []}]},
+    "a map of names to programs": {"nearest": NEAREST, "comment": "the best of run 3"},
+    "a list of programs": [NEAREST],
+    "programs by their ids": {"programs": {"a1": {"code": NEAREST, "metrics": {"score": 1}}}, "best_program_id": "a1"},
+    "messages": [{"messages": CHAT}],
+    "choices with messages": [{"choices": [{"index": 0, "message": {"role": "assistant", "content": NEAREST}}]}],
+    "choices with texts": [{"choices": [{"text": NEAREST}]}],
+    "response": [{"prompt": "Write it.", "response": NEAREST}],
+}
+
+
+@pytest.mark.parametrize("content", JSON_SHAPES.values(), ids=JSON_SHAPES)
+def test_json_holds_its_programs_wherever_they_lie(content: Any) -> None:
+    assert completions(file_of(content)) == [NEAREST]
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.parquet", "log.sqlite", "evolution_db.db"])
+def test_a_table_holds_programs_in_a_column_that_is_known_or_named(name: str) -> None:
+    rows = [{"id": 1, "code": f'{NEAREST}# a, "b"\n', "answer": STAYS}, {"id": 2, "code": FARTHEST, "answer": STAYS}]
+    file = table_of(name, rows)
+    assert completions(file) == [row["code"] for row in rows]
+    import_pool(TASK, [file], Path("imported"), column="answer")
+    assert pq.read_table("imported/tsp_construct.parquet")["completion"].to_pylist() == [STAYS]
+
+
+def test_a_folder_holds_the_programs_of_all_its_files() -> None:
+    Path("checkpoint_10/programs").mkdir(parents=True)
+    for name, program in (("b", STAYS), ("a", NEAREST)):
+        file_of({"id": name, "code": program, "language": "python"}, f"checkpoint_10/programs/{name}.json")
+    file_of("{}", "checkpoint_10/best_program_info.txt")
+    assert completions(Path("checkpoint_10")) == [NEAREST, STAYS]
+
+
+def test_records_without_a_program_are_dropped_and_counted_by_reason() -> None:
+    records = [{"code": NEAREST}, {"code": None}, {"code": None}, {"code": " "}, {"score": 1}, {"code": ["def f"]}]
+    said = import_pool(TASK, [file_of(records)], Path("imported"))
+    assert pq.read_table("imported/tsp_construct.parquet")["completion"].to_pylist() == [NEAREST]
+    assert "1 programs of 6 records, 0 duplicates, 5 without a program (2 null, " in said
+    assert "1 without a field for one" in said and "1 empty" in said and "1 no text" in said
+
+
+def test_other_interpreters_that_judged_the_records_are_named() -> None:
+    said = import_pool(TASK, [file_of([{"program": NEAREST, "interpreter": "Python 3.12.1, NumPy 2.0.0"}])], Path("i"))
+    assert f"(theirs by Python 3.12.1, NumPy 2.0.0, here {INTERPRETER}: sums may differ)" in said
+
+
 # ---- duplicates, scores, what is said
 
 
@@ -250,15 +325,17 @@ BROKEN = [
     ("# Score: 3\n\ndef f(): ...", "pool.json: line 1 is not JSON (expecting value)"),
     ("[" * 100_000, "pool.json: line 1 is not JSON (maximum recursion depth"),
     ("1" * 5000, "pool.json: line 1 is not JSON (exceeds the limit"),
-    (f'"{NEAREST.splitlines()[0]}"', 'pool.json: record 1 is "def select_next_node(c, d, u, m):"; expected'),
-    ([{"program": NEAREST}, "def f(): ..."], 'pool.json: record 2 is "def f(): ..."; expected'),
+    ('"nearest"', 'pool.json: record 1 is "nearest"; expected'),
+    ([{"program": NEAREST}, 7], "pool.json: record 2 is 7; expected"),
     (lines({"program": NEAREST}) + "[1]", "pool.json: line 2 is [1]; expected"),
-    ([{"program": NEAREST}, {"score": 1}], "pool.json: record 2 has no program, only score; expected text in one of"),
-    (lines({"program": NEAREST}) + "\n{}", "pool.json: line 3 has no program, only nothing; expected"),
+    ([{"score": 1}], "pool.json: record 1 has no program, only score; expected text in one of"),
+    ({}, "pool.json: record 1 has no program, only nothing; expected"),
     ([{"program": ""}], "pool.json: record 1 has no program, only program; expected"),
     ([{"program": {"text": NEAREST}}], "pool.json: record 1 has no program, only program; expected"),
     ([{"code": None, "objective": None}], "pool.json: record 1 has no program, only code, objective; expected"),
-    ({"one": [{"program": NEAREST}]}, "record 1 has no program, only one; expected"),
+    (b"SQLite format 3\0", "pool.json: SQLite cannot read it ("),
+    (b"PAR1", "pool.json: "),
+    (b"\x89PNG\r\n\x1a\n\0\0", "pool.json: a binary file; "),
     ('[{"program": "\\ud83e"}]', "pool.json: record 1 holds half a character (\\ud83e); repair it"),
     (b'{"program": "caf\xe9"}', "pool.json: line 1 is not UTF-8 text; "),
 ]
@@ -266,9 +343,9 @@ BROKEN = [
 
 @pytest.mark.parametrize(("content", "message"), BROKEN, ids=[message[11:60] for _, message in BROKEN])
 def test_a_broken_file_is_named_with_the_place_and_nothing_is_written(content: Any, message: str) -> None:
-    good, bad = file_of([{"program": NEAREST}], "good.json"), file_of(content)
+    bad = file_of(content)
     with pytest.raises(UserError) as caught:
-        import_pool(TASK, [good, bad], Path("imported"))
+        import_pool(TASK, [bad], Path("imported"))
     assert message in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 250
     assert not Path("imported").exists()
 
@@ -287,7 +364,7 @@ class Bomb:
 
 
 def test_a_pickle_is_refused_and_not_run() -> None:
-    with pytest.raises(UserError, match="not UTF-8 text"):
+    with pytest.raises(UserError, match="a binary file"):
         import_pool(TASK, [file_of(pickle.dumps(Bomb()), "programbank.pkl")], Path("imported"))
     assert not Path("exploded").exists()
 
@@ -305,8 +382,8 @@ def test_the_command_writes_below_data_and_prints_one_line() -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("nowhere.json",), "nowhere.json: no such file or directory; expected JSON lines or JSON with a program"),
-        ((".",), ".: is a directory; expected JSON lines or JSON with a program"),
+        (("nowhere.json",), "nowhere.json: no such file or directory; expected records with a program"),
+        ((".",), ".: no file of it ends with .json, .jsonl, .csv, .parquet, .sqlite, .db; expected records"),
         (
             ("--task", "tsp_constuct", "nowhere.json"),
             "tasks: there is no task 'tsp_constuct'; did you mean 'tsp_construct'?",
@@ -326,12 +403,20 @@ def test_the_command_says_a_mistake_in_one_line(
 # ---- an imported pool in the stages
 
 
-def test_an_imported_pool_is_the_pool_up_to_n_programs() -> None:
+def test_an_imported_pool_is_taken_whole_whatever_n_programs_is(capsys: pytest.CaptureFixture[str]) -> None:
     rows = imported(file_of([{"program": program} for program in (NEAREST, FARTHEST, STAYS)]))
-    for n_programs in (2, 100):
+    for n_programs in (2, 3, 100):
         write_pool(TASK, *PLACES, source="imported", n_programs=n_programs, **SETTINGS)
-        assert pq.read_table("pool.parquet").to_pylist() == rows[:n_programs]
+        assert pq.read_table("pool.parquet").to_pylist() == rows
         assert pq.read_schema("pool.parquet") == POOL_SCHEMA
+        assert ("3 imported programs, all there are" in capsys.readouterr().out) == (n_programs != 3)
+
+
+def test_the_first_programs_are_taken_where_a_number_is_given_and_the_rest_is_said() -> None:
+    file = file_of([{"program": program} for program in (NEAREST, FARTHEST, NEAREST, STAYS)])
+    said = import_pool(TASK, [file], Path("imported"), first=2)
+    assert pq.read_table("imported/tsp_construct.parquet")["completion"].to_pylist() == [NEAREST, FARTHEST]
+    assert "2 programs of 4 records, 1 duplicates dropped; 1 more left out by --first;" in said
 
 
 def test_a_task_without_an_imported_pool_is_named_with_what_to_do() -> None:

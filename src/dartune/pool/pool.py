@@ -52,12 +52,16 @@ def write_pool(
 
     limits: file of stage referee with the limits on a search's programs, {} for a method that needs no verdicts.
     options: of the method. source: a model's folder, a server's .yaml, recorded completions, or a folder that
-    `dartune import-pool` wrote; of the latter, the first n_programs rows are the pool, and the other arguments have no
-    effect. method: a module in pool/methods/. n_programs: completions to write. batch_size: completions per call of the
+    `dartune import-pool` wrote; the latter is taken whole, and the other arguments have no effect. method: a module in
+    pool/methods/. n_programs: completions to write. batch_size: completions per call of the
     model for method `independent`; the others choose their own. Raises UserError where the source is none of these.
     """
     if (table := read_imported_pool(task, Path(source))) is not None:
-        write_table(table.slice(0, n_programs), (0.0, 0.0), output, metrics)
+        if len(table) != n_programs:
+            print(
+                f"pool {task}: {len(table)} imported programs, all there are; n_programs is for pools that are written"
+            )
+        write_table(table, (0.0, 0.0), output, metrics)
         return
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     size = batch_size if method == INDEPENDENT else None
