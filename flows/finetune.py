@@ -40,7 +40,7 @@ import overrides as parameters
 import webhook
 from dartune.errors import UserError, one_line
 from dvc_commands import DVC_LINE, DvcCommands
-from graph import Step, check_remote, check_targets, files_for_git, plan, sort_lock
+from graph import Step, check_remote, check_targets, files_for_git, locked_stages, plan, sort_lock
 from server import Server
 from supervisor import TIMED_OUT
 from workspace import CancelledWhileWaiting, exclusive
@@ -133,7 +133,7 @@ def run_stages(
             return push_outputs.submit(commands, return_state=False)
         return run_stage.submit(step, commands, timeout_s, pull, return_state=False, wait_for=needed)
 
-    steps = plan(targets)
+    steps, before = plan(targets), locked_stages()
     is_stale = any(step.is_stale for step in steps)
     modules = [step for step in steps if step.stage == MODULES]
     outcomes = schedule(modules, [], workers, submit, commands)
@@ -141,7 +141,7 @@ def run_stages(
         steps = plan(targets)
     outcomes = schedule([step for step in steps if step.stage != MODULES], outcomes, workers, submit, commands)
     if is_stale:
-        sort_lock()
+        sort_lock(before)
     if push and final_state(outcomes).is_completed():
         outcomes = schedule([PUSH], outcomes, workers, submit, commands)
     return outcomes

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
-from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
+from dvc.utils.serialize import dumps_yaml, parse_yaml, parse_yaml_for_update
 
 from atomic_dvc import atomic_write
 from dartune.errors import UserError
@@ -67,16 +67,25 @@ def check_remote() -> None:
             raise UserError("push, pull: DVC has no default remote; name one: `dvc remote add --default NAME URL`")
 
 
-def sort_lock() -> None:
-    """Give dvc.lock the order, and so the bytes, that `dvc repro` writes: here, stages end in any order."""
+def locked_stages() -> list[str]:
+    """Return the names of the stages in dvc.lock, in its order."""
+    file = Path("dvc.lock")
+    return list(parse_yaml(file.read_text(), "dvc.lock").get("stages") or {}) if file.exists() else []
+
+
+def sort_lock(before: list[str]) -> None:
+    """Give dvc.lock the order, and so the bytes, that `dvc repro` writes: here, stages end in any order.
+
+    before: locked_stages() before the run. They stay where they were; the others follow in the order of the graph.
+    """
     file = Path("dvc.lock")
     if not file.exists():
         return
     with Repo(_wait_for_lock=True) as repo, repo.lock:
         stages = reproduction_order(repo, get_active_graph(repo.index.graph), [])
-        place = {stage.addressing: i for i, stage in enumerate(stages)}
         lock = parse_yaml_for_update(file.read_text(), "dvc.lock")
-        names = sorted(lock["stages"], key=lambda name: place.get(name, len(place)))
+        order = dict.fromkeys([*before, *(stage.addressing for stage in stages), *lock["stages"]])
+        names = [name for name in order if name in lock["stages"]]
         if names != list(lock["stages"]):
             lock["stages"] = {name: lock["stages"][name] for name in names}
             with atomic_write(file) as stream:
