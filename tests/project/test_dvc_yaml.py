@@ -1,6 +1,7 @@
 """dvc.yaml: one stage, script and section of each name, and what a stage depends on."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,20 @@ def test_every_method_has_its_options_in_the_parameters_and_no_other_has() -> No
     assert set(PARAMS["methods"]) == files == set(ask_tell.methods())
     for name in files:
         assert search_loop.options(name, ROOT / "params.yaml") == PARAMS["methods"][name]
+
+
+def test_git_ignores_what_dvc_keeps_whatever_the_task_is_called() -> None:
+    # DVC adds lines to .gitignore, and takes them back where a later stage of the same run fails.
+    paths = [path for stage in STAGES.values() for path in map(path_of, stage["outs"]) if path]
+    paths = [path.replace("${item.task}", "a_new_task") for path in paths]
+    command = ["git", "check-ignore", "--no-index", *paths]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.splitlines() == paths
+    assert len(paths) >= 10
+
+
+def path_of(output: str | dict[str, dict[str, object]]) -> str | None:
+    """The path of an output that DVC's cache holds; None for one that git holds."""
+    if isinstance(output, str):
+        return output
+    (path, options), *_ = output.items()
+    return path if options.get("cache", True) else None

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from dartune.referee.referee import INTERPRETER
 from dartune.report.results import read_result
 from dartune.report.warnings import warnings_of
 from measured_task import BETTER, FAIR, TEMPLATE, look, rows, trained, write_inputs, write_training
@@ -61,3 +62,10 @@ def test_a_warning_of_the_probes_appears_once_with_its_last_step(tmp_path: Path)
         "train: validity fell: 1 to 0.8 at step 10",
         "train: distinct behaviours fell: 0.9 to 0.6 at step 5",
     ]
+
+
+def test_scores_of_different_interpreters_raise_a_warning(tmp_path: Path) -> None:
+    other = [row | {"interpreter": "Python 3.12.1, NumPy 2.0.0"} for row in rows("tuned", BETTER)]
+    write_inputs(tmp_path, rows("base", FAIR), other)
+    both = " and by ".join(sorted([INTERPRETER, "Python 3.12.1, NumPy 2.0.0"]))
+    assert warnings(tmp_path) == [f"scores: judged by {both}, which differ in sums"]
