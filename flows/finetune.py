@@ -81,7 +81,7 @@ def finetune(
 
     Args:
         targets: Names of stages, as `dvc stage list` shows them; run with all that they need. Empty for all stages.
-        overrides: Values written to params.yaml first and left there, by dotted name: {"train.beta": 0.2}.
+        overrides: Values written to params.yaml first and left there, by dotted name: {"trainers.dpo.beta": 0.2}.
         workers: How many stages run side by side. Use 1 where they share one GPU.
         timeout_s: The longest that one stage may take, in seconds. Empty for no limit.
         pull: Fetch from the DVC remote what a stage needs and this folder lacks, and only that.

@@ -20,12 +20,12 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
     """
     for setting in settings:
         if "=" not in setting:
-            raise UserError(f"--set {setting}: NAME=VALUE is expected, as in train.beta=0.2")
+            raise UserError(f"--set {setting}: NAME=VALUE is expected, as in trainers.dpo.beta=0.2")
     return {name: loads_yaml(value) for name, value in (setting.split("=", 1) for setting in settings)}
 
 
 def dotted_names(section: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield the names of all values and sections: train, train.beta."""
+    """Yield the names of all values and sections: train, train.seed."""
     for name, value in section.items():
         yield prefix + name
         if isinstance(value, dict):

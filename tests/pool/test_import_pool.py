@@ -241,12 +241,33 @@ JSON_SHAPES = {
     "choices with messages": [{"choices": [{"index": 0, "message": {"role": "assistant", "content": NEAREST}}]}],
     "choices with texts": [{"choices": [{"text": NEAREST}]}],
     "response": [{"prompt": "Write it.", "response": NEAREST}],
+    "a prompt with the given program, and a text": [{"prompt": f"Improve:\n{STAYS}", "text": NEAREST}],
+    "outputs beside a prompt": [{"prompt": f"Improve:\n{STAYS}", "outputs": [{"text": NEAREST}]}],
+    "a name and a hash in fields for programs": [{"function": "select_next_node", "program": "v1.2", "code": NEAREST}],
+    "programs below a hash": {"code": "4b8b4e7", "generations": [{"code": NEAREST}]},
+    "the output of a batch": [{"response": {"status_code": 200, "body": {"choices": [{"text": NEAREST}]}}}],
+    "messages of parts": [{"messages": [{"role": "assistant", "content": [{"type": "text", "text": NEAREST}]}]}],
+    "a courtesy after the program": [{"messages": [*CHAT, {"role": "assistant", "content": "You are welcome!"}]}],
 }
 
 
 @pytest.mark.parametrize("content", JSON_SHAPES.values(), ids=JSON_SHAPES)
 def test_json_holds_its_programs_wherever_they_lie(content: Any) -> None:
     assert completions(file_of(content)) == [NEAREST]
+
+
+def test_each_of_several_choices_is_a_program() -> None:
+    answer = {"choices": [{"text": NEAREST}, {"message": {"role": "assistant", "content": STAYS}}]}
+    assert completions(file_of([answer])) == [NEAREST, STAYS]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_of_text_may_have_other_delimiters(delimiter: str) -> None:
+    quoted = [text.replace('"', '""') for text in (NEAREST, STAYS)]
+    file = file_of(
+        f"id{delimiter}code\n" + "".join(f'{n}{delimiter}"{text}"\n' for n, text in enumerate(quoted)), "a.CSV"
+    )
+    assert completions(file) == [NEAREST, STAYS]
 
 
 @pytest.mark.parametrize("name", ["log.csv", "log.parquet", "log.sqlite", "evolution_db.db"])
@@ -258,16 +279,18 @@ def test_a_table_holds_programs_in_a_column_that_is_known_or_named(name: str) ->
     assert pq.read_table("imported/tsp_construct.parquet")["completion"].to_pylist() == [STAYS]
 
 
-def test_a_folder_holds_the_programs_of_all_its_files() -> None:
+def test_a_folder_holds_the_programs_of_all_its_files(capsys: pytest.CaptureFixture[str]) -> None:
     Path("checkpoint_10/programs").mkdir(parents=True)
     for name, program in (("b", STAYS), ("a", NEAREST)):
         file_of({"id": name, "code": program, "language": "python"}, f"checkpoint_10/programs/{name}.json")
-    file_of("{}", "checkpoint_10/best_program_info.txt")
-    assert completions(Path("checkpoint_10")) == [NEAREST, STAYS]
+    file_of([1, 2], "checkpoint_10/scores.json")
+    file_of(f"Farthest:\n```python\n{FARTHEST}```\n", "checkpoint_10/answer.md")
+    assert completions(Path("checkpoint_10")) == [f"Farthest:\n```python\n{FARTHEST}```\n", NEAREST, STAYS]
+    assert capsys.readouterr().err.startswith("left out: checkpoint_10/scores.json: record 1 is 1; expected")
 
 
 def test_records_without_a_program_are_dropped_and_counted_by_reason() -> None:
-    records = [{"code": NEAREST}, {"code": None}, {"code": None}, {"code": " "}, {"score": 1}, {"code": ["def f"]}]
+    records = [{"code": NEAREST}, {"code": None}, {"code": None}, {"code": " "}, {"score": 1}, {"code": [1]}]
     said = import_pool(TASK, [file_of(records)], Path("imported"))
     assert pq.read_table("imported/tsp_construct.parquet")["completion"].to_pylist() == [NEAREST]
     assert "1 programs of 6 records, 0 duplicates, 5 without a program (2 null, " in said
@@ -331,7 +354,7 @@ BROKEN = [
     ([{"score": 1}], "pool.json: record 1 has no program, only score; expected text in one of"),
     ({}, "pool.json: record 1 has no program, only nothing; expected"),
     ([{"program": ""}], "pool.json: record 1 has no program, only program; expected"),
-    ([{"program": {"text": NEAREST}}], "pool.json: record 1 has no program, only program; expected"),
+    ([{"program": {"score": 1}}], "pool.json: record 1 has no program, only program; expected"),
     ([{"code": None, "objective": None}], "pool.json: record 1 has no program, only code, objective; expected"),
     (b"SQLite format 3\0", "pool.json: SQLite cannot read it ("),
     (b"PAR1", "pool.json: "),
@@ -383,7 +406,7 @@ def test_the_command_writes_below_data_and_prints_one_line() -> None:
     ("arguments", "line"),
     [
         (("nowhere.json",), "nowhere.json: no such file or directory; expected records with a program"),
-        ((".",), ".: no file of it ends with .json, .jsonl, .csv, .parquet, .sqlite, .db; expected records"),
+        ((".",), ".: no file of it has records; expected records"),
         (
             ("--task", "tsp_constuct", "nowhere.json"),
             "tasks: there is no task 'tsp_constuct'; did you mean 'tsp_construct'?",
@@ -412,7 +435,7 @@ def test_an_imported_pool_is_taken_whole_whatever_n_programs_is(capsys: pytest.C
         assert ("3 imported programs, all there are" in capsys.readouterr().out) == (n_programs != 3)
 
 
-def test_the_first_programs_are_taken_where_a_number_is_given_and_the_rest_is_said() -> None:
+def test_the_first_programs_are_taken_and_the_rest_is_said() -> None:
     file = file_of([{"program": program} for program in (NEAREST, FARTHEST, NEAREST, STAYS)])
     said = import_pool(TASK, [file], Path("imported"), first=2)
     assert pq.read_table("imported/tsp_construct.parquet")["completion"].to_pylist() == [NEAREST, FARTHEST]

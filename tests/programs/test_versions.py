@@ -54,4 +54,4 @@ def test_a_plain_function_beside_versions_is_the_function() -> None:
 
 def test_a_name_that_only_begins_like_a_version_is_none() -> None:
     with pytest.raises(Refused, match="no function f; there are f_v2_helper, g"):
-        extracted("def f_v2_helper(n):\n    return 2\n\n\ndef g(n):\n    return f_v2_helper(n)\n")
+        extracted("def f_v2_helper(n):\n    return 2\n\n\ndef g(n):\n    return 3\n")

@@ -10,8 +10,8 @@ Nothing is unpickled. A record has at least one of FIELDS, and may have prompt a
 - ShinkaEvolve (SQLite, table programs): code
 - EvoTune (CLAIRE-Labo/EvoTune, src/packing/logging/function_class.py at 260372d): function_str and imports_str
 - FunSearch (google-deepmind/funsearch, implementation/code_manipulation.py at b02fdbf): body and args
-- chats: response, the last of messages by the assistant, or the first of choices
-- a map of names to programs, or a list of programs, as texts
+- chats and answers of servers: response, text, output, answer; the last of messages by the assistant; each of choices
+- a map of names to programs, or a list of programs, as texts; .py, .md and .txt files, one answer each
 """
 
 import csv
@@ -27,11 +27,14 @@ from typing import Any, NamedTuple
 
 from dartune.errors import UserError
 from dartune.files import json_lines, parquet
+from dartune.programs.blocks import DEFINES
 
-FIELDS = ("completion", "program", "function", "code", "response", "messages", "choices", "function_str", "body")
+CODE = ("program", "function", "code")  # which other tools use for names and hashes, too
+ANSWERS = ("response", "text", "output", "answer")
+FIELDS = ("completion", *CODE, *ANSWERS, "messages", "choices", "function_str", "body")
 EXPECTED = "expected records with a program, in JSON, CSV, Parquet or SQLite"
-SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".sqlite", ".db")  # of the files that are read of a folder
-DEFINES = ("def ", "lambda")  # a text with neither is no program
+TEXTS = (".py", ".md", ".txt")
+TABLES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".sqlite", ".db")
 
 
 class Record(NamedTuple):
@@ -53,8 +56,9 @@ class Record(NamedTuple):
         """
         if column:
             return [text for text in [self.text(column)] if text]
-        texts = [self.text(field) for field in ("completion", "program", "function", "code", "response")]
-        texts.append(chat_text(self.fields))
+        codes = [self.text(field) for field in CODE]
+        texts = [self.text("completion"), *(code for code in codes if DEFINES.search(code))]
+        texts += [*(self.text(field) for field in ANSWERS), chat_text(self.fields)]
         if code := self.text("function_str"):  # EvoTune has the imports in a field of their own
             texts.append("\n".join(filter(None, [self.text("imports_str"), code])))
         if body := self.text("body").strip("\n"):  # FunSearch has arguments and body; a body alone gets the template's
@@ -69,28 +73,44 @@ class Record(NamedTuple):
             return "without a field for one"
         if None in values:
             return "null"
-        return "empty" if any(isinstance(value, str) for value in values) else "no text"
+        texts = [value for value in values if isinstance(value, str)]
+        return "no code" if any(map(str.strip, texts)) else "empty" if texts else "no text"
 
 
 def chat_text(fields: dict[str, Any]) -> str:
-    """Return what the assistant said last, in the form of messages or of an answer's choices; "" where neither is."""
+    """Return what the assistant said last, in messages or in an answer's one choice; "" where there is neither."""
     choices, messages = fields.get("choices"), fields.get("messages")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         message = choices[0].get("message")
-        content = message.get("content") if isinstance(message, dict) else choices[0].get("text")
-        return content if isinstance(content, str) else ""
+        return content_text(message.get("content") if isinstance(message, dict) else choices[0].get("text"))
     said = [message for message in messages if isinstance(message, dict)] if isinstance(messages, list) else []
-    contents = [message.get("content") for message in said if message.get("role") == "assistant"]
-    return contents[-1] if contents and isinstance(contents[-1], str) else ""
+    contents = [content_text(message.get("content")) for message in said if message.get("role") == "assistant"]
+    with_code = [content for content in contents if DEFINES.search(content)]  # the last turn may be a courtesy
+    return (with_code or contents or [""])[-1]
+
+
+def content_text(content: Any) -> str:
+    """Return the text of a message's content, which may be a list of parts."""
+    parts = content if isinstance(content, list) else [{"text": content}]
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def read(path: Path, column: str | None) -> list[Record]:
-    """Return the records of a file, or of all files below a folder. Raises UserError if there is none."""
+    """Return the records of a file, or of all files below a folder. Raises UserError if there is none.
+
+    A file of a folder that holds no records, one of settings for example, is named and left out.
+    """
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
-        if not files:
-            raise UserError(f"{path}: no file of it ends with {', '.join(SUFFIXES)}; {EXPECTED}")
-        return [record for file in files for record in read(file, column)]
+        found = []
+        for file in sorted(file for file in path.rglob("*") if file.suffix.lower() in TEXTS + TABLES):
+            try:
+                found += read(file, column)
+            except UserError as error:
+                print(f"left out: {error}", file=sys.stderr)
+        if not found:
+            raise UserError(f"{path}: no file of it has records; {EXPECTED}")
+        return found
     content = json_lines.read_bytes(path, EXPECTED)
     source = f"imported:{hashlib.sha256(content).hexdigest()[:16]}"
     records = [Record(fields, f"{path}: {place}", source) for place, fields in values(content, path, column)]
@@ -109,9 +129,13 @@ def values(content: bytes, file: Path, column: str | None) -> Iterator[tuple[str
         raise UserError(f"{file}: a binary file; {EXPECTED}. Pickles are not read: they can run code")
     else:
         text = json_lines.decoded(content, file, f"{EXPECTED}. Pickles are not read: they can run code")
-        if file.suffix == ".csv":
+        if file.suffix.lower() in (".csv", ".tsv"):
             csv.field_size_limit(sys.maxsize)
-            yield from numbered("row", list(csv.DictReader(text.splitlines(keepends=True))))
+            head = text.partition("\n")[0]
+            delimiter = max(",;\t", key=head.count)
+            yield from numbered("row", list(csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter)))
+        elif file.suffix.lower() in TEXTS:
+            yield "text", {"completion": text}
         else:
             yield from json_values(text, file, column)
 
@@ -147,7 +171,8 @@ def json_values(text: str, file: Path, column: str | None) -> Iterator[tuple[str
         whole = json_lines.parse(text, file, 1, EXPECTED) if lines else []
         tops = [(f"record {n}", value) for n, value in enumerate(whole if isinstance(whole, list) else [whole], 1)]
     for place, value in tops:
-        records = list(below(value, place, column)) or [(place, value)]
+        is_program = isinstance(value, str) and DEFINES.search(value)
+        records = list(below(value, place, column)) or [(place, {"program": value} if is_program else value)]
         yield from ((at, json_lines.checked_object(fields, f"{file}: {at}", EXPECTED)) for at, fields in records)
 
 
@@ -161,12 +186,33 @@ def is_json(text: str) -> bool:
 
 
 def below(value: Any, place: str, column: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (place, fields) of the records in a JSON value, however deep they lie in it."""
-    if isinstance(value, str) and any(word in value for word in DEFINES):
-        yield place, {"program": value}
-    elif isinstance(value, dict) and not {column or "", *FIELDS}.isdisjoint(value):
+    """Yield (place, fields) of the records in a JSON value, however deep they lie in it.
+
+    An object with a program is one; else what is in it is looked through, and it is one without a program where that
+    holds none and it has a field for one. Texts are programs in a list or a map of nothing but texts.
+    """
+    if isinstance(value, dict) and (column or "") not in value:
+        choices = value.get("choices")
+        if isinstance(choices, list) and len(choices) > 1:
+            yield from ((f"{place}, choice {n}", value | {"choices": [one]}) for n, one in enumerate(choices, 1))
+            return
+        if Record(value, place, "").programs("", "", column):
+            yield place, value
+            return
+    elif isinstance(value, dict):
         yield place, value
-    elif isinstance(value, dict | list):
-        items = value.items() if isinstance(value, dict) else enumerate(value, 1)
-        for key, child in items:
-            yield from below(child, f"{place}, {key}", column)
+        return
+    children = list(
+        value.items() if isinstance(value, dict) else enumerate(value, 1) if isinstance(value, list) else ()
+    )
+    if children and all(isinstance(child, str) for _, child in children) and not is_record(value):
+        texts = [(key, child) for key, child in children if DEFINES.search(child)]
+        yield from ((f"{place}, {key}", {"program": child}) for key, child in texts)
+        return
+    found = [record for key, child in children for record in below(child, f"{place}, {key}", column)]
+    yield from found or ([(place, value)] if is_record(value) else [])
+
+
+def is_record(value: Any) -> bool:
+    """Return whether a JSON value is an object with a field that could hold a program, or a prompt."""
+    return isinstance(value, dict) and not {*FIELDS, "prompt", "instruction", "question"}.isdisjoint(value)

@@ -1,6 +1,7 @@
 """The parts of a model's answer that may be code: fenced blocks, HTML code tags, or the answer as it stands."""
 
 import html
+import json
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,7 +13,10 @@ from dartune.programs.verdict import Refused
 FENCE = re.compile(r"^(?P<before>.*?)(?P<fence>`{3,}|~{3,})(?P<info>[^`~]*)$")
 LIST_MARKER = re.compile(r"[ \t]*([-*+>]|\d+[.)])?[ \t]*$")
 TAG = re.compile(r"<(code|python)\b[^>]*>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
-REASONING = re.compile(r"^\s*<(think|thinking|reasoning)>(.*?</\1>)?", re.DOTALL | re.MULTILINE)
+NAMES = "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|analysis"
+REASONING = re.compile(rf"^\s*[<\[]({NAMES})[>\]](.*?[<\[]/\1[>\]])?", re.DOTALL | re.MULTILINE | re.IGNORECASE)
+END_OF_REASONING = re.compile(rf"[<\[]/({NAMES})[>\]]|<\|channel\|>final<\|message\|>", re.IGNORECASE)
+DEFINES = re.compile(r"\b(def|class|lambda)\b")  # a text without is no program
 MAX_ENDS = 12  # fences after an opening one that are tried as its end
 
 
@@ -46,7 +50,12 @@ class Fence(NamedTuple):
 
 def answer(completion: str) -> str:
     """Return the completion without the reasoning that a model wrote first. Raises Refused where that never ends."""
-    _, _, text = completion.replace("\r\n", "\n").rpartition("</think>")  # the opening tag may stand in the prompt
+    text = completion.replace("\r\n", "\n")
+    if is_code(text):
+        return text
+    ends = [match.end() for match in END_OF_REASONING.finditer(text)]
+    if ends and DEFINES.search(text, ends[-1]):  # the opening tag may stand in the prompt; prose may name the tag
+        return text[ends[-1] :]
 
     def drop(match: re.Match[str]) -> str:
         """Replace a whole part by nothing."""
@@ -62,6 +71,8 @@ def blocks(text: str) -> list[Block]:
 
     The text around the blocks comes last, as one more: it may hold an import that the program needs.
     """
+    if code := json_code(text):
+        return blocks(code)
     if is_code(text):
         return [Block(text, is_fenced=False, is_closed=True)]
     lines = text.split("\n")
@@ -71,6 +82,19 @@ def blocks(text: str) -> list[Block]:
         lines = TAG.sub("", text).split("\n") if fenced else lines
     around = "\n".join(line for number, line in enumerate(lines) if number not in inside)
     return [*fenced, Block(around, is_fenced=False, is_closed=bool(fenced))]
+
+
+def json_code(text: str) -> str:
+    """Return the text of an answer's only field that defines something, if the answer is a JSON object; else ""."""
+    start, end = text.find("{"), text.rfind("}")
+    if start < 0 or DEFINES.search(text, 0, start):
+        return ""
+    try:
+        fields = json.loads(text[start : end + 1], strict=False)
+    except (ValueError, RecursionError):
+        return ""
+    codes = [field for field in fields.values() if isinstance(field, str) and DEFINES.search(field) and "\n" in field]
+    return codes[0] if len(codes) == 1 else ""
 
 
 def fenced_blocks(lines: list[str]) -> tuple[list[Block], set[int]]:
@@ -116,4 +140,7 @@ def block_end(lines: list[str], fences: list[Fence], at: int) -> tuple[int, str]
 def block_text(lines: list[str], opening: Fence, closing: Fence) -> str:
     """Return the lines between two fences, with code that stands before the closing one on its line."""
     last = [] if LIST_MARKER.match(closing.before) or closing.begins() else [closing.before]
-    return "\n".join(lines[opening.line + 1 : closing.line] + last)
+    inside = lines[opening.line + 1 : closing.line] + last
+    if opening.before.lstrip().startswith(">"):  # in a quotation
+        inside = [re.sub(r"^[ \t]*> ?", "", line) for line in inside]
+    return "\n".join(inside)

@@ -76,17 +76,39 @@ def latest_version(text: str, function: str) -> tuple[str, bool]:
 
 
 def defining(sources: list[Source], function: str, template: str) -> Source | None:
-    """Return the first block that defines the function; a copy of the template only where there is nothing else."""
+    """Return the last block that defines the function: models correct themselves, and better what they wrote.
+
+    A copy of the template, and a definition without a body, count where there is nothing else.
+    """
     found = [source for source in sources if source.defines(function)]
     given = form(statements.parse(template).body, function)
-    own = [source for source in found if form([s.node for s in source.statements], function) != given]
-    return next(iter([*own, *found]), None)
+    own = [source for source in found if form([s.node for s in source.statements], function) not in (given, [])]
+    return [*found[:1], *own][-1] if found else None
 
 
 def form(nodes: list[ast.stmt], function: str) -> list[str]:
-    """Return the definitions of the function as texts that do not depend on comments, layout and docstrings."""
-    definitions = [node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == function]
-    return [ast.dump(ast.Module(node.body[ast.get_docstring(node) is not None :], [])) for node in definitions]
+    """Return the definitions of the function as texts that do not depend on comments, layout and docstrings.
+
+    Those that are all stubs are []. What is bound to the name otherwise, by a lambda for one, is a text too.
+    """
+    bodies = [node.body for node in nodes if isinstance(node, ast.FunctionDef) and node.name == function]
+    if not bodies:
+        return ["bound otherwise"]
+    return [
+        ast.dump(ast.Module([line for line in body if not is_text(line)], [])) for body in bodies if not is_stub(body)
+    ]
+
+
+def is_text(node: ast.stmt) -> bool:
+    """Return whether a statement is a docstring or an ellipsis."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def is_stub(body: list[ast.stmt]) -> bool:
+    """Return whether a function does nothing: its body is a docstring, pass, an ellipsis or NotImplementedError."""
+    return all(
+        is_text(node) or isinstance(node, ast.Pass) or "NotImplementedError" in ast.unparse(node) for node in body
+    )
 
 
 def check_failures(sources: list[Source], function: str) -> None:
@@ -104,12 +126,13 @@ def renamed(sources: list[Source], function: str, n_arguments: int) -> tuple[Sou
 
     Raises Refused where there is none.
     """
-    for source in sources:
-        for node in (statement.node for statement in source.statements):
-            if isinstance(node, ast.ClassDef) and any(getattr(method, "name", "") == function for method in node.body):
-                return with_alias(source, f"{function} = {node.name}().{function}"), "method"
-    for source in sources:
-        names = [node.name for node in functions(source) if len(node.args.args) == n_arguments]
+    for name, suffix in ((function, f".{function}"), ("__call__", "")):
+        for source in reversed(sources):
+            for node in reversed([statement.node for statement in source.statements]):
+                if isinstance(node, ast.ClassDef) and has_method(node, name):
+                    return with_alias(source, f"{function} = {node.name}(){suffix}"), "method"
+    for source in reversed(sources):
+        names = fitting(source, n_arguments)
         if len(names) == 1:
             return with_alias(source, f"{function} = {names[0]}"), "alias"
     names = [node.name for source in sources for node in functions(source)]
@@ -126,6 +149,30 @@ def renamed(sources: list[Source], function: str, n_arguments: int) -> tuple[Sou
     raise Refused("no_program", f"no function {function}; there are {', '.join(names) or 'none'}")
 
 
+def has_method(node: ast.ClassDef, name: str) -> bool:
+    """Return whether a class has a method of this name that does something."""
+    methods = [method for method in node.body if isinstance(method, ast.FunctionDef) and method.name == name]
+    return any(not is_stub(method.body) for method in methods)
+
+
+def fitting(source: Source, n_arguments: int) -> list[str]:
+    """Return the functions that can be called with so many arguments, without those that another one of them needs."""
+    found = [
+        statement
+        for statement in source.statements
+        if isinstance(statement.node, ast.FunctionDef) and takes(statement.node.args, n_arguments)
+    ]
+    names = {name for statement in found for name in statement.binds}
+    needed = {name for statement in found for name in statement.needs - statement.binds}
+    return sorted(names - needed)
+
+
+def takes(arguments: ast.arguments, n: int) -> bool:
+    """Return whether a function can be called with n arguments by position."""
+    n_all = len(arguments.posonlyargs) + len(arguments.args)
+    return n_all - len(arguments.defaults) <= n <= n_all
+
+
 def functions(source: Source) -> list[ast.FunctionDef]:
     """Return the functions that a block defines."""
     return [statement.node for statement in source.statements if isinstance(statement.node, ast.FunctionDef)]
@@ -139,14 +186,16 @@ def with_alias(source: Source, text: str) -> Source:
 
 def reached(candidates: list[Statement], names: Iterable[str]) -> list[Statement]:
     """Return the statements that bind these names, and those that bind or change what these need, in their order."""
-    wanted, kept = set(names), set[int]()
+    wanted, kept, asked = set(names), set[int](), set(names)
+    disturbed = {name: statement.disturbs for statement in candidates for name in statement.binds if statement.disturbs}
     while True:
         data = {name for i in kept if not isinstance(candidates[i].node, IMPORTS) for name in candidates[i].binds}
-        new = {
-            i
-            for i, statement in enumerate(candidates)
-            if i not in kept and (statement.binds & wanted or statement.changes & data) and not is_main(statement.node)
-        }
+        new = set()
+        for i, statement in enumerate(candidates):
+            calls = statement.called & disturbed.keys() if not statement.needs & asked else ()
+            changes = statement.changes.union(*(disturbed[name] for name in calls))
+            if i not in kept and (statement.binds & wanted or changes & data) and not is_main(statement.node):
+                new.add(i)
         if not new:
             return [candidates[i] for i in sorted(kept)]
         kept |= new
@@ -154,9 +203,15 @@ def reached(candidates: list[Statement], names: Iterable[str]) -> list[Statement
 
 
 def harmless_imports(candidates: list[Statement]) -> set[str]:
-    """Return the names of modules that are imported, needed or not, and cannot fail to be: they stay."""
-    nodes = [statement.node for statement in candidates if isinstance(statement.node, ast.Import)]
-    return {name for node in nodes if modules(node) <= INSTALLED for name in statements.bound(node)}
+    """Return what imports bind that stay, needed or not: modules, which cannot fail, all names of one, the future."""
+    nodes = [statement.node for statement in candidates if isinstance(statement.node, IMPORTS)]
+    whole = [node for node in nodes if isinstance(node, ast.Import) or node.module == "__future__" or is_star(node)]
+    return {name for node in whole if modules(node) <= INSTALLED for name in statements.bound(node)}
+
+
+def is_star(node: ast.ImportFrom) -> bool:
+    """Return whether an import is of all names."""
+    return node.names[0].name == "*"
 
 
 def modules(node: IMPORTS) -> set[str]:

@@ -45,6 +45,23 @@ class Statement:
         except UNPARSABLE:  # return outside of a function, and other errors that the parser does not see
             return frozenset(node.id for node in ast.walk(self.node) if isinstance(node, ast.Name))
 
+    @cached_property
+    def called(self) -> frozenset[str]:
+        """The names that it reads as it runs; those inside a function that it defines are read later."""
+        if not isinstance(self.node, SCOPES):
+            return self.needs
+        decorators = ast.walk(ast.Tuple(getattr(self.node, "decorator_list", [])))
+        return frozenset(node.id for node in decorators if isinstance(node, ast.Name))
+
+    @cached_property
+    def disturbs(self) -> frozenset[str]:
+        """The names of the module whose values the function that it defines may change when it is called."""
+        if not isinstance(self.node, ast.FunctionDef):
+            return frozenset()
+        nodes = list(ast.walk(self.node))
+        declared = {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
+        return self.needs & (declared | {name for node in nodes for name in changed(node)})
+
 
 class Failure(NamedTuple):
     """Lines that are no statement. reason: with line and column in the text. is_cut: they may lack their end."""
