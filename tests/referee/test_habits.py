@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from dartune.programs.verdict import Verdict
 from dartune.referee.completions import judge
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
 
+ROOT = Path(__file__).parents[2]
 TSP = "def select_next_node(current_node, destination_node, unvisited_nodes, distance_matrix):\n    {}\n"
 CVRP = "def select_next_node(current_node, depot, unvisited_nodes, rest_capacity, demands, distance_matrix):\n    {}\n"
 NEAREST = -6.8240  # on LLM4AD's instances, as LLM4AD measures it
@@ -93,3 +95,13 @@ def test_modules_that_are_missing_are_named() -> None:
         "import",
         "No module named 'scipy'; programs have Python's library and numpy",
     )
+
+
+def test_answers_of_a_real_small_model_get_the_verdicts_of_their_functions() -> None:
+    rows = YAML(typ="safe").load((ROOT / "tests/programs/real_answers.yaml").read_text())
+    for row, verdict in zip(rows, score("tsp_construct", *[row["answer"] for row in rows]), strict=True):
+        if isinstance(row["right"], list):
+            status, reason = row["right"]
+            assert (verdict.status, reason in verdict.reason) == (status, True), (row["answer"], verdict.reason)
+        else:
+            assert (verdict.status, round(-(verdict.score or 0), 4)) == ("ok", row["right"]), row["answer"]
