@@ -71,8 +71,8 @@ REMOVED: dict[str, Any] = {
 # distances in each call would take longer than most calls.
 WRITES = re.compile(
     r"[\])\w]\s*([-+*/%@&|^]|//|\*\*|<<|>>)=|\][^=\n]*(?<![=!<>])=(?!=)|\bout\s*=|\bflags\b"
-    r"|\.(sort|partition|fill|put|resize|setfield|setflags|itemset|byteswap|copyto|fill_diagonal|place|putmask"
-    r"|put_along_axis|shuffle|at|view|data)\b"
+    r"|(?<!\bnp)(?<!\bnumpy)\.(sort|partition|fill|resize|setfield|setflags|itemset|byteswap|view|data)\b"
+    r"|\.(put|copyto|fill_diagonal|place|putmask|put_along_axis|shuffle|at)\b"
 )
 FIRST_OWN_DESCRIPTOR = 16  # the worker's own descriptors have this number or a higher one
 
