@@ -70,7 +70,7 @@ REMOVED: dict[str, Any] = {
 # What may change an array in place. Other programs get the arrays themselves, which nobody can write; a copy of the
 # distances in each call would take longer than most calls.
 WRITES = re.compile(
-    r"[\])\w]\s*([-+*/%@&|^]|//|\*\*|<<|>>)=|\][^=\n]*(?<![=!<>])=(?!=)|\bout\s*=|\bflags\b"
+    r"[\])\w]\s*([-+*/%@&|^]|//|\*\*|<<|>>)=|\][\w \t,.*\[\]]*=(?!=)|\bout\s*=|\bflags\b"
     r"|(?<!\bnp)(?<!\bnumpy)\.(sort|partition|fill|resize|setfield|setflags|itemset|byteswap|view|data)\b"
     r"|\.(put|copyto|fill_diagonal|place|putmask|put_along_axis|shuffle|at)\b"
 )
@@ -120,10 +120,23 @@ class WorkerState:
         self.is_sealed = True
         children = f"/proc/self/task/{os.getpid()}/children" if sandbox.IS_LINUX else os.devnull
         self.children_file = os.open(children, os.O_RDONLY)
+        self.lends_arrays = False  # to programs: whether any that all calls share is among their arguments
+        self.rollout.run(self.noting(task.template), instances[0])
         answer(self, task.template)  # lets the interpreter specialise the rollout's bytecode before the forks
         # The memory limit is on what the program adds: numpy's libraries have mapped much address space already.
         pages = Path("/proc/self/statm").read_text().split()[0] if sandbox.IS_LINUX else 0
         self.mapped = int(pages) * resource.getpagesize()
+
+    def noting(self, template: str) -> Callable[..., Any]:
+        """Return the template's function; when it is called, lends_arrays says what it was given."""
+        function = load_function(template, self.rollout.FUNCTION, self.rollout.N_ARGUMENTS)
+
+        def called(*arguments: Any) -> Any:
+            """Call the template's function."""
+            self.lends_arrays |= any(copy_of(argument) is not argument for argument in arguments)
+            return function(*arguments)
+
+        return called
 
 
 def serve(task: str) -> None:
@@ -283,7 +296,7 @@ def answer(state: WorkerState, program: str) -> bytes:
     """Run the program on all instances; return its decisions or its failure as an answer (decisions.py)."""
     try:
         function = load_function(program, state.rollout.FUNCTION, state.rollout.N_ARGUMENTS)
-        if WRITES.search(program):
+        if state.lends_arrays and WRITES.search(program):
             function = on_copies(function)
         return encode(state.rollout.run(function, instance) for instance in state.instances)
     except Refused as refused:
