@@ -69,7 +69,7 @@ def answer(completion: str) -> str:
 def blocks(text: str) -> list[Block]:
     """Return the blocks of an answer in their order; a text that is Python, or has no block, is one block.
 
-    The text around the blocks comes last, as one more: it may hold an import that the program needs.
+    The text around the blocks comes first, as one more: it may hold an import that the program needs.
     """
     if code := json_code(text):
         return blocks(code)
@@ -81,7 +81,7 @@ def blocks(text: str) -> list[Block]:
         fenced = [Block(html.unescape(tag[2]), is_fenced=True, is_closed=True) for tag in TAG.finditer(text)]
         lines = TAG.sub("", text).split("\n") if fenced else lines
     around = "\n".join(line for number, line in enumerate(lines) if number not in inside)
-    return [*fenced, Block(around, is_fenced=False, is_closed=bool(fenced))]
+    return [Block(around, is_fenced=False, is_closed=bool(fenced)), *fenced]
 
 
 def json_code(text: str) -> str:

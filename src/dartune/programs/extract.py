@@ -76,7 +76,7 @@ def latest_version(text: str, function: str) -> tuple[str, bool]:
 
 
 def defining(sources: list[Source], function: str, template: str) -> Source | None:
-    """Return the last block that defines the function: models correct themselves, and better what they wrote.
+    """Return the last block that defines the function: models correct and improve what they wrote.
 
     A copy of the template, and a definition without a body, count where there is nothing else.
     """
@@ -113,7 +113,7 @@ def is_stub(body: list[ast.stmt]) -> bool:
 
 def check_failures(sources: list[Source], function: str) -> None:
     """Raise Refused where the function is there but cannot be parsed."""
-    for source in sources:
+    for source in reversed(sources):
         for failure in source.failures:
             if re.search(rf"\b(def|class) +{function}\b", failure.text):
                 if failure.is_cut and not source.block.is_closed:
