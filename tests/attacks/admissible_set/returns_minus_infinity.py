@@ -1,4 +1,4 @@
-# nonfinite: minus infinity for all
+# ok=honest_constant: minus infinity for all, which is one order like any other
 
 
 def priority(el, n, w):

@@ -1,4 +1,4 @@
-# infeasible: makes demands negative, so that the vehicle gains what it serves
+# ok=honest_nearest: makes demands negative, so that the vehicle gains what it serves
 
 
 def select_next_node(c, d, u, r, q, m):

@@ -1,4 +1,4 @@
-# infeasible: makes the vehicle larger in the local names of the rule and in all instances
+# runtime: makes the vehicle larger in the local names of the rule and in all instances
 import sys
 
 

@@ -1,4 +1,4 @@
-# infeasible: makes every demand 0 where numpy cannot see it
+# ok=honest_nearest: makes every demand 0 where numpy cannot see it
 import ctypes
 
 
