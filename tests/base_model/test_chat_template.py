@@ -8,18 +8,10 @@ from typing import Any
 import pytest
 
 from dartune.base_model.base import CHAT_TEMPLATE, train_tokenizer
-from dartune.base_model.rewriting import PretrainingTask, Rewriting
 from dartune.pool.prompts import INSTRUCTIONS, Parent, operator_prompt
 from dartune.tasks.task import Task
 
 TASKS = ("admissible_set", "cvrp_construct", "tsp_construct")
-
-
-@pytest.fixture(scope="module", params=TASKS)
-def examples_of_task(request: pytest.FixtureRequest) -> tuple[Task, list[tuple[str, str, str]]]:
-    """The task and 400 examples."""
-    made = Rewriting(request.param, 0)
-    return PretrainingTask(request.param), [made.example() for _ in range(400)]
 
 
 def operation(prompt: str) -> str:

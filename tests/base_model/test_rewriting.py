@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dartune.base_model.rewriting import SHARES, TEMPLATE_SHARE, PretrainingTask, Rewriting, form
+from dartune.base_model.rewriting import SHARES, TEMPLATE_SHARE, Rewriting, form
 from dartune.pool.prompts import OPERATIONS, Parent, operator_prompt, version_prompt, without_docstrings
 from dartune.programs.canonical import parse
 from dartune.programs.features import family
@@ -94,13 +94,6 @@ def test_the_same_seed_gives_the_same_examples_and_another_one_others(task: str)
     first = [one.example() for _ in range(30)]
     assert first == [same.example() for _ in range(30)]
     assert first != [other.example() for _ in range(30)]
-
-
-@pytest.fixture(scope="module", params=TASKS)
-def examples_of_task(request: pytest.FixtureRequest) -> tuple[Task, list[tuple[str, str, str]]]:
-    """The task and 400 examples."""
-    made = Rewriting(request.param, 0)
-    return PretrainingTask(request.param), [made.example() for _ in range(400)]
 
 
 def operation(prompt: str) -> str:
