@@ -1,6 +1,7 @@
 """Known programs inside answers that are put together by chance: each must score what the program scores by itself."""
 
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -91,7 +92,10 @@ def wrapped(parts: tuple[str, str, str], rng: Random) -> str:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_wrapped_program_scores_what_it_scores_alone(name: str) -> None:
+def test_a_wrapped_program_scores_what_it_scores_alone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no verdict is cached
     rng = Random(f"wrapped {name}")
     answers = [wrapped(PROGRAMS[name], rng) for _ in range(N_ANSWERS // len(PROGRAMS))]
     with Referee(Task("tsp_construct"), "train", max_slowdown=1000, memory_mib=512) as referee:
