@@ -19,7 +19,7 @@ import psutil
 
 from dartune.errors import UserError
 from dartune.models.checkpoint import pretrained_arguments, quiet
-from dartune.training.distributed import SHARDED, Launch, agreed
+from dartune.training.distributed import SHARDED, Launch
 from dartune.training.trainers import TrainingInputs
 
 # Bytes of a linear layer's weight: 8 bits (arXiv 2208.07339), or 4 and 0.127 for their constants (arXiv 2305.14314).
@@ -77,8 +77,11 @@ def refuse_too_large(inputs: TrainingInputs) -> None:
 def fit_activations(trainer: Any, inputs: TrainingInputs) -> None:
     """Switch activation checkpointing on where the activations of the longest batch do not fit.
 
-    Sharded strategies always do on a GPU. Raises UserError where the batch does not fit even then.
+    Sharded strategies always do on a GPU. Raises UserError where the batch does not fit even then. Every process of a
+    training must call it.
     """
+    from accelerate.utils import gather_object
+
     launch = inputs.settings["launch"]
     on_gpu = trainer.args.device.type == "cuda"
     if launch and launch["kind"] in SHARDED:
@@ -91,9 +94,10 @@ def fit_activations(trainer: Any, inputs: TrainingInputs) -> None:
     for activations in ("kept", "computed again"):
         if activations == "computed again":
             enable_checkpointing(trainer)
-        n_bytes = agreed(lambda: step_bytes(trainer, rows, free - to_come))
-        if n_bytes is not None:
-            needs = f"needs {gib(n_bytes + to_come)} GiB of memory beside its weights, with activations {activations}"
+        n_bytes = step_bytes(trainer, rows, free - to_come)
+        if None not in gather_object([n_bytes]):  # processes may have GPUs of unequal memory, and all must do the same
+            most = gib((n_bytes or 0) + to_come)
+            needs = f"needs {most} GiB of memory beside its weights, with activations {activations}"
             print(f"train {inputs.task}: {needs}; {gib(free)} GiB are free", file=sys.stderr, flush=True)
             return
     batch, length = "per_device_train_batch_size and raise gradient_accumulation_steps", "max_length"
