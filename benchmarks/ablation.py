@@ -5,6 +5,7 @@ experiment that exists is not run again: `dvc exp remove NAME` to repeat it. --t
 """
 
 import argparse
+import json
 import statistics
 from collections.abc import Iterator
 
@@ -34,7 +35,7 @@ def measured(names: dict[str, tuple[str, int]]) -> Measured:
     metrics: Measured = {}
     for name, (strategy, seed) in names.items():
         for task in dvc.api.params_show(rev=name)["tasks"]:
-            models = dvc.api.metrics_show(f"metrics/evaluate/{task}.json", rev=name)["validation"]
+            models = json.loads(dvc.api.read(f"metrics/evaluate/{task}.json", rev=name))["validation"]
             metrics[task, strategy, seed] = models["tuned"]
             metrics[task, "base", seed] = models["base"]
     return metrics

@@ -29,7 +29,7 @@ def main() -> None:
     """Print the table."""
     print("| task | operation | n | valid | child | grammar's child | random program | copies |")
     print("|---|---|---|---|---|---|---|---|")
-    local = TransformersBackend(Path("models/base"))
+    local = TransformersBackend(Path("models/embedded"))
     for name in params.read()["tasks"]:
         for row in rows(local, Task(name)):
             print(f"| {name} | " + " | ".join(row) + " |", flush=True)

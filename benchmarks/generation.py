@@ -17,7 +17,7 @@ from dartune.models.backend import Decoding
 from dartune.models.transformers_backend import TransformersBackend, ends_of_turn
 from dartune.tasks.task import Task
 
-BASE = Path("models/base")
+BASE = Path("models/embedded")
 TASK = "tsp_construct"
 N_PROMPTS, N_ROUNDS = 256, 3
 SIZES = (64, 128)

@@ -41,7 +41,7 @@ def write_model(folder: Path, sizes: tuple[int, ...]) -> Path:
     from dartune.models.checkpoint import open_tokenizer
 
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-    tokenizer = open_tokenizer(ROOT / "models/base")
+    tokenizer = open_tokenizer(ROOT / "models/embedded")
     shape = dict(zip((*names, "vocab_size"), sizes, strict=True))
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     config = LlamaConfig(**shape, **ends, max_position_embeddings=2 * LENGTH, tie_word_embeddings=True)
@@ -89,7 +89,7 @@ def child(name: str, folder: Path) -> None:
     from dartune.training.trainers import TrainingInputs
 
     sizes, method, with_lora = CASES[name]
-    base = folder / "model" if sizes else ROOT / "models/base"
+    base = folder / "model" if sizes else ROOT / "models/embedded"
     settings = {"seed": 0, "lr_scheduler_type": "constant", "warmup_steps": 0, "max_grad_norm": 1.0, "patience": None}
     settings |= {"lora": LORA if with_lora else None, "load_in": None, "launch": None, "max_length": LENGTH}
     settings |= {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": LENGTH - rows(base, 1)[0]["prompt_tokens"]}

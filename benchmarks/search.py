@@ -26,7 +26,7 @@ from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
 from dartune.report.plots import drawing, search_panel
 from dartune.tasks.task import Task
 
-BASE = Path("models/base")
+BASE = Path("models/embedded")
 GUIDE, HELD_OUT = "validation", "test"
 DECODING = Decoding(temperature=1.0, top_p=0.95, max_new_tokens=256)
 PLOT = Path("docs/search.svg")

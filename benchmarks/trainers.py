@@ -110,7 +110,7 @@ def expected_best(first: np.ndarray, k: int, second: np.ndarray) -> float:
 
 def measured(arm: str, task: str, seed: int, name: str) -> dict[str, float]:
     """The tuned model's figures, what the arm found, and what the frozen base model found for the same cost."""
-    figures = dvc.api.metrics_show(f"metrics/evaluate/{task}.json", rev=name)[SPLIT]
+    figures = json.loads(dvc.api.read(f"metrics/evaluate/{task}.json", rev=name))[SPLIT]
     base, seconds_each = frozen(task, seed)
     (n_pool, n, seconds), tuned = spent(arm, task, name), fresh(task, name)
     none = np.zeros(0)

@@ -37,7 +37,7 @@ from typing import Any
 
 import careful_trl
 
-TASK, BASE, PAIRS = "tsp_construct", Path("models/base"), Path("data/pairs/tsp_construct.parquet")
+TASK, BASE, PAIRS = "tsp_construct", Path("models/embedded"), Path("data/pairs/tsp_construct.parquet")
 LORA = {"r": 64, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"}
 CASES: dict[str, dict[str, Any]] = {
     "all weights, 5 epochs": {"epochs": 5, "lora": None},

@@ -1,17 +1,17 @@
-"""modules: the code that each stage runs, as hashes. Usage: modules.py STAGES OUTPUT"""
+"""modules: the parameters checked, and the code that each stage runs as hashes. Usage: modules.py STAGES OUTPUT"""
 
 import sys
 from pathlib import Path
 
-from dartune import params
+from dartune.cli import check
 from dartune.errors import one_line
 from dartune.files.modules import write_modules
 
 
 @one_line
 def main(stages: str, output: str) -> None:
-    content = params.read()
-    learnt, remembered = content["base"]["tasks"], content["train"]["probe"]["remember"]
+    content = check()
+    learnt, remembered = content["embedded"]["tasks"], content["train"]["probe"]["remember"]
     write_modules(Path(stages), Path(output), learnt=learnt, remembered=remembered)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dartune.base_model.base import new_network, plain, train_tokenizer, write_base
+from dartune.base_model.base import write_base
+from dartune.base_model.embedded import new_network, plain, train_tokenizer
 from dartune.files.parquet import write
 from dartune.pairs.pairs import write_pairs
 from dartune.referee.referee import Referee
@@ -25,8 +26,6 @@ CHAT = (
     "{% if add_generation_prompt %}[assistant]\n{% endif %}"
 )
 EMBEDDED = {
-    "model": "embedded",
-    "revision": None,
     "tasks": ["admissible_set", TASK],
     "seed": 0,
     "n_programs": 40,
@@ -137,7 +136,7 @@ def write_taught(folder: Path, texts: list[str], n_steps: int = 200) -> Path:
 
 def point_to_base(llama: Path) -> Path:
     """The base model's folder here, which points to a model."""
-    write_base(Path("base"), Path("base.json"), **EMBEDDED | {"model": str(llama)})
+    write_base(Path("base"), Path("unused"), model=str(llama), revision=None)
     return Path("base")
 
 

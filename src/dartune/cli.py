@@ -19,6 +19,7 @@ SCORE_CHUNK = 64  # programs judged before their verdicts are printed
 def stages() -> dict[str, Callable[..., Any]]:
     """Return the function of each stage, by name; its keyword-only arguments are the schema of the stage's section."""
     from dartune.base_model.base import write_base
+    from dartune.base_model.embedded import write_embedded
     from dartune.evaluation.evaluate import write_evaluation
     from dartune.evaluation.search import write_search
     from dartune.pairs.pairs import write_pairs
@@ -30,6 +31,7 @@ def stages() -> dict[str, Callable[..., Any]]:
     from dartune.training.train import write_tuned
 
     return {
+        "embedded": write_embedded,
         "base": write_base,
         "pool": write_pool,
         "score": write_scored,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dartune.base_model.base import CHAT_TEMPLATE, train_tokenizer
+from dartune.base_model.embedded import CHAT_TEMPLATE, train_tokenizer
 from dartune.pool.prompts import INSTRUCTIONS, Parent, operator_prompt
 from dartune.tasks.task import Task
 

@@ -24,7 +24,8 @@ TASKS = ["admissible_set", "cvrp_construct", "tsp_construct"]
 SCRIPTS = sorted(set(STAGES) - {"modules"})
 # A module that the stage needs and one that it does not. Behind the doors of the referee lies what only `referee` has.
 EDITS = {
-    "base": ("base_model/rewriting.py", "files/batches.py"),
+    "embedded": ("base_model/rewriting.py", "files/batches.py"),
+    "base": ("models/checkpoint.py", "base_model/rewriting.py"),
     "referee": ("referee/worker.py", "models/checkpoint.py"),
     "pool": ("pool/prompts.py", "referee/worker.py"),
     "score": ("programs/features.py", "models/transformers_backend.py"),
@@ -192,9 +193,9 @@ def test_a_new_task_makes_no_stage_of_another_task_stale(tree: Tree) -> None:
 
 
 def test_the_embedded_model_belongs_to_its_package_and_its_grammars(tree: Tree) -> None:
-    files = {Path(name).relative_to("dartune").as_posix() for name in json.loads(tree.hashes()["base.json"])}
+    files = {Path(name).relative_to("dartune").as_posix() for name in json.loads(tree.hashes()["embedded.json"])}
     grammars = {"tasks/grammar.py", *(f"tasks/{task}/grammar.py" for task in TASKS)}
-    assert files == {"base_model/base.py", "base_model/rewriting.py"} | grammars
+    assert files == {"base_model/embedded.py", "base_model/rewriting.py"} | grammars
     before = tree.hashes()
     for file in tree.package.rglob("*.py"):
         name = file.relative_to(tree.package).as_posix()
@@ -202,7 +203,7 @@ def test_the_embedded_model_belongs_to_its_package_and_its_grammars(tree: Tree) 
             tree.edit(name, with_code)
     for file in tree.package.glob("tasks/*/prompt.md"):
         file.write_text("Another task.\n")
-    assert "base" not in tree.stale(before)
+    assert "embedded" not in tree.stale(before)
 
 
 def test_the_key_of_unfinished_batches_follows_code_and_no_comment(tree: Tree) -> None:
@@ -228,7 +229,7 @@ def write_pool(file: Path) -> None:
 
 
 def command(folder: Path, output: str) -> list[str]:
-    names = ["pool.parquet", str(ROOT / "models/base"), f"{output}.parquet", f"{output}.json", "resources.json"]
+    names = ["pool.parquet", str(ROOT / "models/embedded"), f"{output}.parquet", f"{output}.json", "resources.json"]
     return [sys.executable, str(folder / "stages/score.py"), "admissible_set", *names]
 
 

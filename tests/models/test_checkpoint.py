@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dartune.base_model.base import write_base
+from dartune.base_model.embedded import write_embedded
 from dartune.errors import UserError
 from dartune.models.backend import Decoding
 from dartune.models.checkpoint import open_model, open_tokenizer, pretrained_arguments, prompt_ids, revision
@@ -33,12 +34,11 @@ def base(random_base: Path) -> Path:
 def test_a_local_folder_becomes_a_pointer_and_not_a_copy(base: Path, random_llama: Path) -> None:
     assert [path.name for path in base.iterdir()] == ["source.json"]
     assert pretrained_arguments(base)["pretrained_model_name_or_path"] == str(random_llama)
-    assert json.loads(Path("base.json").read_text())["model"] == str(random_llama)
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'\./none' is no folder"):
-        write_base(tmp_path / "base", tmp_path / "base.json", **EMBEDDED | {"model": "./none"})
+        write_base(tmp_path / "base", tmp_path / "unused", model="./none", revision=None)
 
 
 def test_the_prompt_goes_through_the_models_own_chat_template(base: Path) -> None:
@@ -102,7 +102,7 @@ def test_the_tuned_model_is_opened_for_evaluation_with_what_it_learnt(base: Path
 def test_the_embedded_model_is_trained_saved_and_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("one", "two"):
-        write_base(Path(name), Path(f"{name}.json"), **EMBEDDED)
+        write_embedded(Path(name), Path(f"{name}.json"), **EMBEDDED)
     assert Path("one/model.safetensors").read_bytes() == Path("two/model.safetensors").read_bytes()
     metrics = json.loads(Path("one.json").read_text())
     assert set(metrics["n_programs"]) == {"admissible_set", TASK}
@@ -113,7 +113,7 @@ def test_the_embedded_model_is_trained_saved_and_opened(tmp_path: Path, monkeypa
 
 
 def test_the_committed_base_model_is_small_and_writes_programs() -> None:
-    folder = Path(__file__).parents[2] / "models/base"
+    folder = Path(__file__).parents[2] / "models/embedded"
     assert sum(file.stat().st_size for file in folder.iterdir()) < 3_000_000
     decoding = Decoding(temperature=1.0, top_p=0.95, max_new_tokens=256)
     texts = TransformersBackend(folder).complete([Task(TASK).prompt] * 8, seed=0, decoding=decoding)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dartune.base_model.base import new_network, plain, train_tokenizer
+from dartune.base_model.embedded import new_network, plain, train_tokenizer
 from dartune.errors import UserError
 from dartune.models import transformers_backend
 from dartune.models.backend import Completion, Decoding

@@ -1,10 +1,12 @@
 """dvc.yaml: one stage, script and section of each name, and what a stage depends on."""
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 from dartune.cli import stages
@@ -21,7 +23,6 @@ WHOLE = everything(ROOT / "params.yaml")
 OTHER = {"modules", "referee"}  # stages without a section of their own
 SECTIONS = {"modules": [], "referee": ["score"], "rounds": ["rounds", "pool", "score", "sample", "pairs", "train"]}
 OPTIONS = {
-    "modules": {"base.tasks", "train.probe.remember"},
     "pool": {"methods.${pool.method}"},
     "referee": {"methods"},
     "rounds": {"methods.${pool.method}"},
@@ -77,12 +78,13 @@ def test_a_trainers_arguments_are_its_sections_keys_in_their_order(name: str) ->
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_follows_its_own_sections_in_params_and_in_the_preset_only(stage: str) -> None:
     sections = SECTIONS.get(stage, [stage])
-    names = [name for name in STAGES[stage]["params"] if isinstance(name, str)]
+    listed = STAGES[stage].get("params", [])
+    names = [name for name in listed if isinstance(name, str)]
     assert set(names) - {"tasks"} == {name for name in sections if name in PARAMS} | OPTIONS.get(stage, set())
     trainer = ["trainers.${train.method}"] * ("train" in sections)
     from_preset = [name for name in sections if name in PRESET] + trainer
     expected = [{"presets/${preset}.yaml": from_preset}] if from_preset else []
-    assert [each for each in STAGES[stage]["params"] if isinstance(each, dict)] == expected
+    assert [entry for entry in listed if isinstance(entry, dict)] == expected
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -97,10 +99,33 @@ def test_every_path_that_a_command_names_is_declared(stage: str) -> None:
 
 
 def test_stages_write_what_they_took_and_no_output_depends_on_the_clock() -> None:
-    for stage in set(STAGES) - OTHER - {"report"}:
-        name = "base" if stage == "base" else f"{stage}/${{item.task}}"
+    for stage in set(STAGES) - OTHER - {"base", "report"}:
+        name = stage if stage == "embedded" else f"{stage}/${{item.task}}"
         assert STAGES[stage]["cmd"].split()[-1] == f"metrics/resources/{name}.json"
-    assert YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["metrics"] == ["metrics/resources"]
+
+
+def test_one_file_is_compared_by_dvc_metrics_and_it_has_no_costs() -> None:
+    content = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
+    assert "metrics" not in content
+    assert [stage.get("metrics") for stage in STAGES.values() if "metrics" in stage] == [
+        [{"metrics/summary.json": {"cache": False}}]
+    ]
+    assert "second" not in (ROOT / "metrics/summary.json").read_text()
+
+
+def test_git_holds_the_embedded_model_and_no_run_deletes_it() -> None:
+    held = [out for stage in STAGES.values() for out in stage["outs"] if path_of(out) is None]
+    assert [next(iter(out)) for out in held] == ["models/embedded", "metrics/embedded.json"]
+    assert all(options == {"cache": False, "persist": True} for out in held for options in out.values())
+
+
+def test_an_experiment_changes_one_line_of_the_parameters(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    before = shutil.copy(ROOT / "params.yaml", file).read_text()
+    apply_overrides(str(file), ["pool.method=eoh"])  # what `dvc exp run -S` calls
+    old, new = (text.splitlines() for text in (before, file.read_text()))
+    assert [line.split()[:2] for line in new if line not in old] == [["method:", "eoh"]]
+    assert len(old) == len(new)
 
 
 def test_every_method_has_its_options_in_the_parameters_and_no_other_has() -> None:

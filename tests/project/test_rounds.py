@@ -21,7 +21,7 @@ from dartune.training.train import write_tuned
 
 ROOT = Path(__file__).parents[2]
 TASK = "admissible_set"
-BASE = ROOT / "models/base"
+BASE = ROOT / "models/embedded"
 FUNCTIONS = {
     "pool": write_pool,
     "score": write_scored,

@@ -131,7 +131,7 @@ def test_only_online_training_with_a_penalty_holds_a_reference(base: Path) -> No
 @pytest.fixture
 def deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A base model of 16 layers, whose activations take most of a step."""
-    from dartune.base_model.base import new_network
+    from dartune.base_model.embedded import new_network
     from dartune.models.checkpoint import open_tokenizer
 
     monkeypatch.chdir(tmp_path)

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from dartune.base_model.base import new_network, train_tokenizer
+from dartune.base_model.embedded import new_network, train_tokenizer
 from dartune.errors import UserError
 from dartune.models.checkpoint import open_model, open_tokenizer, revision
 from dartune.models.transformers_backend import TransformersBackend

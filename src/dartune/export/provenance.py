@@ -13,10 +13,11 @@ from typing import Any
 from dartune.errors import UserError
 
 LOCK = Path("dvc.lock")
+SHARED = ("embedded", "base")  # stages that run once for all tasks
 
 
 class Run:
-    """The last runs of a task's stages, and of stage base. Raises UserError where dvc.lock is missing."""
+    """The last runs of a task's stages, and of stages embedded and base. Raises UserError where dvc.lock is missing."""
 
     def __init__(self, task: str) -> None:
         from ruamel.yaml import YAML
@@ -26,7 +27,7 @@ class Run:
         except FileNotFoundError as error:
             raise UserError(f"{LOCK} is missing; run from the root of the project, after `make run`") from error
         self.task = task
-        self.entries = {name: entry for name, entry in entries.items() if name == "base" or name.endswith(f"@{task}")}
+        self.entries = {name: entry for name, entry in entries.items() if name in SHARED or name.endswith(f"@{task}")}
         outs = ((name, out) for name, entry in self.entries.items() for out in entry["outs"])
         self.outs = {out["path"]: (name, out["md5"]) for name, out in outs}  # stage and hash by path
 

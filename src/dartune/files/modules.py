@@ -175,10 +175,10 @@ def write_modules(stages: Path, output: Path, *, learnt: list[str], remembered: 
 
 
 def stage_closure(script: Path, learnt: list[str]) -> dict[str, str]:
-    """Return what stage <script's name> depends on; that of `base` is its own package and the grammars it learns."""
-    if script.stem == "base":
+    """Return what stage <script's name> depends on; of `embedded` its own package and the grammars it learns."""
+    if script.stem == "embedded":
         package = "dartune.base_model"
-        return closure(f"{package}.base", within=package) | closure(*map(grammar, learnt), within="dartune.tasks")
+        return closure(f"{package}.embedded", within=package) | closure(*map(grammar, learnt), within="dartune.tasks")
     return closure(script, stops=() if script.stem == "referee" else DOORS)
 
 
