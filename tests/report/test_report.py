@@ -1,5 +1,6 @@
 """The report: what it says of numbers that are known, and that it holds whatever a model wrote."""
 
+import csv
 import json
 import re
 import shutil
@@ -8,11 +9,13 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
 from dartune.errors import UserError
 from dartune.files import atomic
+from dartune.report.summary import PLOTS
 from dartune.report.training import LOGGED, METHODS
 from dartune.training.trainers import TRAINERS
 from measured_task import BETTER, FAIR, LOOKS, SPLITS, report, rows, trained, write_inputs, write_training
@@ -63,7 +66,7 @@ def test_a_missing_comparison_of_trainers_is_named(tmp_path: Path) -> None:
 def test_drawings_are_also_files_that_need_no_page(improved: Path, of_improved: tuple[Any, ...]) -> None:
     import xml.etree.ElementTree as xml
 
-    files = sorted(file.name for file in (improved / "report/plots").iterdir())
+    files = sorted(file.name for file in (improved / "report/plots").glob("*.svg"))
     assert files == ["tour-distributions.svg", "tour-searches.svg", "tour-training.svg"]
     for file in files:
         text = (improved / "report/plots" / file).read_text()
@@ -93,10 +96,27 @@ def test_what_a_model_wrote_is_escaped(tmp_path: Path) -> None:
 
 def test_the_summary_holds_the_numbers_of_evaluate(improved: Path, of_improved: tuple[Any, ...]) -> None:
     measured = json.loads((improved / "metrics/evaluate/tour.json").read_text())
-    found = of_improved[2]["tour"]
-    for name in ("mean", "validity", "top_10"):
-        assert found[name] == {model: measured["test"][model][name] for model in ("base", "tuned")}
-    assert found["mean_difference"] == {split: measured[split]["difference"]["mean"] for split in SPLITS}
+    summary = of_improved[2]["tour"]
+    for split in SPLITS:
+        for name in ("validity", "mean", "top_10"):
+            for model in ("base", "tuned"):
+                assert summary[split][name][model] == round(measured[split][model][name], 3)
+        interval = measured[split]["difference"]["mean"]
+        assert summary[split]["mean_difference"] == {name: round(value, 3) for name, value in interval.items()}
+    assert list(summary) == [*SPLITS, "search_difference", "n_warnings"]
+
+
+def test_the_tables_of_dvcs_plots_hold_both_models(improved: Path, of_improved: tuple[Any, ...]) -> None:
+    tables = {}
+    for name in PLOTS:
+        with (improved / f"report/plots/{name}.csv").open() as stream:
+            tables[name] = list(csv.DictReader(stream))
+    assert {row["line"] for row in tables["best_of_k"]} == {"base", "tuned"}
+    assert {row["line"] for row in tables["training"]} == {"chosen", "rejected"}
+    last = {row["line"]: float(row["y"]) for row in tables["best_of_k"]}
+    judged = pq.read_table(improved / "evaluation/tour.parquet", filters=[("split", "=", "test")]).to_pylist()
+    best = {model: max(row["quality"] for row in judged if row["model"] == model) for model in ("base", "tuned")}
+    assert last == pytest.approx(best, abs=1e-3)
 
 
 def test_the_page_shows_the_numbers_of_evaluate(improved: Path, of_improved: tuple[Any, ...]) -> None:

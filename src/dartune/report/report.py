@@ -1,15 +1,14 @@
 """Stage report: a page of HTML, a table for the terminal, and the few numbers that `dvc metrics diff` compares."""
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import PositiveInt
 
-from dartune.evaluation.statistics import MODELS
 from dartune.files import atomic
 from dartune.report.page import page, task_section
 from dartune.report.resources import resources_page
-from dartune.report.results import Result, read_json, read_result
+from dartune.report.results import read_json, read_result
+from dartune.report.summary import task_summary, write_plots
 from dartune.report.table import terminal_table
 from dartune.report.warnings import warnings_of
 
@@ -42,17 +41,7 @@ def write_report(
             if svg := section["plots"][name]:
                 (output / "plots" / f"{section['name']}-{name}.svg").write_text(svg, encoding="utf-8")
     (output / "summary.txt").write_text(terminal_table(results, warnings), encoding="utf-8")
+    write_plots(results, output / "plots")
     atomic.write_json(summary, {task: task_summary(result, len(warnings[task])) for task, result in results.items()})
     (output / "index.html").write_text(html, encoding="utf-8")
     resources.write_text(resources_page(tasks, metrics), encoding="utf-8")
-
-
-def task_summary(result: Result, n_warnings: int) -> dict[str, Any]:
-    """Return the numbers by which two commits are compared, most of them of the held-out split."""
-    held_out = result.splits[result.held_out]
-    return {
-        **{name: {model: held_out[model][name] for model in MODELS} for name in ("mean", "validity", "top_10")},
-        "mean_difference": {split: measured["difference"]["mean"] for split, measured in result.splits.items()},
-        "search_difference": {method: measured["difference"]["top_1"] for method, measured in result.searches.items()},
-        "n_warnings": n_warnings,
-    }
