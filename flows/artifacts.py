@@ -10,9 +10,9 @@ from pathlib import Path
 from uuid import UUID
 
 from prefect.artifacts import (
-    create_image_artifact,
     create_markdown_artifact,
     create_progress_artifact,
+    create_table_artifact,
     update_progress_artifact,
 )
 from prefect.client.orchestration import get_client
@@ -65,16 +65,15 @@ def artifact_key(name: str) -> str:
     return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def write_table(key: str, header: list[str], rows: Iterable[list[str]]) -> None:
-    """Write a table of Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    create_markdown_artifact("\n".join(f"| {' | '.join(line)} |" for line in lines), key=key)
-
-
 def write_stages(rows: list[list[str]]) -> None:
     """Write the table of the stages: name, state, seconds."""
     with errors_logged():
-        write_table("stages", ["stage", "state", "seconds"], rows)
+        write_table("stages", ["stage", "state", "seconds"], rows, "What this run did with each stage.")
+
+
+def write_table(key: str, header: list[str], rows: Iterable[list[str]], description: str) -> None:
+    """Write a table artifact."""
+    create_table_artifact([dict(zip(header, row, strict=True)) for row in rows], key=key, description=description)
 
 
 def add_to_name(message: str) -> None:
@@ -83,17 +82,26 @@ def add_to_name(message: str) -> None:
         client.update_flow_run(flow_run.id, name=f"{flow_run.name}: {message.splitlines()[0]}"[:MAX_LENGTH])
 
 
-def write_results() -> None:
-    """Write metrics against the last commit, a link to the report, its table and its figures."""
+def write_results(behind: list[str]) -> None:
+    """Write the metrics that differ from the last commit, and the report.
+
+    behind: stages that are out of date. Where there are any, the report is another run's and is left out.
+    """
     with errors_logged():
-        write_table("metrics", ["file", "metric", "last commit", "now", "difference"], metric_changes())
-    if REPORT.exists():
+        note = f" Out of date, and not of this run: {', '.join(behind)}." if behind else ""
+        header = ["file", "metric", "last commit", "now", "difference"]
+        write_table("metrics", header, metric_changes(), f"Metrics that differ from the last commit.{note}")
+    if REPORT.exists() and SUMMARY.exists() and not behind:
         with errors_logged():
-            # A page of the UI cannot open files: serve.py serves the report, and sets DARTUNE_REPORT_URL.
-            url = os.environ.get("DARTUNE_REPORT_URL", REPORT.resolve().as_uri())
-            create_markdown_artifact(f"[{url}]({url})", key="report")
-            create_markdown_artifact(f"```\n{SUMMARY.read_text()}\n```", key="results")  # ends with the warnings
-        for file in sorted(PLOTS.glob("*.svg")):
-            with errors_logged():
-                picture = f"data:image/svg+xml;base64,{b64encode(file.read_bytes()).decode()}"
-                create_image_artifact(picture, key=artifact_key(file.stem), description=file.stem)
+            create_markdown_artifact(report_page(), key="report", description="Base against tuned model; warnings.")
+
+
+def report_page() -> str:
+    """Return a link to the report, its table, which ends with the warnings, and its drawings."""
+    # A page of the UI cannot open files: serve.py serves the report, and sets DARTUNE_REPORT_URL.
+    url = os.environ.get("DARTUNE_REPORT_URL", REPORT.resolve().as_uri())
+    drawings = [
+        f"![{file.stem}](data:image/svg+xml;base64,{b64encode(file.read_bytes()).decode()})"
+        for file in sorted(PLOTS.glob("*.svg"))
+    ]
+    return "\n\n".join([f"[{url}]({url})", f"```\n{SUMMARY.read_text().rstrip()}\n```", *drawings])

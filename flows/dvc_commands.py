@@ -51,6 +51,8 @@ class DvcCommands:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        for command in [*self.running]:
+            command.process.wait()
 
     def stop(self) -> None:
         """Have all commands ended; returns at once."""

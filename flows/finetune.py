@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -81,7 +82,8 @@ def finetune(
 
     Args:
         targets: Names of stages, as `dvc stage list` shows them; run with all that they need. Empty for all stages.
-        overrides: Values written to params.yaml first and left there, by dotted name: {"trainers.dpo.beta": 0.2}.
+        overrides: Other values for this run alone, by dotted name: {"trainers.dpo.beta": 0.2}. What should last is
+            edited in params.yaml or its preset, and committed.
         workers: How many stages run side by side. Use 1 where they share one GPU.
         timeout_s: The longest that one stage may take, in seconds. Empty for no limit.
         pull: Fetch from the DVC remote what a stage needs and this folder lacks, and only that.
@@ -98,15 +100,17 @@ def finetune(
                 check_remote()
             if targets and not follow:
                 check_targets(targets)
-            with exclusive(str(flow_run.id), is_cancelled) as lock, DvcCommands(lock) as commands:
+            with exclusive(str(flow_run.id), is_cancelled) as lock:
+                if left := parameters.take_back():
+                    log(f"{left} as before a run that was killed")
                 if follow:
                     history.fast_forward(follow)
-                parameters.apply(overrides or {})
-                outcomes = run_stages(commands, targets or [], workers, timeout_s, pull, push)
-                state = final_state(outcomes)
-                report(outcomes)
-                if branch and state.is_completed():
-                    commit(branch)
+                with parameters.applied(overrides or {}), DvcCommands(lock) as commands:
+                    outcomes = run_stages(commands, targets or [], workers, timeout_s, pull, push)
+                    state, behind = final_state(outcomes), out_of_date(outcomes, targets or [])
+                    report(outcomes, behind)
+                    if branch and state.is_completed():
+                        commit(branch, behind)
         except CancelledWhileWaiting:
             state = stopped()
         except (UserError, DvcException) as error:
@@ -306,21 +310,39 @@ def stopped() -> State[Any]:
     return Cancelled(message="stopped: the next run goes on from here")
 
 
-def report(outcomes: list[Outcome]) -> None:
-    """Log the state and the seconds of every step, and show the results in the UI unless nothing ran."""
+def out_of_date(outcomes: list[Outcome], targets: list[str]) -> list[str]:
+    """Return the stages whose results are not those of the parameters and the code of this run."""
+    if final_state(outcomes).is_completed():
+        return [step.stage for step in plan([]) if step.is_stale] if targets else []
+    return [outcome.stage for outcome in outcomes if not outcome.state.is_completed() and outcome.stage != PUSH.stage]
+
+
+def report(outcomes: list[Outcome], behind: list[str]) -> None:
+    """Log the state and the seconds of every step, then the report's table; show the same in the UI.
+
+    behind: out_of_date(). Where it has any, the table is another run's and is not shown.
+    """
     rows = [[outcome.stage, str(outcome.state.name), f"{outcome.seconds:.1f}"] for outcome in outcomes]
     width = max((len(outcome.stage) for outcome in outcomes), default=0)
     for stage, state, seconds in rows:
         log(f"{stage:<{width}}  {state:<9}  {seconds:>8} s")
     artifacts.write_stages(rows)
     if any(outcome.state.name != "Cached" for outcome in outcomes):
-        artifacts.write_results()
+        artifacts.write_results(behind)
+    if not final_state(outcomes).is_completed():
+        return
+    if behind:
+        log(f"no table, as these are out of date: {', '.join(behind)}. A run without STAGE brings them up to date.")
+    elif artifacts.SUMMARY.exists():
+        log(artifacts.SUMMARY.read_text().rstrip())
+        log(f"report: {artifacts.REPORT.resolve()}")
 
 
-def commit(branch: str) -> None:
+def commit(branch: str, behind: list[str]) -> None:
     """Commit the run's results on the branch. Raises UserError where it moved meanwhile."""
-    summary = artifacts.SUMMARY.read_text() if artifacts.SUMMARY.exists() else ""
-    new = history.commit(branch, f"Run {flow_run.name}\n\n{summary}", files_for_git())
+    has_table = artifacts.SUMMARY.exists() and not behind
+    table = artifacts.SUMMARY.read_text() if has_table else f"out of date: {', '.join(behind)}\n" if behind else ""
+    new = history.commit(branch, f"Run {flow_run.name}\n\n{table}", files_for_git())
     log(f"{branch}: {new[:10]}" if new else f"{branch}: nothing new to commit")
 
 
@@ -333,7 +355,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("targets", nargs="*", metavar="STAGE", help="with what it needs; every stage by default")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="stages side by side: 1 on one GPU")
     parser.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="NAME=VALUE", help="write to params.yaml"
+        "--set", dest="overrides", action="append", default=[], metavar="NAME=VALUE", help="another value, for this run"
     )
     parser.add_argument("--timeout-s", type=float, metavar="S", help="the longest that one stage may take")
     parser.add_argument("--pull", action="store_true", help="fetch what a stage needs from the DVC remote")
@@ -363,6 +385,9 @@ def main() -> None:
     arguments = parse_arguments()
     arguments.overrides = parameters.parse_settings(arguments.overrides)
     os.chdir(ROOT)  # where our server finds prefect.toml
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # as Ctrl-C; under nohup, SIGHUP stays ignored
+            signal.signal(number, signal.default_int_handler)
     for handler in logging.getLogger().handlers:
         handler.setLevel(logging.CRITICAL)  # the terminal is for what the stages print; the UI has Prefect's log
     try:
@@ -380,10 +405,6 @@ def main() -> None:
         sys.exit(130)
     if not state.is_completed():
         sys.exit(state.message)
-    if artifacts.SUMMARY.exists():
-        print(artifacts.SUMMARY.read_text().rstrip())
-    if artifacts.REPORT.exists():
-        print(f"report: {artifacts.REPORT.resolve()}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,16 @@
-"""Values that a run writes into params.yaml or its preset, and the check of the parameters before any stage runs."""
+"""Values that hold for one run: they are in params.yaml or its preset while it runs, and taken back when it ends.
 
+The files are what DVC reads, so there is no other place for them. A journal in .work tells the next run what a killed
+one left.
+"""
+
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +72,101 @@ ExplicitNull.add_representer(
 )
 
 
-def write(file: Path, overrides: dict[str, Any]) -> None:
-    """Change values as an editor would: comments and all other lines stay."""
+# {file: {"names": the overridden ones, "before": its text, "during": its text with the overrides}}
+JOURNAL = Path(".work/overrides.json")
+Journal = dict[str, dict[str, Any]]
+ABSENT = object()
+
+
+@contextmanager
+def applied(overrides: dict[str, Any]) -> Iterator[None]:
+    """Write the overrides, check all parameters, and take the overrides back when the block ends, however it does.
+
+    Raises UserError for a name that is not known, and what `dartune check` says.
+    """
+    if changes := by_file(overrides):
+        write_whole(JOURNAL, json.dumps({str(file): with_overrides(file, values) for file, values in changes.items()}))
+    try:
+        for file, texts in read_journal().items():
+            write_whole(Path(file), texts["during"])
+        check_params()
+        yield
+    finally:
+        take_back()
+
+
+def take_back() -> str:
+    """Take back what the journal has, and delete it; return the files and names concerned, "" where there are none.
+
+    A file that nobody edited meanwhile gets its bytes back. In an edited one every name that still has the value of the
+    override gets its old value, and the edits stay. Raises DvcException where such a file is not valid YAML.
+    """
+    journal = read_journal()
+    for file, texts in journal.items():
+        if Path(file).exists():
+            now = read_text(Path(file))
+            before = texts["before"] if now == texts["during"] else merged(file, now, texts)
+            if before != now:
+                write_whole(Path(file), before)
+    JOURNAL.unlink(missing_ok=True)
+    return "; ".join(f"{file}: {', '.join(texts['names'])}" for file, texts in journal.items())
+
+
+def read_journal() -> Journal:
+    """Return the journal, empty where there is none."""
+    content: Journal = json.loads(JOURNAL.read_text()) if JOURNAL.exists() else {}
+    return content
+
+
+def with_overrides(file: Path, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Return the file's entry in the journal."""
+    before = read_text(file)
+    return {"names": list(overrides), "before": before, "during": edited(before, overrides)}
+
+
+def merged(file: str, now: str, texts: dict[str, Any]) -> str:
+    """Return an edited file with the overrides taken back that are still in it."""
+    before, during, edit = (parse_yaml(text, file) for text in (texts["before"], texts["during"], now))
+    left = [name for name in texts["names"] if value(edit, name) == value(during, name)]
+    return edited(now, {name: value(before, name) for name in left}) if left else now
+
+
+def value(content: Any, name: str) -> Any:
+    """Return the value of a dotted name, ABSENT where an edit took it away."""
+    for part in name.split("."):
+        content = content.get(part, ABSENT) if isinstance(content, dict) else ABSENT
+    return content
+
+
+def edited(text: str, values: dict[str, Any]) -> str:
+    """Return YAML with other values, as an editor would write them: comments and all other lines stay."""
     yaml = YAML()
     yaml.Representer, yaml.preserve_quotes, yaml.width = ExplicitNull, True, 10_000
-    content = yaml.load(file)
-    for name, value in overrides.items():
+    content = yaml.load(text)
+    for name, new in values.items():
         *path, last = name.split(".")
         section = content
         for part in path:
             section = section[part]
-        section[last] = value
-    yaml.dump(content, file)
+        section[last] = new
+    stream = StringIO()
+    yaml.dump(content, stream)
+    return stream.getvalue()
+
+
+def read_text(file: Path) -> str:
+    """Return the content of a file with its line ends as they are."""
+    return file.read_bytes().decode()
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file that a kill leaves as it was or as it should be. Its permissions stay."""
+    file = file.resolve()
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_bytes(text.encode())
+    if file.exists():
+        partial.chmod(file.stat().st_mode)
+    os.replace(partial, file)
 
 
 def check_params() -> None:
@@ -91,17 +182,3 @@ def check_params() -> None:
     )
     if check.returncode:
         raise UserError((check.stdout.strip() or "dartune check: failed without a message").splitlines()[-1])
-
-
-def apply(overrides: dict[str, Any]) -> None:
-    """Write the overrides and check all parameters. On a UserError the files are as they were."""
-    changes = by_file(overrides)
-    before = {file: file.read_bytes() for file in changes}
-    try:
-        for file, values in changes.items():
-            write(file, values)
-        check_params()
-    except UserError:
-        for file, content in before.items():
-            file.write_bytes(content)
-        raise

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,25 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from toy_repository import make_toy
 
     return make_toy(tmp_path_factory.mktemp("toy") / "toy")
+
+
+@pytest.fixture(scope="session")
+def toy_run(toy: Path, prefect_server: str) -> tuple[Path, Any]:
+    """The toy repository after one run of the flow with two workers, and the run's state. Copy it; do not change it."""
+    from toy_repository import run
+
+    root = toy.with_name("first")
+    shutil.copytree(toy, root)
+    return root, run(root, workers=2)
+
+
+@pytest.fixture
+def repo_after_run(toy_run: tuple[Path, Any], tmp_path: Path) -> Path:
+    """The toy repository, in which everything has run once; it may be changed."""
+    root = tmp_path / "repo"
+    shutil.copytree(toy_run[0], root)
+    (root / "ran.log").write_text("")
+    return root
 
 
 @pytest.fixture
