@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import project_copy
+from dartune.report.summary import PLOTS
 from project_copy import TASK, commit, copy_project, edit, run, set_params
 from warm_python import warm_python
 
@@ -38,8 +39,8 @@ def repro(folder: Path, *targets: str) -> set[str]:
 def flown(project: Path, prefect_server: str) -> subprocess.CompletedProcess[str]:
     """The first run, through the flow."""
     assert repro(project, "modules") <= {"modules"}
-    said = run(project, "dvc", "status", "base").stdout
-    assert said == "Data and pipelines are up to date.\n", f"the committed base model would be trained anew: {said}"
+    said = run(project, "dvc", "status", "embedded").stdout
+    assert said == "Data and pipelines are up to date.\n", f"the committed embedded model would be trained anew: {said}"
     result = fly(project, prefect_server)
     commit(project, "first run")
     return result
@@ -48,11 +49,12 @@ def flown(project: Path, prefect_server: str) -> subprocess.CompletedProcess[str
 AFTER_POOL = {"score", "sample", "pairs", "train", "rounds", "evaluate", "search", "report"}
 
 
-def test_the_flow_runs_every_stage_but_the_base_that_is_committed(project: Path, flown) -> None:
+def test_the_flow_runs_every_stage_but_the_model_that_is_committed(project: Path, flown) -> None:
     states = dict(re.findall(r"^(\w+)(?:@\w+)? +(Completed|Cached|Restored) ", flown.stdout, re.MULTILINE))
     assert states == {
         "modules": "Cached",
-        "base": "Cached",
+        "embedded": "Cached",
+        "base": "Completed",
         "referee": "Completed",
         "pool": "Completed",
         **dict.fromkeys(AFTER_POOL, "Completed"),
@@ -88,13 +90,14 @@ def test_another_beta_by_an_experiment_runs_training_and_what_follows(project: P
     beta = "presets/embedded.yaml:trainers.dpo.beta=0.2"
     output = run(project, "dvc", "exp", "run", "-S", beta, "-n", "beta").stdout
     ran = {name.split("@")[0] for name in re.findall(r"Running stage '([^']+)'", output)}
-    assert ran == {"train", "rounds", "evaluate", "search", "report"}
+    assert ran == {"modules", "train", "rounds", "evaluate", "search", "report"}
     assert "beta" in run(project, "dvc", "exp", "show", "--csv").stdout
     before, after = run(project, "git", "rev-parse", "HEAD").stdout.strip(), commit(project, "beta")
     assert "trainers.dpo.beta" in run(project, "dvc", "params", "diff", before, after).stdout
-    assert "rewards/margins" in run(project, "dvc", "metrics", "diff", before, after).stdout
+    assert f"{TASK}.test.mean" in run(project, "dvc", "metrics", "diff", "--all", before, after).stdout
     run(project, "dvc", "plots", "diff", before, after, "-o", ".work/plots")
-    assert "rewards/margins" in (project / ".work/plots/index.html").read_text()
+    page = (project / ".work/plots/index.html").read_text()
+    assert all(f"report_plots_{name}_csv" in page for name in PLOTS) and page.count('"line": "rejected"') >= 4
 
 
 def test_a_pair_leads_back_to_its_programs_and_the_commit(project: Path, flown) -> None:
@@ -117,11 +120,14 @@ def test_a_pair_leads_back_to_its_programs_and_the_commit(project: Path, flown) 
     assert pair["chosen_id"] in words and 'model: "' in words and committed in words
 
 
-def test_another_mixture_draws_other_pairs_and_metrics_show_it(project: Path, flown) -> None:
+def test_another_mixture_draws_other_pairs_and_the_data_sheet_says_so(project: Path, flown) -> None:
     mixture = "sample.strategy={dar:0.5,uniform:0.5}"
     output = run(project, "dvc", "exp", "run", "-n", "mixture", "-S", mixture, f"pairs@{TASK}").stdout
-    assert {name.split("@")[0] for name in re.findall(r"Running stage '([^']+)'", output)} == {"sample", "pairs"}
-    assert "parts.uniform" in run(project, "dvc", "metrics", "diff", "HEAD").stdout
+    assert {name.split("@")[0] for name in re.findall(r"Running stage '([^']+)'", output)} == {
+        "modules",
+        "sample",
+        "pairs",
+    }
     assert "`uniform`: 4 pairs" in (project / f"metrics/sample/{TASK}.md").read_text()
     found = json.loads(run(project, "dartune", "trace", f"{TASK}-00008", "--json").stdout)
     assert found["strategy"] == "uniform" and found["commit"] is None
@@ -144,7 +150,7 @@ def test_a_pair_that_is_not_there_is_refused_in_one_line(project: Path, flown, p
 
 def test_another_evaluation_setting_runs_evaluation_and_report(project: Path, flown) -> None:
     set_params(project, {"evaluate": {"n_samples": 24}})
-    assert repro(project) == {"evaluate", "report"}
+    assert repro(project) == {"modules", "evaluate", "report"}
 
 
 def test_an_edited_report_draws_the_report(project: Path, flown) -> None:
@@ -161,9 +167,12 @@ def test_an_edited_referee_scores_and_what_follows_but_writes_no_pool(project: P
 
 def test_a_search_pool_depends_on_the_referee_and_its_own_options_only(project: Path, flown) -> None:
     set_params(project, {"pool": {"method": "climb"}})
-    assert repro(project, f"pool@{TASK}") == {"pool"}
+    assert repro(project, f"pool@{TASK}") == {"modules", "pool"}
     set_params(project, {"methods": {"eoh": {"population": 10, "n_parents": 2}}})
-    assert repro(project, f"pool@{TASK}") == {"referee"}  # which writes the same for this method: no pool runs
+    assert repro(project, f"pool@{TASK}") == {
+        "modules",
+        "referee",
+    }  # which writes the same for this method: no pool runs
     edit(project, f"src/dartune/tasks/{TASK}/cost.py", "1.0 + float((3 ** ", "2.0 + float((3 ** ")
     assert repro(project, f"pool@{TASK}") == {"modules", "referee", "pool"}
 
