@@ -11,7 +11,9 @@ from dartune.report.report import write_report
 @one_line
 def main(metrics: str, evaluation: str, search: str, plots: str, output: str, summary: str, resources: str) -> None:
     paths = map(Path, (metrics, evaluation, search, plots, output, summary, resources))
-    write_report(params.read()["tasks"], *paths, **params.section("report", write_report))
+    content = params.everything()
+    about = {**content["base"], "preset": content["preset"]}
+    write_report(content["tasks"], about, *paths, **params.section("report", write_report))
 
 
 if __name__ == "__main__":

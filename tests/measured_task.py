@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from dartune.evaluation.evaluate import EVALUATION_SCHEMA, compare
 from dartune.evaluation.search import SEARCH_SCHEMA
+from dartune.evaluation.statistics import TEMPLATE as TEMPLATE_KEY
 from dartune.files import atomic, parquet
 from dartune.referee.referee import INTERPRETER
 from dartune.report.report import write_report
@@ -16,6 +17,7 @@ from dartune.report.training import LOGGED
 
 LIMITS = {"max_validity_drop": 0.05, "max_distinct_drop": 0.2, "max_template_rise": 0.1, "max_length_drift": 0.25}
 TEMPLATE = -8.0
+ABOUT: dict[str, str | None] = {"model": "embedded", "revision": None, "preset": "embedded"}
 SPLITS = ("test", "shifted_20")
 
 
@@ -35,6 +37,7 @@ def rows(model: str, scores: list[float | None], n_tokens: int = 50) -> list[dic
             "status": "ok" if score else "runtime",
             "reason": "" if score else "ZeroDivisionError: division by zero",
             "score": score,
+            "costs": [-score, -score - 1] if score else None,
             "behaviour": str(score) if score else None,
             "quality": 4 / -score if score else 0.0,
             "gap": -score / 4 - 1 if score else None,
@@ -137,6 +140,7 @@ def write_training(folder: Path, train: dict[str, Any]) -> None:
 def write_inputs(folder: Path, base: list[dict[str, Any]], tuned: list[dict[str, Any]]) -> None:
     """What the stages leave of the task "tour"; the figures are those of the stage evaluate itself."""
     table = pa.Table.from_pylist(base + tuned, schema=EVALUATION_SCHEMA)
+    table = table.replace_schema_metadata({TEMPLATE_KEY: program(9)})
     parquet.write(table, folder / "evaluation/tour.parquet")
     evaluated = {split: compare(table.filter(pc.field("split") == split), TEMPLATE, seed=0) for split in SPLITS}
     metrics = {
@@ -197,7 +201,7 @@ def report(folder: Path) -> tuple[str, str, dict[str, Any]]:
         folder / name
         for name in ("metrics", "evaluation", "search", "plots", "report", "metrics/summary.json", "cost.html")
     ]
-    write_report(["tour"], *inputs, n_best=2)
+    write_report(["tour"], ABOUT, *inputs, n_best=2)
     html, table = ((folder / "report" / name).read_text("utf-8") for name in ("index.html", "summary.txt"))
     return html, table, json.loads((folder / "metrics/summary.json").read_text())
 

@@ -21,7 +21,12 @@ PRESET = YAML(typ="safe").load((ROOT / f"presets/{PARAMS['preset']}.yaml").read_
 WHOLE = everything(ROOT / "params.yaml")
 
 OTHER = {"modules", "referee"}  # stages without a section of their own
-SECTIONS = {"modules": [], "referee": ["score"], "rounds": ["rounds", "pool", "score", "sample", "pairs", "train"]}
+SECTIONS = {
+    "modules": [],
+    "report": ["report", "base"],
+    "referee": ["score"],
+    "rounds": ["rounds", "pool", "score", "sample", "pairs", "train"],
+}
 OPTIONS = {
     "pool": {"methods.${pool.method}"},
     "referee": {"methods"},
@@ -80,7 +85,7 @@ def test_a_stage_follows_its_own_sections_in_params_and_in_the_preset_only(stage
     sections = SECTIONS.get(stage, [stage])
     listed = STAGES[stage].get("params", [])
     names = [name for name in listed if isinstance(name, str)]
-    assert set(names) - {"tasks"} == {name for name in sections if name in PARAMS} | OPTIONS.get(stage, set())
+    assert set(names) - {"tasks", "preset"} == {name for name in sections if name in PARAMS} | OPTIONS.get(stage, set())
     trainer = ["trainers.${train.method}"] * ("train" in sections)
     from_preset = [name for name in sections if name in PRESET] + trainer
     expected = [{"presets/${preset}.yaml": from_preset}] if from_preset else []

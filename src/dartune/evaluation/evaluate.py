@@ -9,7 +9,7 @@ import pyarrow as pa
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dartune.evaluation import statistics
-from dartune.evaluation.statistics import MODELS
+from dartune.evaluation.statistics import MODELS, TEMPLATE
 from dartune.files import atomic, batches, parquet
 from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
@@ -70,7 +70,8 @@ def write_evaluation(
     splits = [held_out, *(this.shifted if with_shifted else ())]
     limits = {"max_slowdown": max_slowdown, "memory_mib": memory_mib, "cluster": cluster}
     judged = {split: evaluate(this, split, completions, limits) for split in splits}
-    parquet.write(pa.concat_tables([table for table, _ in judged.values()]), output)
+    table = pa.concat_tables([table for table, _ in judged.values()])
+    parquet.write(table.replace_schema_metadata({TEMPLATE: this.template}), output)
     atomic.write_json(metrics, {split: compare(*results, seed) for split, results in judged.items()})
     shutil.rmtree(batches.WORK / "evaluate" / task)
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 MODELS = ("base", "tuned")  # what is compared: the keys of metrics, the values of the column `model`
+TEMPLATE = "template"  # in the metadata of the table of evaluated programs: the task's template program
 N_RESAMPLES = 2000
 BEST_OF = (10, 100)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dartune.evaluation.statistics import best_of
+from dartune.evaluation.statistics import best_of, t_interval
 
 INK, FAINT = "#101010", "#a0a0a0"
 BASE, TUNED, CHOSEN, REJECTED = "#0072b2", "#d55e00", "#009e73", "#aa4499"  # distinct for colour-blind readers too
@@ -26,6 +26,7 @@ MODEL_COLOURS = {"base": BASE, "tuned": TUNED}
 SEARCH_COLOURS = {"independent": INK, "climb": CHOSEN, "eoh": BASE, "funsearch": TUNED, **MODEL_COLOURS}
 STEP_COLOURS = {"chosen": CHOSEN, "rejected": REJECTED}  # by label; the other lines over steps are INK
 REFERENCE = {"color": FAINT, "linewidth": 1, "linestyle": (0, (4, 3))}  # the line at the reference's quality, 1
+N_BANDS = 500  # bootstrap samples of a band
 Qualities = dict[str, np.ndarray]  # by model, (n,)
 Curves = dict[str, list[tuple[float, float]]]  # (step, value) by name
 
@@ -130,15 +131,47 @@ def share_panel(axis: Any, qualities: Qualities) -> None:
 
 
 def best_panel(axis: Any, qualities: Qualities) -> None:
-    """Draw the expected best quality of k samples for k = 1 .. n."""
+    """Draw the expected best quality of k samples for k = 1 .. n, in 95 % bootstrap bands."""
+    generator = np.random.default_rng(0)
     for model, colour in MODEL_COLOURS.items():
-        ks = sorted({int(k) for k in np.geomspace(1, len(qualities[model]), 25).round()})
-        axis.plot(ks, [float(best_of(k, qualities[model])) for k in ks], color=colour, label=model)
+        sample = qualities[model]
+        ks = sorted({int(k) for k in np.geomspace(1, len(sample), 25).round()})
+        resampled = np.sort(sample[generator.integers(0, len(sample), (N_BANDS, len(sample)))], axis=-1)
+        low, high = np.quantile([best_of(k, resampled) for k in ks], (0.025, 0.975), axis=-1)
+        axis.fill_between(ks, low, high, color=colour, alpha=0.15, linewidth=0)
+        axis.plot(ks, [float(best_of(k, sample)) for k in ks], color=colour, label=model)
     axis.set(xlabel="k, samples drawn", xscale="log", ylim=axis.get_ylim())
     axis.xaxis.set_major_formatter("{x:.0f}")
     axis.minorticks_off()
     axis.axhline(1, **REFERENCE)
     axis.legend(loc="lower right")
+
+
+def instance_panel(axis: Any, objectives: Qualities) -> None:
+    """Draw a point for each instance: the objective of the base model's ten best programs (x) and of the tuned one's.
+
+    objectives: means over the ten programs, (instances,) by model. On the dashed line both are equal.
+    """
+    base, tuned = objectives["base"], objectives["tuned"]
+    axis.plot(base, tuned, "o", color=INK, markersize=4, alpha=0.6)
+    ends = [min(base.min(), tuned.min()), max(base.max(), tuned.max())]
+    axis.plot(ends, ends, **REFERENCE)
+    axis.set(xlabel="base")
+
+
+def gain_panel(axis: Any, gains: dict[str, list[float]]) -> None:
+    """Draw the mean gain of each arm with its 95 % t interval, and a faint dot for each seed. gains: by arm."""
+    for place, (arm, values) in enumerate(gains.items()):
+        interval = t_interval(values)
+        axis.plot(values, [place] * len(values), "o", color=FAINT, markersize=3)
+        if interval["low"] is not None:
+            axis.plot([interval["low"], interval["high"]], [place, place], color=INK)
+        axis.plot(interval["estimate"], place, "o", color=TUNED)
+        axis.text(0, place - 0.2, arm, transform=axis.get_yaxis_transform(), fontsize=7.5)
+    axis.set(yticks=[], ylim=(len(gains) - 0.5, -0.9))
+    axis.axvline(0, **REFERENCE)
+    axis.grid(axis="x")
+    axis.locator_params(axis="x", nbins=4)
 
 
 def search_panel(axis: Any, qualities: Qualities, curves: dict[str, Qualities]) -> None:

@@ -6,15 +6,17 @@ from pydantic import PositiveInt
 
 from dartune.files import atomic
 from dartune.report.page import page, task_section
-from dartune.report.resources import resources_page
+from dartune.report.resources import resources_page, run_style
 from dartune.report.results import read_json, read_result
 from dartune.report.summary import task_summary, write_plots
-from dartune.report.table import terminal_table
+from dartune.report.terminal import terminal_table
+from dartune.report.verdicts import verdicts
 from dartune.report.warnings import warnings_of
 
 
 def write_report(
     tasks: list[str],
+    about: dict[str, str | None],
     metrics: Path,
     evaluation: Path,
     search: Path,
@@ -27,21 +29,25 @@ def write_report(
 ) -> None:
     """Write index.html, summary.txt and plots/ into `output`, the numbers of each task as JSON, and the resources page.
 
-    metrics, evaluation, search, plots: folders that the earlier stages wrote. summary: the JSON. resources: an HTML
-    page of seconds and memory. n_best: programs of each model shown side by side. Raises UserError where a file is
-    missing or cut; nothing is written then.
+    about: "model", "revision" and "preset" of the run. metrics, evaluation, search, plots: folders that the earlier
+    stages wrote. summary: the JSON. resources: an HTML page of seconds and memory. n_best: programs of each model shown
+    side by side. Raises UserError where a file is missing or cut; nothing is written then.
     """
     results = {task: read_result(task, metrics, evaluation, search, plots) for task in tasks}
     warnings = {task: warnings_of(result) for task, result in results.items()}
     sections = [task_section(task, result, warnings[task], n_best) for task, result in results.items()]
-    html = page(sections, read_json(metrics / "trainers.json", "`make trainers`"))
+    trainings = read_json(metrics / "trainers.json", "`make trainers`")
+    is_embedded = about["model"] == "embedded"
+    judged = {task: verdicts(result, trainings.get(task, {}), is_embedded) for task, result in results.items()}
+    html = page(sections, trainings, judged, about)
     (output / "plots").mkdir(parents=True, exist_ok=True)
     for section in sections:
         for name in ("distributions", "searches", "training"):  # as files, which Prefect's pages show
             if svg := section["plots"][name]:
                 (output / "plots" / f"{section['name']}-{name}.svg").write_text(svg, encoding="utf-8")
-    (output / "summary.txt").write_text(terminal_table(results, warnings), encoding="utf-8")
+    (output / "summary.txt").write_text(terminal_table(results, judged, warnings), encoding="utf-8")
     write_plots(results, output / "plots")
     atomic.write_json(summary, {task: task_summary(result, len(warnings[task])) for task, result in results.items()})
     (output / "index.html").write_text(html, encoding="utf-8")
+    (output / "run.css").write_text(run_style(tasks, metrics), encoding="utf-8")
     resources.write_text(resources_page(tasks, metrics), encoding="utf-8")

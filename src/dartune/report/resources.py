@@ -21,6 +21,18 @@ def resources_page(tasks: list[str], metrics: Path) -> str:
     return render(Path(__file__).parent / "resources.html.jinja", tasks=rows)
 
 
+def run_style(tasks: list[str], metrics: Path) -> str:
+    """Return the style sheet that adds to the report when, at which commit and where its programs were evaluated.
+
+    It differs between equal runs, so it is a file of its own, beside the page, that DVC ignores.
+    """
+    files = [metrics / f"resources/evaluate/{task}.json" for task in tasks]
+    runs = [json.loads(file.read_text()) for file in files if file.exists()]
+    texts = dict.fromkeys(f"{run['date']}, commit {run['commit'] or 'unknown'}, {run['machine']}" for run in runs[-1:])
+    text = "".join(f"; {text}" for text in texts).replace("\\", "").replace('"', "'")
+    return f'.about::after {{ content: "{text}"; }}\n' if text else ""
+
+
 def stage_rows(task: str, metrics: Path) -> list[dict[str, Any]]:
     """Return one row per stage that ran on this machine: the resources of its last run, and its use of models.
 

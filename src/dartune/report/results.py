@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from dartune.errors import UserError
-from dartune.evaluation.statistics import MODELS
+from dartune.evaluation.statistics import MODELS, TEMPLATE
 from dartune.files import parquet
 from dartune.report.plots import Curves
 from dartune.report.training import read_curves
 
 STAGES = ("pool", "score", "sample", "train", "rounds", "evaluate", "search")
-COLUMNS = ["model", "sample", "split", "program", "status", "reason", "behaviour", "quality", "gap", "interpreter"]
+PROGRAM = ["program", "status", "reason", "costs", "behaviour", "quality", "gap", "interpreter"]
+COLUMNS = ["model", "sample", "split", *PROGRAM]
 SEARCH_COLUMNS = ["method", "model", "seed", "best_quality"]
 Rows = dict[str, dict[str, list[dict[str, Any]]]]  # of the table of stage evaluate, by split and model
 
@@ -24,14 +26,15 @@ class Result:
     """What the stages measured of one task.
 
     metrics: of the stages pool, score, sample, train and rounds. splits: those of stage evaluate by split, the held-out
-    one first. curves: what training logged, {} where it was too short. searches: the metrics of stage search by method.
-    search_curves: by method and model, (seeds, evaluations), the held-out quality of the program that guides best so
-    far.
+    one first. template: the task's template program. curves: what training logged, {} where it was too short. searches:
+    the metrics of stage search by method. search_curves: by method and model, (seeds, evaluations), the held-out
+    quality of the program that guides best so far.
     """
 
     metrics: dict[str, dict[str, Any]]
     splits: dict[str, Any]
     rows: Rows
+    template: str
     curves: Curves
     searches: dict[str, Any]
     search_curves: dict[str, dict[str, np.ndarray]]
@@ -53,10 +56,12 @@ def read_result(task: str, metrics: Path, evaluation: Path, search: Path, plots:
     """Return what the stages measured. Raises UserError, naming the stage to run, for a missing or cut file."""
     measured = {stage: read_json(metrics / stage / f"{task}.json", f"stage {stage}") for stage in STAGES}
     splits, searches = measured.pop("evaluate"), measured.pop("search")
+    table = parquet.read(evaluation / f"{task}.parquet")
     return Result(
         metrics=measured,
         splits=splits,
-        rows=read_rows(evaluation / f"{task}.parquet", list(splits)),
+        rows=read_rows(table, list(splits)),
+        template=(table.schema.metadata or {}).get(TEMPLATE.encode(), b"").decode(),
         curves=read_curves(plots / task, measured["train"]["settings"]["method"]),
         searches=searches,
         search_curves=read_search_curves(search / f"{task}.parquet", list(searches)),
@@ -73,10 +78,10 @@ def read_json(file: Path, maker: str) -> dict[str, Any]:
         raise UserError(f"report: {file} is not whole ({error}); run {maker} again") from error
 
 
-def read_rows(file: Path, splits: list[str]) -> Rows:
-    """Return the judged programs of both models. Raises UserError where the file is missing or cut."""
+def read_rows(table: pa.Table, splits: list[str]) -> Rows:
+    """Return the judged programs of both models."""
     rows: Rows = {split: {model: [] for model in MODELS} for split in splits}
-    for row in parquet.read(file).select(COLUMNS).to_pylist():
+    for row in table.select(COLUMNS).to_pylist():
         rows[row["split"]][row["model"]].append(row)
     return rows
 

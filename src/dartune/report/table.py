@@ -1,10 +1,9 @@
-"""Base against tuned, and trainers against each other, as rows: for the page, the model card and the terminal."""
+"""Base against tuned, and trainers against each other, as rows: for the page and the model card."""
 
 import statistics
 from typing import Any
 
-from dartune.evaluation.statistics import MODELS, interval_text, significance, t_interval
-from dartune.report.results import Result
+from dartune.evaluation.statistics import MODELS, significance, t_interval
 
 METRICS = {  # key: (label, unit, the direction that is better; 0 where there is none)
     "validity": ("valid", "share", 1),
@@ -23,7 +22,6 @@ METRICS = {  # key: (label, unit, the direction that is better; 0 where there is
 }
 SEARCH_METRICS = {"top_1": "best program", "top_10": "mean of the ten best"}
 UNITS = {"share": (100, ".1f", " %"), "quality": (1, ".3f", ""), "gap": (1, ".2f", " %"), "tokens": (1, ".1f", "")}
-SAMPLED = "{model:<5}{validity:>9.1%}{mean:>8.3f}{median:>8.3f}{top_10:>8.3f}{better_than_template:>14.1%}"
 GAINS = {  # gain: (the arm's metric, what is subtracted from it)
     "mean_gain": ("mean", "mean_base"),
     "top_10_gain": ("top_10", "top_10_base"),
@@ -86,30 +84,3 @@ def arm_summary(runs: list[dict[str, float]]) -> dict[str, Any]:
     gains = {gain: t_interval([run[ours] - run[other] for run in runs]) for gain, (ours, other) in GAINS.items()}
     judged = {gain: interval | {"significance": significance(interval)} for gain, interval in gains.items()}
     return {"n_seeds": len(runs), **means, **judged}
-
-
-def terminal_table(results: dict[str, Result], warnings: dict[str, list[str]]) -> str:
-    """Return base against tuned, with the searches, in at most 110 columns; then the warnings."""
-    head = f"{'':<24}{'valid':>9}{'mean':>8}{'median':>8}{'top 10':>8}{'> template':>14}   mean difference"
-    lines = ["base against tuned", head + " [95 % interval]"]
-    for task, result in results.items():
-        n = result.splits[result.held_out]["tuned"]["n_samples"]
-        lines += ["", f"{task} ({n} programs of each model)"]
-        for split, measured in result.splits.items():
-            base, tuned = (SAMPLED.format(model=model, **measured[model]) for model in MODELS)
-            lines += [f"  {split:<17}{base}", f"{'':<19}{tuned}   {difference_text(measured, 'mean')}"]
-    lines += ["", f"{'best of a search, held-out':<48}{'base':>8}{'tuned':>8}   mean difference [95 % t interval]"]
-    for task, result in results.items():
-        for method, measured in result.searches.items():
-            label = f"  {task:<16}{method:<10}{measured['n_evaluations']} x {measured['n_seeds']} seeds"
-            values = "".join(f"{measured[model]['top_1']:>8.3f}" for model in MODELS)
-            lines.append(f"{label:<48}{values}   {difference_text(measured, 'top_1')}")
-    lines += ["", LEGEND, ""]
-    lines += [f"warning: {task}: {warning}" for task in results for warning in warnings[task]] or ["no warnings"]
-    return "\n".join(lines) + "\n"
-
-
-def difference_text(measured: dict[str, Any], key: str) -> str:
-    """Return the difference of a metric with its interval and significance."""
-    interval = measured["difference"][key]
-    return f"{interval_text(interval)} {significance(interval)}"

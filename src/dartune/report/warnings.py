@@ -1,5 +1,6 @@
 """Warnings: signs that tuning went wrong, or that its gain is not significant."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,10 +8,14 @@ from dartune.evaluation.statistics import MODELS, interval_text, significance
 from dartune.referee.drift import FIGURES, exceeded
 from dartune.report.results import Result
 
+MIN_VALID = 0.02  # share of a model's programs below which nothing can be compared
+ADVICE = "`dartune pool TASK` shows answers; take a model that knows the task, or write its prompt.md anew"
+
 
 def warnings_of(result: Result) -> list[str]:
     """Return the warnings about the tuning of one task, one line each. The limits are those of train.probe."""
     return [
+        *failure_warnings(result),
         *drift_warnings(result.splits, result.metrics["train"]["settings"]["probe"]),
         *gain_warnings(result.splits),
         *training_warnings(result.metrics["train"]),
@@ -18,6 +23,20 @@ def warnings_of(result: Result) -> list[str]:
         *(f"pairs: {warning}" for warning in result.metrics["sample"]["warnings"]),
         *interpreter_warnings(result),
     ]
+
+
+def failure_warnings(result: Result) -> Iterator[str]:
+    """Yield a warning for a model that hardly writes a valid program, with the commonest failure and what to do."""
+    for model in MODELS:
+        rows = result.rows[result.held_out][model]
+        failed = Counter((row["status"], row["reason"]) for row in rows if row["status"] != "ok")
+        n_valid = len(rows) - failed.total()
+        if n_valid <= MIN_VALID * len(rows):
+            (status, reason), n = failed.most_common(1)[0]
+            yield (
+                f"no program to compare: {n_valid} of {len(rows)} of the {model} model are valid, {n} are {status}"
+                f" ({reason[:100] or 'no reason'}); {ADVICE}"
+            )
 
 
 def drift_warnings(measured: dict[str, Any], limits: dict[str, float]) -> Iterator[str]:
