@@ -40,6 +40,10 @@ check: .venv/test.stamp             ## lint, format, types, directions of import
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python docs/architecture.py --check
 
+paper: .venv/run.stamp              ## the experiment of arXiv 2507.10614 as a DVC experiment, with Llama-3.2-1B (a GPU, about a day)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc exp run -n paper -S preset=llama-3.2-1b -S pool.method=eoh \
+	  -S sample.options.dar.one_per=text -S 'tasks=[admissible_set,cvrp_construct]'
+
 evidence: .venv/run.stamp           ## the pipeline on two more seeds, from the pool on (about 20 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/seeds.py 1 2
 
@@ -84,23 +88,28 @@ lock: .venv/test.stamp              ## resolve requirements*.in; the +cpu of a C
 	sed -i 's/+cpu$$//' requirements.lock requirements-dev.lock
 	@! grep -nE '^(nvidia|cuda|triton)' requirements.lock requirements-dev.lock | grep -v nvidia-ml-py  # which is pure Python
 
-# vLLM brings its own torch, so it gets its own venv. If models/base only points to a model, give the name:
-# make serve-model MODEL=meta-llama/Llama-3.2-1B-Instruct. A tuned adapter is served beside the base, tuned weights alone.
+# vLLM brings its own torch, so it gets its own venv. MODEL: what the preset names as base.model.
 VLLM := .venv-vllm
-MODEL ?= models/base
+MODEL = $(shell $(BIN)/python -c "from dartune.params import everything; base = everything()['base']; \
+  print('models/embedded' if base['model'] == 'embedded' else base['model'], '--revision ' + base['revision'] if base['revision'] else '')")
 TUNED ?= models/final/tsp_construct
+SERVE = exec $(VLLM)/bin/vllm serve
+OPTIONS = --host 127.0.0.1 --port 8000 --generation-config vllm
 
+serve-base: $(VLLM)/stamp           ## serve the base model of the preset by vLLM on a GPU, for the first pool: servers/vllm-base.yaml
+	@$(SERVE) $(MODEL) --served-model-name base $(OPTIONS)
+
+# A tuned adapter is served beside the base, tuned weights alone.
 serve-model: $(VLLM)/stamp          ## serve the tuned model by vLLM on a GPU, with the base beside an adapter: servers/vllm.yaml
 	@if [ -e $(TUNED)/adapter_config.json ]; then \
-	  exec $(VLLM)/bin/vllm serve $(MODEL) --served-model-name base --host 127.0.0.1 --port 8000 --generation-config vllm \
-	    --enable-lora --max-lora-rank 64 --lora-modules tuned=$(TUNED); \
+	  $(SERVE) $(MODEL) --served-model-name base $(OPTIONS) --enable-lora --max-lora-rank 64 --lora-modules tuned=$(TUNED); \
 	else \
-	  exec $(VLLM)/bin/vllm serve $(TUNED) --served-model-name tuned --host 127.0.0.1 --port 8000 --generation-config vllm; \
+	  $(SERVE) $(TUNED) --served-model-name tuned $(OPTIONS); \
 	fi
 
 $(VLLM)/stamp:
 	@command -v nvidia-smi >/dev/null || { \
-	  echo "make: serve-model needs an NVIDIA GPU, and there is none; on a CPU run the model here: pool.source: models/base"; exit 1; }
+	  echo "make: vLLM needs an NVIDIA GPU, and there is none; on a CPU run the model here: pool.source: models/base"; exit 1; }
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --disable-pip-version-check --progress-bar off vllm==0.33.0
 	@touch $@
@@ -125,4 +134,4 @@ clean:                              ## remove what `make` and Prefect built; dat
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-dev.lock
 	@rm .venv/installing && touch $@
 
-.PHONY: run test test-system test-container check evidence bench-referee bench-sampling bench-generation search-methods children trainers chaos bench-noop bench-train serve serve-model ablation references lock clean
+.PHONY: run test test-system test-container check evidence bench-referee bench-sampling bench-generation search-methods children trainers chaos bench-noop bench-train serve serve-base serve-model paper ablation references lock clean

@@ -65,6 +65,7 @@ TRAIN: dict[str, Any] = {
     "lora": None,
     "load_in": None,
     "launch": None,
+    "report_to": [],
     "temperature": 1.0,
     "top_p": 0.95,
     "max_new_tokens": 32,
@@ -75,8 +76,9 @@ BATCHES = {
     "num_train_epochs": 1,
     "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 1,
+    "extra": {},
 }
-ANSWERS = {"learning_rate": 0.001, "n_completions": 8, "num_generations": 4, "num_iterations": 1}
+ANSWERS = {"learning_rate": 0.001, "n_completions": 8, "num_generations": 4, "num_iterations": 1, "extra": {}}
 OPTIONS: dict[str, dict[str, Any]] = {
     "dpo": BATCHES
     | {

@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack, chdir
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from dartune import params
@@ -57,18 +60,33 @@ def check(file: Path = params.FILE) -> dict[str, Any]:
     for key in ("evaluate.held_out", "search.guide", "search.held_out", "train.probe.split"):
         check_split(content["tasks"], key, sections, file)
     check_options(content.get("methods"), sections, file)
+    warn_of_unlearnt(content["tasks"], sections)
     options = {name: content[name] for name in ("tasks", "preset", "methods", "trainers")}
     return options | sections
 
 
 def check_tasks(tasks: Any, file: Path) -> None:
-    """Raise UserError unless `tasks` is a list of different tasks that exist."""
+    """Raise UserError unless `tasks` is a list of different tasks whose folders are as docs/task.md says."""
+    from dartune.tasks.contract import check_task
     from dartune.tasks.task import Task
 
     if not isinstance(tasks, list) or not tasks or len(set(map(str, tasks))) < len(tasks):
         raise UserError(f"{file}: tasks is {tasks!r}; expected a list of different names, at least one")
     for name in tasks:
-        Task(str(name))
+        check_task(Task(str(name)).name)
+
+
+def warn_of_unlearnt(tasks: list[str], sections: dict[str, dict[str, Any]]) -> None:
+    """Print a line for each task that the embedded model is asked for and has not learnt."""
+    from dartune.base_model.base import EMBEDDED
+
+    for name in tasks:
+        if sections["base"]["model"] == EMBEDDED and name not in sections["embedded"]["tasks"]:
+            print(
+                f"warning: {name}: the embedded model has not learnt this task, so hardly any answer will hold a"
+                " program (status no_program); take another preset, or see embedded.tasks in docs/task.md",
+                file=sys.stderr,
+            )
 
 
 def check_split(tasks: list[str], key: str, sections: dict[str, dict[str, Any]], file: Path) -> None:
@@ -95,14 +113,17 @@ def check_options(methods: Any, sections: dict[str, dict[str, Any]], file: Path)
     from dartune.pool import search_loop
     from dartune.tasks.task import names
     from dartune.training import trainers
+    from dartune.training.train import refuse_contradictions
 
     for name in methods or ():
         search_loop.search_class(str(name))
     for name in dict.fromkeys([sections["pool"]["method"], *sections["search"]["methods"]]):
         search_loop.options(name, file)
     check_strategy(sections["sample"]["strategy"], sections["sample"]["options"])
-    for name in (*trainers.TRAINERS, sections["train"]["method"]):
-        trainers.options(name, file)
+    refuse_contradictions(sections["train"])
+    method = sections["train"]["method"]
+    for name in dict.fromkeys([method, *params.everything(file).get("trainers", {})]):  # a preset needs no others
+        trainers.check_extra(name, trainers.options(name, file), sections["train"] | {"method": name})
     for name in set(sections["train"]["probe"]["remember"]) - set(names()):
         raise UserError(f"{file}: train.probe.remember: there is no task {name!r}{nearest(name, names())}")
     if sections["base"]["model"] != EMBEDDED:
@@ -121,11 +142,11 @@ def list_tasks() -> None:
             print(f"  {split:<13} {n:>3} instances, reference {task.reference(split):.4f}")
 
 
-def score_files(task_name: str, split: str, files: list[str], *, as_json: bool) -> None:
-    """Print verdicts, as JSON lines or as a table, SCORE_CHUNK files at a time.
+def score_files(task_name: str, split: str, files: list[str], *, as_json: bool) -> int:
+    """Print verdicts, as JSON lines or as a table, SCORE_CHUNK files at a time; return how many programs are not ok.
 
-    A file holds a program or a model's whole answer. All are read first. Raises UserError for one that cannot be read,
-    and for an unknown task or split.
+    A file holds a program or a model's whole answer. All are read first. Verdicts are kept for the next time only
+    inside a project. Raises UserError for a file that cannot be read, and for an unknown task or split.
     """
     from dartune.referee.completions import judge
     from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
@@ -137,12 +158,18 @@ def score_files(task_name: str, split: str, files: list[str], *, as_json: bool) 
     if not as_json:
         print(f"{task_name}, split {split}: {task.cost.DIRECTION} {task.cost.OBJECTIVE}")
         print(f"reference {task.reference(split):.4f}\n" + TABLE.format(**{name: name for name in COLUMNS}))
-    with Referee(task, split, max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB) as referee:
+    n_failed = 0
+    with ExitStack() as stack:
+        if not params.FILE.exists():
+            stack.enter_context(chdir(stack.enter_context(TemporaryDirectory())))
+        referee = stack.enter_context(Referee(task, split, max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB))
         for first in range(0, len(answers), SCORE_CHUNK):
             names, texts = zip(*answers[first : first + SCORE_CHUNK], strict=True)
             for file, judged in zip(names, judge(referee, list(texts)), strict=True):
                 record = verdict_record(task, split, file, judged)
+                n_failed += record["status"] != "ok"
                 print(json.dumps(record) if as_json else TABLE.format(**table_cells(record)), flush=True)
+    return n_failed
 
 
 def read_answer(file: str) -> str:
@@ -200,7 +227,9 @@ def parse_arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("check", help="check params.yaml before a run: names, types, models, tasks")
     commands.add_parser("tasks", help="list the tasks with their functions, splits and references")
-    score = commands.add_parser("score", help="have the referee judge programs, or models' answers, in files")
+    score = commands.add_parser(
+        "score", help="have the referee judge programs, or models' answers, in files; exit 1 unless all are ok"
+    )
     score.add_argument("--task", required=True, help="one of those that `dartune tasks` lists")
     score.add_argument("--split", default="validation", help="the instances to judge on (default: %(default)s)")
     score.add_argument("--json", action="store_true", help="one JSON object per program and line")
@@ -210,6 +239,14 @@ def parse_arguments() -> argparse.Namespace:
         metavar="FILE",
         help="a Python program that defines the task's function, or a model's answer; - reads one",
     )
+    look = commands.add_parser(
+        "pool", help="show what a task's scored pool holds: statuses, scores, programs, failures"
+    )
+    look.add_argument("task", metavar="TASK", help="one of those that `dartune tasks` lists")
+    look.add_argument(
+        "-n", type=positive, default=1, help="programs among the best and the worst (default: %(default)s)"
+    )
+    look.add_argument("--json", action="store_true", help="one JSON object")
     pool = commands.add_parser("import-pool", help="make a pool of programs that another tool has logged")
     pool.add_argument("--task", required=True, help="one of those that `dartune tasks` lists")
     pool.add_argument(
@@ -235,12 +272,28 @@ def parse_arguments() -> argparse.Namespace:
 
 @one_line
 def main() -> None:
-    """Run the command that the arguments name."""
-    arguments = parse_arguments()
+    """Run the command that the arguments name. A reader that closes the pipe early, such as `head`, ends it quietly."""
+    try:
+        status = run(parse_arguments())
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would report the flush at its exit
+        status = 1
+    sys.exit(status)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run a command; return its exit status."""
     if arguments.command == "score":
-        score_files(arguments.task, arguments.split, arguments.files, as_json=arguments.json)
-    elif arguments.command == "tasks":
+        return int(score_files(arguments.task, arguments.split, arguments.files, as_json=arguments.json) > 0)
+    if arguments.command == "tasks":
         list_tasks()
+    elif arguments.command == "pool":
+        from dartune.pool import overview
+        from dartune.tasks.task import Task
+
+        pool = overview.overview(Task(arguments.task).name, arguments.n)
+        print(json.dumps(pool) if arguments.json else overview.readable(arguments.task, pool))
     elif arguments.command == "import-pool":
         from dartune.pool.import_pool import import_pool
 
@@ -257,6 +310,7 @@ def main() -> None:
     else:
         content = check()
         print(f"params.yaml: {len(stages())} sections and {len(content['tasks'])} tasks are in order")
+    return 0
 
 
 if __name__ == "__main__":

@@ -75,7 +75,18 @@ MISTAKES = [
     ("train.probe.often", 3, "params.yaml: train.probe.often is 3: extra inputs are not permitted"),
     ("train.probe.remember", ["tsp_constuct"], "params.yaml: train.probe.remember: there is no task 'tsp_constuct'; "),
     ("trainers", MISSING, "params.yaml: trainers.dpo is missing"),
-    ("trainers.sft", MISSING, "params.yaml: trainers.sft is missing"),
+    ("trainers.dppo", {}, "params.yaml: train.method: there is no trainer 'dppo'; did you mean 'dpo'?"),
+    ("train.load_in", "4bit", "train.load_in is 4bit, for weights that stay as they are; set train.lora"),
+    ("train.report_to", ["wandb"], "train.report_to: wandb cannot be imported; install it, or take it out"),
+    ("train.report_to", ["wandbb"], "train.report_to.0 is 'wandbb'"),
+    ("trainers.dpo.extra", {"weight_decai": 0.1}, "is no argument of TRL's DPOConfig; did you mean 'weight_decay'?"),
+    ("trainers.dpo.extra", {"beta": 0.1}, "trainers.dpo.extra.beta is set by dartune or by another parameter"),
+    (
+        "trainers.grpo.extra",
+        {"max_completion_length": 9},
+        "extra.max_completion_length is set by dartune or by another",
+    ),
+    ("trainers.dpo.extra", {"optim": "adamm"}, "train: adamm is not a valid OptimizerNames"),
     ("trainers.dpo.beta", MISSING, "trainers.dpo.beta is missing; dartune.training.trainers.dpo needs it"),
     ("trainers.dpo.betta", 0.1, "presets/embedded.yaml: trainers.dpo.betta is not a parameter; did you mean 'beta'?"),
     ("trainers.dpo.beta", "0.1", "presets/embedded.yaml: trainers.dpo.beta is '0.1': input should be a valid number"),
@@ -110,6 +121,26 @@ def test_a_mistake_is_named(in_project_copy: Path, key: str, value: object, mess
     with pytest.raises(UserError) as caught:
         check()
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_preset_needs_no_trainer_that_is_not_used(in_project_copy: Path) -> None:
+    for name in ("sft", "grpo", "rloo"):
+        change(in_project_copy, f"trainers.{name}", MISSING)
+    assert list(check()["trainers"]) == ["dpo"]
+    change(in_project_copy, "train.method", "sft")
+    with pytest.raises(UserError, match=r"trainers\.sft is missing; train\.method sft needs it"):
+        check()
+
+
+def test_extra_arguments_of_trl_are_let_through(in_project_copy: Path) -> None:
+    change(in_project_copy, "trainers.dpo.extra", {"weight_decay": 0.01, "optim": "adafactor"})
+    assert check()["trainers"]["dpo"]["extra"] == {"weight_decay": 0.01, "optim": "adafactor"}
+
+
+def test_a_task_that_the_embedded_model_never_learnt_is_warned_of(in_project_copy: Path, capsys) -> None:
+    change(in_project_copy, "embedded.tasks", ["tsp_construct"])
+    check()
+    assert "warning: admissible_set: the embedded model has not learnt this task" in capsys.readouterr().err
 
 
 def test_a_divergence_that_a_loss_lacks_is_refused_before_the_run(in_project_copy: Path) -> None:

@@ -25,7 +25,7 @@ def test_json_holds_one_object_per_program_and_line_with_known_answers(tmp_path:
     nearest, cheat, piped, latin = [json.loads(line) for line in done.stdout.splitlines()]
     keys = ["file", "task", "split", "status", "reason", "score", "objective", "gap", "objectives", "cpu_s"]
     keys += ["extraction", "program"]
-    assert done.returncode == 0 and all(list(record) == keys for record in (nearest, cheat, piped, latin))
+    assert done.returncode == 1 and all(list(record) == keys for record in (nearest, cheat, piped, latin))
     assert (nearest["file"], nearest["task"], nearest["split"]) == ("nearest.py", "tsp_construct", "llm4ad")
     assert (round(nearest["score"], 4), round(nearest["objective"], 4)) == (-6.8240, 6.8240)
     assert nearest["gap"] == pytest.approx(0.2002, abs=1e-4) and len(nearest["objectives"]) == 16
@@ -75,7 +75,19 @@ def test_a_mistake_gets_one_line_before_anything_is_judged(
 
 
 def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").touch()  # as a project has it
     (tmp_path / ".work").write_text("in the way")
     done = score(tmp_path, "-", stdin=NEAREST)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith(".work/verdicts/tsp_construct.sqlite: verdicts cannot be kept there (")
+
+
+def test_outside_a_project_nothing_is_left_behind(tmp_path: Path) -> None:
+    assert score(tmp_path, "-", stdin=NEAREST).returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_closes_the_pipe_ends_it_quietly() -> None:
+    command = f"{sys.executable} -m dartune.cli tasks | head -1"
+    done = subprocess.run(["bash", "-c", command], text=True, capture_output=True)
+    assert done.stdout.startswith("admissible_set: maximise") and done.stderr == ""

@@ -46,17 +46,50 @@ def check_model(model: str, revision: str | None) -> None:
 
     model: a local folder, or a Hugging Face name with its 40-digit commit as revision.
     """
-    from transformers import AutoConfig
-
     looks_local = Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") != 1
     if looks_local and not (Path(model) / "config.json").exists():
         raise UserError(f"base.model: {model!r} is no folder with a config.json; give a folder or a Hugging Face name")
     if not looks_local and (revision is None or len(revision) != 40):
         raise UserError(f"base.revision is {revision!r}: {model!r} needs the 40-digit commit, so that reruns agree")
+    from transformers import AutoConfig
+
+    if not looks_local and not is_cached(model, revision):
+        check_access(model, str(revision))
     try:
         AutoConfig.from_pretrained(model, revision=revision)
     except (OSError, ValueError) as error:
         raise UserError(f"base.model: {model!r} cannot be opened: {str(error).splitlines()[0]}") from error
+
+
+def is_cached(model: str, revision: str | None) -> bool:
+    """Return whether a Hugging Face model was fetched before, so that it needs no network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str)
+
+
+def check_access(model: str, revision: str) -> None:
+    """Raise UserError, within seconds, where the Hub cannot be reached or does not give a model to this user.
+
+    Its own client would repeat the request for half a minute first.
+    """
+    import httpx
+    from huggingface_hub import constants, get_token
+
+    page, token = f"{constants.ENDPOINT}/{model}", get_token()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        status = httpx.head(f"{page}/resolve/{revision}/config.json", headers=headers, timeout=5).status_code
+    except httpx.HTTPError as error:
+        raise UserError(
+            f"base.model: {model!r} is not on this machine, and {constants.ENDPOINT} cannot be reached ({error});"
+            " fetch it where there is a network, or give a folder"
+        ) from error
+    if status in (401, 403):
+        key = "the token in HF_TOKEN has no access" if token else "set HF_TOKEN to a token of yours"
+        raise UserError(f"base.model: {model!r} is gated: accept its licence at {page}, and {key}")
+    if status == 404:
+        raise UserError(f"base.model: {page} has no commit {revision} with a config.json; look at its list of commits")
 
 
 def pretrained_arguments(folder: Path) -> dict[str, Any]:

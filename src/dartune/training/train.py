@@ -1,10 +1,12 @@
 """Stage train: a model tuned by one of the trainers, probed on the way. The reference is the model it starts from."""
 
+import os
 import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -30,6 +32,7 @@ DECODING = ("temperature", "top_p", "max_new_tokens")
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected", "reward", "kl")
 # How Python, Rust and PyTorch say that a file cannot grow: no space, a limit on a file's size, a quota.
 FULL = re.compile(r"(Errno|os error) (28|27|122)\b|failed writing file")
+ReportTo = Literal["clearml", "comet_ml", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]  # packages, too
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 
 
@@ -67,6 +70,7 @@ def write_tuned(
     lora: Lora | None,
     load_in: LoadIn | None,
     launch: Launch | None,
+    report_to: list[ReportTo],
     temperature: PositiveFloat,
     top_p: Annotated[float, Field(gt=0, le=1)],
     max_new_tokens: PositiveInt,
@@ -79,7 +83,8 @@ def write_tuned(
     SAVE_STEPS steps, without a lower loss, and keep the model with the lowest; null trains to the end, and must be null
     for grpo and rloo, which have no such loss. max_length: tokens of prompt and answer; longer pairs, which TRL would
     cut, are left out and named in the metrics. lora: null trains all weights. load_in: bits of the base model's weights
-    under an adapter; null: 16 on a GPU, else 32. launch: null for one process. temperature, top_p, max_new_tokens: of
+    under an adapter; null: 16 on a GPU, else 32. launch: null for one process. report_to: trackers
+    beside DVCLive, each an installed package. temperature, top_p, max_new_tokens: of
     completions written during the training.
 
     Raises UserError about settings that contradict each other, pairs that cannot be trained on, too little memory, a
@@ -90,6 +95,7 @@ def write_tuned(
     settings = {**keywords, method: options, "probe": probe}
     refuse_contradictions(settings)
     rows, too_long = short_enough(task, parquet.read(sources.pairs).to_pylist(), sources.base, max_length, patience)
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(batches.WORK / "tensorboard" / task))  # it outlives `work`
     files = [file for file in sources if file]
     work = batches.folder(
         f"train {task}", fingerprint(files, code=code_fingerprint(__name__), limits=limits, **settings)
@@ -121,11 +127,13 @@ def refuse_contradictions(settings: dict[str, Any]) -> None:
     method, launch, load_in, patience = (settings[name] for name in ("method", "launch", "load_in", "patience"))
     kind, is_online, is_probed = launch["kind"] if launch else "ddp", method in ONLINE, settings["probe"]["n_times"] > 0
     is_sharded = kind in SHARDED
+    missing = [name for name in settings["report_to"] if find_spec(name) is None]
     problems = {
         f"launch: {kind} cannot generate programs, as {method} does; take ddp": is_online and kind != "ddp",
         f"launch: {kind} leaves no process the whole model; set train.probe.n_times: 0": is_probed and is_sharded,
         f"launch: {kind} cannot shard {load_in} weights; set train.load_in: null or take ddp": load_in and is_sharded,
         f"load_in is {load_in}, for weights that stay as they are; set train.lora": load_in and not settings["lora"],
+        f"report_to: {' and '.join(missing)} cannot be imported; install it, or take it out": missing,
         f"patience is {patience}: {method} has no held-out loss to look at; set it to null": is_online and patience,
     }
     for problem, is_there in problems.items():

@@ -1,11 +1,11 @@
 """Trainers: each makes one of TRL's trainers from the same inputs, so that they can be compared.
 
 A trainer's keyword-only arguments are its section under `trainers` in the preset. They go to TRL under their own names,
-except those that a docstring explains.
+except those that a docstring explains. Under `extra` any other argument of TRL's configuration can stand.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,6 +30,9 @@ from dartune.training.patches import patch_model, patched, plain_reference, skip
 
 SAVE_STEPS = 10  # a killed training loses fewer steps than this, or half a minute: see callbacks.Saving
 COMMON = ("seed", "lr_scheduler_type", "warmup_steps", "max_grad_norm")  # what all trainers take of section train
+# The reference's log-probabilities once, not in every epoch; TRL would switch lora_dropout off.
+DPO_FIXED = {"precompute_ref_log_probs": True, "disable_dropout": False}
+CONFIGS = {"dpo": "DPOConfig", "sft": "SFTConfig", "grpo": "GRPOConfig", "rloo": "RLOOConfig"}  # TRL's
 LOG_STEPS = 5  # divides SAVE_STEPS, or an average would span a checkpoint and a resumed run would log another one
 
 # TRL 1.16 checks the name of a loss only when it computes the first one, long after the pool was paid for.
@@ -93,6 +96,7 @@ def dpo(
     loss_weights: list[float],
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)],
     f_divergence_type: Divergence,
+    extra: dict[str, Any],
 ) -> Any:
     """Direct preference optimisation (arXiv 2305.18290), with any of TRL's losses or a weighted mixture.
 
@@ -102,9 +106,7 @@ def dpo(
     from trl import DPOConfig, DPOTrainer
 
     skip_reference_hash()
-    # The reference's log-probabilities once, not in every epoch; TRL would switch lora_dropout off.
-    more = {"precompute_ref_log_probs": True, "disable_dropout": False}
-    return offline(DPOTrainer, DPOConfig, options | more, ("prompt", "chosen", "rejected"))
+    return offline(DPOTrainer, DPOConfig, options | DPO_FIXED, ("prompt", "chosen", "rejected"))
 
 
 def sft(
@@ -114,6 +116,7 @@ def sft(
     num_train_epochs: PositiveFloat,
     per_device_train_batch_size: PositiveInt,
     gradient_accumulation_steps: PositiveInt,
+    extra: dict[str, Any],
 ) -> Any:
     """Supervised fine-tuning on the chosen programs, that is rejection sampling fine-tuning."""
     options = dict(locals())
@@ -131,6 +134,7 @@ def grpo(
     num_iterations: PositiveInt,
     beta: NonNegativeFloat,
     loss_type: OnlineLoss,
+    extra: dict[str, Any],
 ) -> Any:
     """Group relative policy optimisation (arXiv 2402.03300), online: the referee rewards what the model writes.
 
@@ -150,6 +154,7 @@ def rloo(
     num_generations: Annotated[int, Field(ge=2)],
     num_iterations: PositiveInt,
     beta: NonNegativeFloat,
+    extra: dict[str, Any],
 ) -> Any:
     """REINFORCE leave-one-out (arXiv 2402.14740), online. It replaces the PPO that arXiv 2507.10614 names: TRL 1.16 has
     no PPO any more, and RLOO's authors found it as good without a value model.
@@ -195,11 +200,44 @@ def check_combination(name: str, values: dict[str, Any], source: Path) -> None:
         raise UserError(f"{source}: trainers.{name}.{problem}")
 
 
-def arguments(config: Any, inputs: TrainingInputs, **options: Any) -> Any:
-    """Return TRL's configuration: options of the trainer, those that all share, and what the hardware asks for."""
+def check_extra(name: str, values: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Raise UserError for arguments under `extra` that TRL's configuration refuses. Without any, imports no TRL.
+
+    name: of the trainer. values: its section. settings: section train.
+    """
+    if not values["extra"]:
+        return
+    import trl
+
+    inputs = TrainingInputs("", [], Path(), None, Path(".work"), settings, None)
+    options = {key: value for key, value in values.items() if key != "n_completions"}
+    more = online_arguments(inputs, options) if name in ONLINE else offline_arguments(inputs, options)
+    arguments(getattr(trl, CONFIGS[name]), inputs, **options | more | (DPO_FIXED if name == "dpo" else {}))
+
+
+def arguments(config: Any, inputs: TrainingInputs, *, extra: dict[str, Any], **options: Any) -> Any:
+    """Return TRL's configuration. extra: what params may set beside `options`, by TRL's names.
+
+    Raises UserError where TRL refuses it, and for an `extra` that is set here.
+    """
+    settings = shared_arguments(inputs) | options
+    where, known = f"trainers.{inputs.settings['method']}.extra", [field.name for field in fields(config)]
+    for name in extra:
+        if name in settings:
+            raise UserError(f"{where}.{name} is set by dartune or by another parameter; take it out")
+        if name not in known:
+            raise UserError(f"{where}.{name} is no argument of TRL's {config.__name__}{nearest(name, known)}")
+    try:
+        return config(**settings | extra)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"train: {str(error).splitlines()[0]}") from error
+
+
+def shared_arguments(inputs: TrainingInputs) -> dict[str, Any]:
+    """Return the arguments of TRL's configurations that all trainers share, and those that the hardware asks for."""
     import torch
 
-    on_gpu = torch.cuda.is_available()
+    on_gpu, settings = torch.cuda.is_available(), inputs.settings
     fixed: dict[str, Any] = {
         "output_dir": str(inputs.work),
         "use_cpu": not on_gpu,
@@ -214,31 +252,44 @@ def arguments(config: Any, inputs: TrainingInputs, **options: Any) -> Any:
         "save_total_limit": 1,
         "disable_tqdm": True,
         "ddp_find_unused_parameters": False,
+        "report_to": settings["report_to"] or "none",
     }
-    if inputs.settings["patience"]:  # an evaluation of the held-out rows with each checkpoint
+    if settings["patience"]:  # an evaluation of the held-out rows with each checkpoint
         fixed |= {"eval_strategy": "steps", "eval_steps": SAVE_STEPS, "load_best_model_at_end": True}
-    try:
-        return config(**fixed | {name: inputs.settings[name] for name in COMMON} | options)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"train: {str(error).splitlines()[0]}") from error
+    return fixed | {name: settings[name] for name in COMMON}
+
+
+def offline_arguments(inputs: TrainingInputs, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that trainings on pairs share. options: the trainer's."""
+    return {
+        "per_device_eval_batch_size": options["per_device_train_batch_size"],
+        "max_length": inputs.settings["max_length"],
+        "train_sampling_strategy": "group_by_length",
+        "remove_unused_columns": False,  # length
+    }
+
+
+def online_arguments(inputs: TrainingInputs, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that trainings on what the model writes share. options: the trainer's."""
+    return {
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": options["num_generations"],
+        "save_steps": SAVE_STEPS * options["num_iterations"],  # a checkpoint lacks completions that TRL goes on using
+        "generation_kwargs": {"remove_invalid_values": True},  # a diverged model shows in its loss
+        "max_completion_length": inputs.settings["max_new_tokens"],
+        "mask_truncated_completions": False,  # a completion that was cut is a failure to learn from
+        "temperature": inputs.settings["temperature"],
+        "top_p": inputs.settings["top_p"],
+    }
 
 
 def offline(trainer: Any, config: Any, options: dict[str, Any], columns: tuple[str, ...]) -> Any:
     """Return a trainer on the pairs. options: a trainer function's arguments. columns: what TRL reads of a pair."""
     inputs: TrainingInputs = options.pop("inputs")
-    settings = arguments(
-        config,
-        inputs,
-        **options,
-        per_device_eval_batch_size=options["per_device_train_batch_size"],
-        max_length=inputs.settings["max_length"],
-        train_sampling_strategy="group_by_length",
-        remove_unused_columns=False,  # length
-    )
     return new(
         trainer,
         inputs,
-        args=settings,
+        args=arguments(config, inputs, **options | offline_arguments(inputs, options)),
         train_dataset=dataset(inputs, False, columns),
         eval_dataset=dataset(inputs, True, columns),
     )
@@ -251,22 +302,10 @@ def online(trainer: Any, config: Any, options: dict[str, Any]) -> Any:
     from dartune.training.reward import Reward
 
     inputs: TrainingInputs = options.pop("inputs")
-    n = options["num_generations"]
-    n_steps, prompt = options.pop("n_completions") // n, render(open_tokenizer(inputs.base), Task(inputs.task).prompt)
+    n_steps = options.pop("n_completions") // options["num_generations"]
+    prompt = render(open_tokenizer(inputs.base), Task(inputs.task).prompt)
     assert inputs.referee is not None
-    settings = arguments(
-        config,
-        inputs,
-        **options,
-        num_train_epochs=1,
-        per_device_train_batch_size=n,
-        save_steps=SAVE_STEPS * options["num_iterations"],  # a checkpoint lacks completions that TRL goes on using
-        generation_kwargs={"remove_invalid_values": True},  # a diverged model shows in its loss
-        max_completion_length=inputs.settings["max_new_tokens"],
-        mask_truncated_completions=False,  # a completion that was cut is a failure to learn from
-        temperature=inputs.settings["temperature"],
-        top_p=inputs.settings["top_p"],
-    )
+    settings = arguments(config, inputs, **options | online_arguments(inputs, options))
     rows = Dataset.from_list([{"prompt": prompt}] * n_steps)
     return new(trainer, inputs, args=settings, train_dataset=rows, reward_funcs=Reward(inputs.referee, SPLIT))
 

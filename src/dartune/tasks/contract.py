@@ -1,0 +1,157 @@
+"""What a task's folder must hold. A mistake is named here in one line, before anything is paid for."""
+
+import ast
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from dartune.errors import UserError
+from dartune.programs.decisions import decode, encode
+from dartune.programs.verdict import Refused
+from dartune.tasks.task import TASKS, Task
+
+FILES = ("prompt.md", "template.py", "instances.py", "rollout.py", "cost.py", "references.json")
+NAMES = {
+    "instances": ("SPLITS", "SHIFTED", "draw"),
+    "rollout": ("FUNCTION", "N_ARGUMENTS", "run"),
+    "cost": ("DIRECTION", "OBJECTIVE", "prepare", "compute_costs"),
+}
+REQUIRED = ("train", "validation", "test")
+DIRECTIONS = ("minimise", "maximise")
+
+
+def check_task(name: str) -> None:
+    """Raise UserError about the first thing in a task's folder that is not as docs/task.md says.
+
+    Runs the template on the first training instance, in this process: it is the task's own program.
+    """
+    task = Task(name)
+    for problem in problems(task):
+        raise UserError(f"tasks/{name}/{' '.join(problem.split())}")
+
+
+def problems(task: Task) -> Iterator[str]:
+    """Yield what is wrong, as "FILE: what; what is expected". Later checks need that earlier ones found nothing."""
+    yield from missing_files(task)
+    yield from wrong_modules(task)
+    yield from wrong_splits(task)
+    yield from wrong_template(task)
+    yield from wrong_references(task)
+    yield from wrong_run(task)
+
+
+def missing_files(task: Task) -> Iterator[str]:
+    """Yield the files that are not there or empty."""
+    if not task.name.isidentifier():
+        yield f": {task.name!r} is no name of a Python package; expected letters, digits and _"
+    for name in FILES:
+        file = TASKS / task.name / name
+        if not file.is_file() or not file.read_text().strip():
+            yield f"{name}: missing or empty; expected {', '.join(FILES)}"
+
+
+def wrong_modules(task: Task) -> Iterator[str]:
+    """Yield modules that cannot be imported, and names that they lack."""
+    for module, names in NAMES.items():
+        try:
+            content = task.part(module)
+        except Exception as error:  # whatever a task's code raises
+            yield f"{module}.py: cannot be imported: {type(error).__name__}: {error}"
+            return
+        if lacking := [name for name in names if not hasattr(content, name)]:
+            yield f"{module}.py: lacks {', '.join(lacking)}; expected {', '.join(names)}"
+    if task.cost.DIRECTION not in DIRECTIONS:
+        yield f"cost.py: DIRECTION is {task.cost.DIRECTION!r}; expected {' or '.join(DIRECTIONS)}"
+
+
+def wrong_splits(task: Task) -> Iterator[str]:
+    """Yield what is wrong with splits, and with the instances of the training split."""
+    if lacking := [name for name in REQUIRED if name not in task.splits]:
+        yield f"instances.py: SPLITS lacks {', '.join(lacking)}; {', '.join(REQUIRED)} are needed"
+    if unknown := set(task.shifted) - set(task.splits):
+        yield f"instances.py: SHIFTED names {', '.join(sorted(unknown))}, which SPLITS has not"
+    try:
+        first, again = (task.instances("train") for _ in range(2))
+    except Exception as error:
+        yield f"instances.py: draw('train') raises {type(error).__name__}: {error}"
+        return
+    if not first or not all(isinstance(instance, dict) for instance in first):
+        yield "instances.py: draw('train') returns no instances; expected a list of dictionaries"
+    elif text_of(first) != text_of(again):
+        yield "instances.py: draw('train') differs from call to call; draw from the split's own seed"
+
+
+def text_of(instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return instances in a form that can be compared."""
+    return [{key: np.asarray(value).tolist() for key, value in instance.items()} for instance in instances]
+
+
+def wrong_template(task: Task) -> Iterator[str]:
+    """Yield where template.py and rollout.py disagree."""
+    try:
+        body = ast.parse(task.template).body
+    except SyntaxError as error:
+        yield f"template.py: line {error.lineno}: {error.msg}"
+        return
+    functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+    name, n = task.rollout.FUNCTION, task.rollout.N_ARGUMENTS
+    if list(functions) != [name]:
+        defined = ", ".join(functions) or "no function"
+        yield f"template.py: defines {defined}; expected {name}, rollout.py's FUNCTION, alone"
+    elif len(functions[name].args.args) != n:
+        yield f"template.py: {name} takes {len(functions[name].args.args)} arguments; rollout.py's N_ARGUMENTS is {n}"
+
+
+def wrong_references(task: Task) -> Iterator[str]:
+    """Yield what references.json lacks: one positive number per instance, for each split."""
+    try:
+        content = json.loads((TASKS / task.name / "references.json").read_text())
+    except ValueError as error:
+        yield f"references.json: {error}"
+        return
+    for split in task.splits:
+        values = content.get(split) if isinstance(content, dict) else None
+        if not isinstance(values, list) or not values or not all(is_positive(value) for value in values):
+            yield f"references.json: {split}: expected a list of positive numbers, the best known of each instance"
+    n, n_references = len(task.instances("train")), len(content["train"])
+    if n_references not in (1, n):
+        yield f"references.json: train has {n_references} numbers for {n} instances"
+
+
+def is_positive(value: Any) -> bool:
+    """Return whether a value is a number above 0."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def wrong_run(task: Task) -> Iterator[str]:
+    """Yield what goes wrong when the template runs on the first training instance and is charged for it."""
+    instances = task.instances("train")[:1]
+    try:
+        prepared = task.cost.prepare(instances)
+    except Exception as error:
+        yield f"cost.py: prepare(instances) raises {type(error).__name__}: {error}"
+        return
+    scope: dict[str, Any] = {}
+    try:
+        exec(compile(task.template, "template.py", "exec"), scope)  # the task's own program, as trusted as its cost.py
+        decisions = task.rollout.run(scope[task.rollout.FUNCTION], instances[0])
+    except Exception as error:
+        yield f"rollout.py: run(template, instance) raises {type(error).__name__}: {error}"
+        return
+    try:
+        arrays = decode(encode([decisions]), 1)
+    except (TypeError, OverflowError, AttributeError):
+        yield f"rollout.py: run returned {type(decisions).__name__}; expected a list of integers, or of floats"
+        return
+    try:
+        charged = task.cost.compute_costs(prepared, arrays)
+    except Refused as error:
+        yield f"cost.py: refuses the template's decisions: {error}"
+        return
+    except Exception as error:
+        yield f"cost.py: compute_costs raises {type(error).__name__}: {error}"
+        return
+    if not isinstance(charged, tuple) or len(charged) != 2 or len(charged[0]) != 1:
+        yield "cost.py: compute_costs must return a pair: a list with one cost per instance, and an array of moves"

@@ -1,0 +1,145 @@
+"""Mistakes in a task's folder: each is named in one line, with its file."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import dartune.tasks
+from dartune.errors import UserError
+from dartune.tasks import contract, task
+from dartune.tasks.contract import check_task
+from dartune.tasks.task import TASKS, names
+
+Edit = Callable[[Path], object]
+NAME = "a_task_of_mine"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of tsp_construct under another name, the only task there is."""
+    copy = tmp_path / NAME
+    shutil.copytree(TASKS / "tsp_construct", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(dartune.tasks, "__path__", [str(tmp_path)])
+    for module in (task, contract):
+        monkeypatch.setattr(module, "TASKS", tmp_path)
+    yield copy
+    for name in [name for name in sys.modules if name.startswith(f"dartune.tasks.{NAME}")]:
+        del sys.modules[name]
+
+
+def replaced(file: str, old: str, new: str) -> Edit:
+    def edit(folder: Path) -> None:
+        text = (folder / file).read_text()
+        assert old in text
+        (folder / file).write_text(text.replace(old, new))
+
+    return edit
+
+
+def written(file: str, text: str) -> Edit:
+    return lambda folder: (folder / file).write_text(text)
+
+
+MISTAKES: dict[str, tuple[Edit, str]] = {
+    "no template": (
+        lambda folder: (folder / "template.py").unlink(),
+        "template.py: missing or empty; expected prompt.md",
+    ),
+    "empty references": (written("references.json", ""), "references.json: missing or empty"),
+    "syntax": (written("rollout.py", "def run(:\n"), "rollout.py: cannot be imported: SyntaxError"),
+    "import": (
+        replaced("cost.py", "import numpy", "import numpyy"),
+        "cost.py: cannot be imported: ModuleNotFoundError",
+    ),
+    "no draw": (
+        replaced("instances.py", "def draw", "def drawn"),
+        "instances.py: lacks draw; expected SPLITS, SHIFTED",
+    ),
+    "no function": (
+        replaced("rollout.py", "FUNCTION =", "NAME ="),
+        "rollout.py: lacks FUNCTION; expected FUNCTION, N_",
+    ),
+    "direction": (
+        replaced("cost.py", '"minimise"', '"min"'),
+        "cost.py: DIRECTION is 'min'; expected minimise or maximise",
+    ),
+    "no test split": (replaced("instances.py", '    "test":', '    "tset":'), "instances.py: SPLITS lacks test; train"),
+    "shifted": (
+        replaced("instances.py", 'SHIFTED = ("shifted_20"', 'SHIFTED = ("x"'),
+        "SHIFTED names x, which SPLITS has",
+    ),
+    "unseeded": (
+        replaced("instances.py", "RandomState(seed)", "RandomState()"),
+        "differs from call to call; draw from",
+    ),
+    "draw raises": (
+        replaced("instances.py", "RandomState(seed)", "RandomState(-1)"),
+        "draw('train') raises ValueError",
+    ),
+    "no list": (replaced("instances.py", "return [{", "return [1] or [{"), "expected a list of dictionaries"),
+    "template syntax": (written("template.py", "def f(:\n"), "template.py: line 1"),
+    "another name": (
+        replaced("template.py", "select_next_node", "choose"),
+        "defines choose; expected select_next_node",
+    ),
+    "arguments": (
+        replaced("rollout.py", "N_ARGUMENTS = 4", "N_ARGUMENTS = 3"),
+        "takes 4 arguments; rollout.py's N_ARG",
+    ),
+    "template raises": (
+        replaced("template.py", "unvisited_nodes[0]", "unvisited_nodes[99]"),
+        "run(template, instance) r",
+    ),
+    "template cheats": (
+        replaced("template.py", "return unvisited_nodes[0]", "return 0"),
+        "which is not among the unvis",
+    ),
+    "no json": (written("references.json", "{"), "references.json: Expecting property name"),
+    "a split is missing": (
+        replaced("references.json", '"validation"', '"val"'),
+        "references.json: validation: expected",
+    ),
+    "too few": (
+        replaced("references.json", '"train": [', '"train": [1, '),
+        "references.json: train has 9 numbers for 8",
+    ),
+    "prepare": (
+        replaced("cost.py", 'instance["distances"] for', 'instance["d"] for'),
+        "prepare(instances) raises KeyErr",
+    ),
+    "no pair": (
+        replaced("cost.py", "return lengths.tolist(), ", "return "),
+        "compute_costs must return a pair: a list",
+    ),
+    "costs raise": (
+        replaced("cost.py", "lengths.tolist()", "lengths.to()"),
+        "cost.py: compute_costs raises AttributeError",
+    ),
+    "decisions": (
+        replaced("rollout.py", "return [*tour", "return [object(), *tour"),
+        "expected a list of integers, or of",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_task_is_named_with_its_file(mistake: str, folder: Path) -> None:
+    edit, message = MISTAKES[mistake]
+    edit(folder)
+    with pytest.raises(UserError) as caught:
+        check_task(NAME)
+    assert str(caught.value).startswith(f"tasks/{NAME}/") and "\n" not in str(caught.value)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_tasks_that_are_here_hold_the_contract(name: str) -> None:
+    check_task(name)
+
+
+def test_a_copy_of_a_task_holds_it_too(folder: Path) -> None:
+    check_task(folder.name)
+    assert names() == [NAME]
