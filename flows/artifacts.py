@@ -1,5 +1,6 @@
 """What a run shows in the UI. An artifact that cannot be written logs a warning and fails no run."""
 
+import logging
 import os
 import re
 import time
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
+from dvc.utils.serialize import parse_yaml
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
@@ -16,9 +18,12 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.client.orchestration import get_client
+from prefect.exceptions import CancelledRun, CrashedRun, FailedRun
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
+import choices
+import overrides
 from graph import metric_changes
 
 REPORT = Path("report/index.html")
@@ -74,6 +79,39 @@ def write_stages(rows: list[list[str]]) -> None:
 def write_table(key: str, header: list[str], rows: Iterable[list[str]], description: str) -> None:
     """Write a table artifact."""
     create_table_artifact([dict(zip(header, row, strict=True)) for row in rows], key=key, description=description)
+
+
+class NoSecondTraceback(logging.Filter):
+    """Drops what Prefect logs about a flow or task that returned Failed: a traceback of its own, or an empty one."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = record.exc_info[0] if record.exc_info else None
+        if record.exc_info and not kind:
+            record.exc_info = None
+        return kind is None or not issubclass(kind, (FailedRun, CrashedRun, CancelledRun))
+
+
+for name in ("prefect.engine", "prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(name).addFilter(NoSecondTraceback())
+
+
+def run_name() -> str:
+    """Return what a run is to do, followed by the name that it was given or drew, which tells it from others."""
+    given = flow_run.parameters
+    chosen = {name: given[name] for name in choices.NAMES if given[name] and given[name] != choices.AS_IS}
+    changes = [f"{name}={value}" for name, value in {**chosen, **given["overrides"]}.items()]
+    what = ", ".join([*(given["targets"] or ["all stages"]), *changes])
+    return str(flow_run.name) if flow_run.name.startswith(what) else f"{what} ({flow_run.name})"
+
+
+def add_tags() -> None:
+    """Tag the run with its tasks, preset, strategy and method, as params.yaml has them: the UI filters by tags."""
+    with errors_logged(), get_client(sync_client=True) as client:
+        content = parse_yaml(Path("params.yaml").read_text(), "params.yaml")
+        values = [(key, overrides.value(content, name)) for key, name in choices.NAMES.items()]
+        tags = [f"{key}:{value}" for key, value in values if isinstance(value, str)]
+        tasks = content.get("tasks", [])
+        client.update_flow_run(flow_run.id, tags=sorted({*flow_run.tags, *tags, *tasks}))
 
 
 def add_to_name(message: str) -> None:

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from functools import partial
 from pathlib import Path
@@ -36,12 +36,13 @@ from prefect.tasks import exponential_backoff
 from pydantic import Field
 
 import artifacts
+import choices
 import history
 import overrides as parameters
 import webhook
-from dartune.errors import UserError, one_line
+from dartune.errors import UserError, disk_problem, one_line
 from dvc_commands import DVC_LINE, DvcCommands
-from graph import Step, check_remote, check_targets, files_for_git, locked_stages, plan, sort_lock
+from graph import Step, check_remote, explained, files_for_git, locked_stages, plan, sort_lock
 from server import Server
 from supervisor import TIMED_OUT
 from workspace import CancelledWhileWaiting, exclusive
@@ -67,10 +68,21 @@ class Outcome(NamedTuple):
         return self.future.state
 
 
-@flow(name="finetune", persist_result=False, retries=0, on_failure=[webhook.notify], on_crashed=[webhook.notify])
+@flow(
+    name="finetune",
+    flow_run_name=artifacts.run_name,
+    persist_result=False,
+    retries=0,
+    on_failure=[webhook.notify],
+    on_crashed=[webhook.notify],
+)
 def finetune(
-    targets: list[str] | None = None,
-    overrides: dict[str, Any] | None = None,
+    targets: Sequence[str] = (),
+    tasks: Annotated[Sequence[str], choices.some_of(choices.tasks())] = (),
+    preset: Annotated[str, choices.one_of(choices.presets())] = choices.AS_IS,
+    strategy: Annotated[str, choices.one_of(choices.strategies())] = choices.AS_IS,
+    method: Annotated[str, choices.one_of(choices.trainers())] = choices.AS_IS,
+    overrides: Mapping[str, Any] = {},
     workers: Annotated[int, Field(ge=1)] = 2,
     timeout_s: Annotated[float, Field(gt=0)] | None = None,
     pull: bool = False,
@@ -82,8 +94,12 @@ def finetune(
 
     Args:
         targets: Names of stages, as `dvc stage list` shows them; run with all that they need. Empty for all stages.
-        overrides: Other values for this run alone, by dotted name: {"trainers.dpo.beta": 0.2}. What should last is
-            edited in params.yaml or its preset, and committed.
+        tasks: Which tasks run. None selected: those of params.yaml. This and the next four are for this run alone; what
+            should last is edited in params.yaml or its preset, and committed.
+        preset: The base model and its settings, a file of presets/.
+        strategy: How pairs are drawn: sample.strategy. A mixture goes into overrides.
+        method: The trainer: train.method.
+        overrides: Other values, by dotted name: {"trainers.dpo.beta": 0.2}.
         workers: How many stages run side by side. Use 1 where they share one GPU.
         timeout_s: The longest that one stage may take, in seconds. Empty for no limit.
         pull: Fetch from the DVC remote what a stage needs and this folder lacks, and only that.
@@ -98,23 +114,30 @@ def finetune(
                 history.check_branch(branch)
             if pull or push:
                 check_remote()
-            if targets and not follow:
-                check_targets(targets)
-            with exclusive(str(flow_run.id), is_cancelled) as lock:
+            chosen = {"tasks": [*tasks], "preset": preset, "strategy": strategy, "method": method}
+            changes = choices.overrides(overrides, chosen)
+            with exclusive(str(flow_run.id), str(flow_run.name), is_cancelled, log) as lock:
                 if left := parameters.take_back():
                     log(f"{left} as before a run that was killed")
                 if follow:
                     history.fast_forward(follow)
-                with parameters.applied(overrides or {}), DvcCommands(lock) as commands:
-                    outcomes = run_stages(commands, targets or [], workers, timeout_s, pull, push)
-                    state, behind = final_state(outcomes), out_of_date(outcomes, targets or [])
+                with parameters.applied(changes), DvcCommands(lock) as commands:
+                    artifacts.add_tags()
+                    outcomes = run_stages(commands, [*targets], workers, timeout_s, pull, push)
+                    state, behind = final_state(outcomes), out_of_date(outcomes, [*targets])
                     report(outcomes, behind)
                     if branch and state.is_completed():
                         commit(branch, behind)
         except CancelledWhileWaiting:
             state = stopped()
-        except (UserError, DvcException) as error:
-            state = Failed(message=single_line(error))
+        except UserError as error:
+            state = Failed(message=" ".join(str(error).split()))
+        except DvcException as error:
+            state = Failed(message=explained(error))
+        except OSError as error:
+            if not disk_problem(error):
+                raise
+            state = Failed(message=disk_problem(error))
         if state.is_failed():
             artifacts.add_to_name(str(state.message))
         return state
@@ -137,7 +160,7 @@ def run_stages(
             return push_outputs.submit(commands, return_state=False)
         return run_stage.submit(step, commands, timeout_s, pull, return_state=False, wait_for=needed)
 
-    steps, before = plan(targets), locked_stages()
+    steps, before = plan_or_check(targets), locked_stages()
     is_stale = any(step.is_stale for step in steps)
     modules = [step for step in steps if step.stage == MODULES]
     outcomes = schedule(modules, [], workers, submit, commands)
@@ -149,6 +172,18 @@ def run_stages(
     if push and final_state(outcomes).is_completed():
         outcomes = schedule([PUSH], outcomes, workers, submit, commands)
     return outcomes
+
+
+def plan_or_check(targets: list[str]) -> list[Step]:
+    """Return plan(targets). Where DVC finds none, raise what `dartune check` says of the parameters, else DVC's error.
+
+    Otherwise the stage `modules` checks the parameters: it runs where one of them has changed.
+    """
+    try:
+        return plan(targets)
+    except (DvcException, TypeError):  # DVC answers `tasks: tsp_construct`, which is no list, with a TypeError
+        parameters.check_params()
+        raise
 
 
 def schedule(
@@ -285,11 +320,6 @@ def log(line: str, stage: str = "") -> None:
     get_run_logger().info(line)
     if __name__ == "__main__":
         print(f"{stage} | {line}" if stage else line, flush=True)
-
-
-def single_line(error: Exception) -> str:
-    """Return the message of an error without line breaks."""
-    return " ".join(str(error).split())
 
 
 def final_state(outcomes: list[Outcome]) -> State[Any]:

@@ -3,15 +3,19 @@
 `dvc.repo.reproduce` is not public: requirements.in pins DVC exactly.
 """
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.utils.serialize import dumps_yaml, parse_yaml, parse_yaml_for_update
 
 from atomic_dvc import atomic_write
 from dartune.errors import UserError
+
+AND_THEN = "and run again: what it lacks is taken from DVC's cache or made"
 
 
 class Step(NamedTuple):
@@ -54,17 +58,21 @@ def nested_outputs(repo: Any, stage: Any) -> list[str]:
     return [str(output) for output in outputs if any(folder in output.parents for folder in folders)]
 
 
-def check_targets(targets: list[str]) -> None:
-    """Raise DvcException for a name that no stage has. Unlike `plan`, this may be called while a run writes."""
-    with Repo() as repo:
-        reproduction_order(repo, get_active_graph(repo.index.graph), targets)
-
-
 def check_remote() -> None:
     """Raise UserError where DVC has no default remote."""
     with Repo() as repo:
         if not repo.config["core"].get("remote"):
             raise UserError("push, pull: DVC has no default remote; name one: `dvc remote add --default NAME URL`")
+
+
+def explained(error: DvcException) -> str:
+    """Return DVC's message in one line, and what to do where it cannot read dvc.lock."""
+    message, file = " ".join(str(error).split()), Path("dvc.lock")
+    if file.name not in message or not file.exists():
+        return message
+    if re.search(r"^(<<<<<<<|>>>>>>>) ", file.read_text(errors="replace"), re.MULTILINE):
+        return f"dvc.lock: there is a merge conflict in it; `git checkout --ours dvc.lock`, or --theirs, {AND_THEN}"
+    return f"dvc.lock: DVC cannot read it ({message}); `git checkout dvc.lock`, for the committed one, {AND_THEN}"
 
 
 def locked_stages() -> list[str]:

@@ -45,8 +45,6 @@ def by_file(overrides: dict[str, Any]) -> dict[Path, dict[str, Any]]:
 
     Raises UserError for a name that neither has.
     """
-    if not overrides:
-        return {}
     params = Path("params.yaml")
     content = parse_yaml(params.read_text(), "params.yaml")
     preset = Path(f"presets/{overrides.get('preset', content.get('preset'))}.yaml")
@@ -80,14 +78,17 @@ ABSENT = object()
 
 @contextmanager
 def applied(overrides: dict[str, Any]) -> Iterator[None]:
-    """Write the overrides, check all parameters, and take the overrides back when the block ends, however it does.
+    """Write the overrides, check them, and take them back when the block ends, however it does.
 
     Raises UserError for a name that is not known, and what `dartune check` says.
     """
-    if changes := by_file(overrides):
-        write_whole(JOURNAL, json.dumps({str(file): with_overrides(file, values) for file, values in changes.items()}))
+    if not overrides:
+        yield
+        return
+    journal = {str(file): with_overrides(file, values) for file, values in by_file(overrides).items()}
+    write_whole(JOURNAL, json.dumps(journal))
     try:
-        for file, texts in read_journal().items():
+        for file, texts in journal.items():
             write_whole(Path(file), texts["during"])
         check_params()
         yield

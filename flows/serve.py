@@ -53,6 +53,13 @@ def prefect(*words: str) -> None:
         sys.exit(f"serve: prefect {' '.join(words)}: {' '.join((done.stdout + done.stderr).split())[-400:]}")
 
 
+def repository() -> str:
+    """Return what the deployment from-git clones: DARTUNE_REPOSITORY, else origin of this clone, else this folder."""
+    origin = ["git", "remote", "get-url", "origin"]
+    named = os.environ.get("DARTUNE_REPOSITORY")
+    return named or subprocess.run(origin, capture_output=True, text=True).stdout.strip() or str(ROOT)
+
+
 def deploy() -> None:
     """Create the work pools and the deployments of prefect.yaml."""
     for pool, limit in POOLS.items():
@@ -72,6 +79,7 @@ def main() -> None:
     os.environ |= {
         "PREFECT_API_URL": f"http://{address}:{port}/api",
         "DARTUNE_REPORT_URL": f"http://{address}:{port + 1}/",
+        "DARTUNE_REPOSITORY": repository(),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
     os.environ.setdefault("DO_NOT_TRACK", "1")

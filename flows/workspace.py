@@ -5,11 +5,12 @@ next run starts when the last stage of a killed one is gone.
 """
 
 import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 from uuid import UUID
 
 import httpx
@@ -28,26 +29,41 @@ class CancelledWhileWaiting(Exception):
     """The run was cancelled before it got the lock."""
 
 
-@contextmanager
-def exclusive(run_id: str, is_cancelled: Callable[[], bool]) -> Iterator[IO[str]]:
-    """Hold the lock for the block; yield its file, which holds the run's id for the next run to find after a kill.
+class Holder(NamedTuple):
+    """The run that has the lock, or was killed while it had it."""
 
-    Raises CancelledWhileWaiting.
+    id: str
+    process: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"run {self.name} (process {self.process})"
+
+
+@contextmanager
+def exclusive(
+    run_id: str, name: str, is_cancelled: Callable[[], bool], log: Callable[[str], None]
+) -> Iterator[IO[str]]:
+    """Hold the lock for the block; yield its file, which names the run for others to find while it runs or was killed.
+
+    log: is told for whom this run waits. Raises CancelledWhileWaiting.
     """
     LOCK.parent.mkdir(exist_ok=True)
     with LOCK.open("a+") as file:
         if not try_lock(file):
-            other = read_id(file) or "a run that is starting"
-            set_state(run_id, Running(name="Waiting", message=f"for {other}, which is in this folder"))
+            waiting = f"for {read_holder(file) or 'a run that is starting'}, which is in this folder"
+            log(f"waiting {waiting}")
+            set_state(run_id, Running(name="Waiting", message=waiting))
             while not try_lock(file):
                 time.sleep(WAIT_S)
                 if is_cancelled():
                     raise CancelledWhileWaiting
             set_state(run_id, Running())
-        mark_crashed(read_id(file))
-        write_id(file, run_id)
+        if killed := read_holder(file):
+            mark_crashed(killed.id)
+        write_holder(file, Holder(run_id, os.getpid(), name))
         yield file
-        write_id(file, "")
+        write_holder(file, None)
 
 
 def try_lock(file: IO[str]) -> bool:
@@ -59,16 +75,19 @@ def try_lock(file: IO[str]) -> bool:
     return True
 
 
-def read_id(file: IO[str]) -> str:
-    """Return the id of the run that holds the lock or was killed while it did, else ""."""
+def read_holder(file: IO[str]) -> Holder | None:
+    """Return the run that holds the lock or was killed while it did."""
     file.seek(0)
-    return file.read().strip()
+    with suppress(ValueError):  # empty, or half written by a run that was killed
+        run_id, process, name = file.read().split(maxsplit=2)
+        return Holder(run_id, int(process), name.strip())
+    return None
 
 
-def write_id(file: IO[str], run_id: str) -> None:
+def write_holder(file: IO[str], holder: Holder | None) -> None:
     """Replace the content of the file."""
     file.truncate(0)
-    file.write(run_id)
+    file.write(" ".join(map(str, holder)) if holder else "")
     file.flush()
 
 

@@ -34,11 +34,11 @@ class Box(NamedTuple):
             assert self.process.poll() is None and time.monotonic() < end, (self.root / "serve.log").read_text()
             time.sleep(0.2)
 
-    def prefect(self, *words: str) -> str:
+    def prefect(self, *words: str, returncode: int = 0) -> str:
         environment = os.environ | {"PREFECT_API_URL": f"{self.url}/api"}
         command = [sys.executable, "-m", "prefect", *words]
         done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == returncode, done.stdout + done.stderr
         return done.stdout
 
     def tree(self) -> list[psutil.Process]:
@@ -60,6 +60,8 @@ def served(root: Path) -> Iterator[Box]:
     make_toy(root)
     for name in ("prefect.yaml", "prefect.toml"):
         shutil.copy(FLOWS.parent / name, root)
+    (root / "src/dartune/pairs/sql").mkdir(parents=True)
+    (root / "src/dartune/pairs/sql/dar.sql").touch()  # a choice in the form
     (root / "report").mkdir()
     (root / "report/index.html").write_text("<!doctype html><title>toy</title><h1>What the toy found</h1>")
     (root / "report/summary.txt").write_text("no warnings\n")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -55,6 +56,10 @@ def states(server: str) -> dict[str, tuple[str, str | None]]:
     return {str(run.id): (str(run.state.name), run.state.message) for run in runs if run.state}
 
 
+def log_of(root: Path) -> str:
+    return (root / "out.log").read_text()
+
+
 def until(holds: Any, within_s: float = 90) -> None:
     end = time.monotonic() + within_s
     while not holds():
@@ -68,6 +73,10 @@ def test_a_second_run_waits_and_goes_on_where_a_killed_one_stopped(repo: Path, p
     pids = [int(pid) for pid in wait_for(repo / "pids.txt", 120).split()]
     second = flow(repo, prefect_server, "train")
     until(lambda: any(name == "Waiting" for name, _ in states(prefect_server).values()))
+    waiting = re.search(
+        r"^waiting for run train, train.hang=True \(\S+\) \(process (\d+)\)", log_of(repo), re.MULTILINE
+    )
+    assert waiting and int(waiting[1]) == first.pid
     assert second.poll() is None and all(map(lambda pid: not gone([pid], 0), pids))
     first.send_signal(signal.SIGKILL)
     first.wait()
@@ -116,6 +125,39 @@ def test_a_dvc_yaml_that_does_not_parse_is_named_in_one_line(repo: Path, prefect
     assert flow(repo, prefect_server).wait(timeout=240) == 1
     (line,) = (repo / "out.log").read_text().splitlines()
     assert "dvc.yaml" in line
+
+
+BROKEN_LOCKS = {
+    "half": lambda text: text[: len(text) // 2],
+    "empty": lambda text: "",
+    "other": lambda text: text.replace("stages:", "stages: 3\nx:"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_LOCKS)
+def test_a_damaged_dvc_lock_is_named_with_what_to_do(repo: Path, kind: str) -> None:
+    assert run(repo, targets=["base"]).is_completed()
+    (repo / "dvc.lock").write_text(BROKEN_LOCKS[kind]((repo / "dvc.lock").read_text()))
+    message = run(repo).message
+    assert message.startswith("dvc.lock: DVC cannot read it (") and "`git checkout dvc.lock`" in message
+    assert "\n" not in message and ran(repo) == ["base.txt"]
+
+
+def test_a_merge_conflict_in_dvc_lock_is_named_with_what_to_do(repo: Path) -> None:
+    for branch, beta in (("one", "0.2"), ("other", "0.3")):
+        sh("git", "checkout", "-qb", branch, cwd=repo)
+        sh("git", "reset", "-q", "--hard", "HEAD" if branch == "one" else "HEAD~1", cwd=repo)
+        edit(repo, "beta: 0.1", f"beta: {beta}")
+        assert run(repo).is_completed()
+        sh("git", "add", "-A", cwd=repo)
+        sh("git", "commit", "-qm", branch, cwd=repo)
+    assert subprocess.run(["git", "merge", "-q", "one"], cwd=repo, capture_output=True).returncode == 1
+    sh("git", "checkout", "--theirs", "params.yaml", "report.json", cwd=repo)
+    n = len(ran(repo))
+    message = run(repo).message
+    assert message.startswith("dvc.lock: there is a merge conflict in it; `git checkout --ours dvc.lock`")
+    sh("git", "checkout", "--ours", "dvc.lock", cwd=repo)
+    assert set(stages(run(repo)).values()) == {"Cached", "Restored"} and len(ran(repo)) == n
 
 
 def test_a_server_that_cannot_be_reached_is_told_in_one_line(repo: Path) -> None:
@@ -259,7 +301,8 @@ def test_a_stage_shows_its_progress_and_the_run_its_stages(repo: Path) -> None:
 
 
 def test_parameters_of_a_run_are_documented_for_the_form(repo: Path) -> None:
-    schema = load(repo).finetune.parameters.model_dump()["properties"]
+    flow = load(repo).finetune
+    schema = flow.parameters.model_dump()["properties"]
     assert all(its.get("description") for its in schema.values()), schema
     assert schema["workers"]["minimum"] == 1 and schema["push"]["type"] == "boolean"
     assert (repo / "params.yaml").read_text() == PARAMS

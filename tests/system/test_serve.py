@@ -21,11 +21,24 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
 
 def test_a_deployed_run_completes_and_commits_on_its_branch(box: Box) -> None:
     found = box.prefect("deployment", "ls")
-    assert all(f"finetune/{name}" in found for name in ("nightly", "on-demand", "gpu", "on-change"))
+    assert all(f"finetune/{name}" in found for name in ("nightly", "on-demand", "gpu", "on-change", "from-git"))
     said = box.prefect("deployment", "run", "finetune/on-demand", "--param", "branch=runs", "--watch")
     assert "Completed" in said
     show = ["git", "log", "--format=%s", "-1", "runs"]
     assert subprocess.run(show, cwd=box.root, capture_output=True, text=True).stdout.startswith("Run ")
+
+
+def test_a_run_starts_in_a_fresh_clone(box: Box) -> None:
+    before, words = (box.root / "ran.log").read_text(), ("--param", "pull=false", "--param", "push=false")
+    said = box.prefect("deployment", "run", "finetune/from-git", *words, "--watch")
+    assert "Completed" in said and (box.root / "ran.log").read_text() == before
+
+
+def test_a_mistake_in_an_override_is_one_line_without_a_traceback(box: Box) -> None:
+    words = ("deployment", "run", "finetune/on-demand", "--param", 'overrides={"train.betta": 1}', "--watch")
+    box.prefect(*words, returncode=1)
+    assert "there is no 'train.betta'; did you mean 'train.beta'?" in (box.root / "serve.log").read_text()
+    assert "Traceback" not in (box.root / "serve.log").read_text()
 
 
 def test_it_listens_on_loopback_alone(box: Box) -> None:

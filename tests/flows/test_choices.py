@@ -1,0 +1,60 @@
+"""What the form of a run offers: choices as the files have them, and an example that exists."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from toy_repository import FLOWS, PARAMS, run
+
+sys.path.insert(0, str(FLOWS))
+
+import choices
+import finetune
+import overrides
+from dartune.errors import UserError
+
+ROOT = FLOWS.parent
+FORM = finetune.finetune.parameters.model_dump()["properties"]
+
+
+def test_the_form_offers_the_tasks_presets_strategies_and_trainers_there_are() -> None:
+    from dartune.pairs.strategies import strategies
+    from dartune.tasks.task import names
+    from dartune.training.trainers import TRAINERS
+
+    presets = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
+    assert FORM["tasks"]["items"]["enum"] == names()
+    assert FORM["preset"]["enum"] == [choices.AS_IS, *presets]
+    assert FORM["strategy"]["enum"] == [choices.AS_IS, *strategies()]
+    assert FORM["method"]["enum"] == [choices.AS_IS, *sorted(TRAINERS)]
+    assert [FORM[name]["default"] for name in choices.NAMES] == [[], *[choices.AS_IS] * 3]
+
+
+def test_the_example_of_an_override_in_the_form_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    example = json.loads(re.findall(r"\{.*\}", FORM["overrides"]["description"])[0])
+    assert overrides.by_file(example) == {Path("presets/embedded.yaml"): example}
+    assert overrides.by_file(dict.fromkeys(choices.NAMES.values())).keys() == {Path("params.yaml")}
+
+
+def test_a_value_that_is_given_twice_is_refused() -> None:
+    chosen = {"tasks": [], "preset": choices.AS_IS, "strategy": "dar", "method": "sft"}
+    assert choices.overrides({"a.b": 1}, chosen) == {"a.b": 1, "sample.strategy": "dar", "train.method": "sft"}
+    with pytest.raises(UserError, match=r"train\.method is 'grpo' here and 'sft' in the form; give it once"):
+        choices.overrides({"train.method": "grpo"}, chosen)
+
+
+def test_a_run_is_named_and_tagged_by_what_it_does(toy: Path, tmp_path: Path, prefect_server: str) -> None:
+    from prefect.client.orchestration import get_client
+
+    root = Path(shutil.copytree(toy, tmp_path / "repo"))
+    (root / "params.yaml").write_text(f"{PARAMS}tasks: [x, y]\npreset: mine\n")
+    state = run(root, targets=["base"], tasks=["y"], overrides={"base.size": 4})
+    with get_client(sync_client=True) as client:
+        flow_run = client.read_flow_run(state.state_details.flow_run_id)
+    assert re.fullmatch(r"base, tasks=\['y'\], base.size=4 \([a-z-]+\)", flow_run.name)
+    assert flow_run.tags == ["preset:mine", "y"]
