@@ -16,7 +16,8 @@ GRACE_S = 2.0  # from asking a process to end until it is killed
 # Lines that DVC prints; all others are the stage's.
 DVC_LINE = re.compile(
     r"$|> |Running stage '|Stage '|Updating lock file|Generating lock file|ERROR: failed to reproduce"
-    r"|To track the changes|Data and pipelines are up to date|\tgit add |To enable auto staging|\tdvc config |Use `dvc push`"
+    r"|To track the changes|\tgit add |To enable auto staging|\tdvc config |Use `dvc push`"
+    r"|Data and pipelines are up to date"
 )
 
 
