@@ -21,7 +21,7 @@ ROOT = FLOWS.parent
 FORM = finetune.finetune.parameters.model_dump()["properties"]
 
 
-def test_the_form_offers_the_tasks_presets_strategies_and_trainers_there_are() -> None:
+def test_the_form_offers_every_task_preset_strategy_and_trainer() -> None:
     from dartune.pairs.strategies import strategies
     from dartune.tasks.task import names
     from dartune.training.trainers import TRAINERS
