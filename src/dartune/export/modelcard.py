@@ -1,5 +1,6 @@
 """The model card: what a tuned model is, how it was trained and how good it is, from the files of its run."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -58,11 +59,17 @@ def base_model(base: Path) -> dict[str, Any]:
     name, commit = source["pretrained_model_name_or_path"], source.get("revision")
     is_hub = commit is not None and not Path(name).exists()
     return {
-        "name": name if is_hub else str(Path(name).resolve()),
+        "name": name if is_hub else source_name(base) or str(Path(name).resolve()),
         "revision": commit if is_hub else None,
         "is_hub": is_hub,
         "is_embedded": not (base / SOURCE).exists(),
     }
+
+
+def source_name(base: Path) -> str | None:
+    """Return the name of a fetched model or the path of a GGUF file, as params have it; None for other models."""
+    source = json.loads((base / SOURCE).read_text()) if (base / SOURCE).exists() else {}
+    return str(source["model"]) if source.get("weights", "as they are") != "as they are" else None
 
 
 def training(run: Run) -> dict[str, Any]:

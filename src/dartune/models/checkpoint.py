@@ -15,6 +15,9 @@ import pyarrow.parquet as pq
 
 from dartune.errors import UserError
 from dartune.files.fingerprint import fingerprint
+from dartune.models.fetch import KNOWN, fetched
+from dartune.models.gguf import SUFFIX, converted, read_header, sha256
+from dartune.models.hub import check_access, is_cached
 from dartune.programs.features import text_fingerprint
 
 # huggingface_hub and tqdm read these when they are imported. In a log, every update of a progress bar is a line.
@@ -23,7 +26,9 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 CORPUS = "corpus.parquet"  # in the base folder: fingerprints of the programs that the embedded model was trained on
 BASE = "base.json"  # in a tuned model's folder: {"revision"} of the base model that it was tuned on
-SOURCE = "source.json"  # in the base folder, instead of weights: {"model", "revision", "files"}; see point_to
+SOURCE = (
+    "source.json"  # in the base folder, instead of weights: {"model", "revision", "files", "weights"}; see point_to
+)
 LoadIn = Literal["8bit", "4bit"]
 
 
@@ -33,19 +38,43 @@ def quiet() -> None:
 
 
 def point_to(folder: Path, model: str, revision: str | None) -> None:
-    """Make the base folder a pointer to a Hugging Face model or a local folder. Raises what check_model raises."""
+    """Make the base folder a pointer to a fetched or Hugging Face model, a GGUF file or a local folder.
+
+    Raises what check_model raises.
+    """
     check_model(model, revision)
     folder.mkdir(parents=True, exist_ok=True)
-    files = None if revision else fingerprint([Path(model)])  # a local path may hold other weights later
-    source = {"model": model, "revision": revision, "files": files}
+    files, weights = None, "as they are"
+    if model in KNOWN:
+        record = fetched(model)
+        is_file, weights = record["model"].endswith(SUFFIX), record["what"]
+        revision, files = (None, record["revision"]) if is_file else (record["revision"], None)
+    elif model.endswith(SUFFIX):
+        files, weights = sha256(Path(model)), f"quantised to {read_header(Path(model))['quantisation']}"
+    elif revision is None:
+        files = fingerprint([Path(model)])  # a local path may hold other weights later
+    source = {"model": model, "revision": revision, "files": files, "weights": weights}
     (folder / SOURCE).write_text(json.dumps(source, indent=2) + "\n")
+
+
+def weights_of(base: Path) -> str:
+    """Return in words which weights the base model has, quantised ones above all."""
+    if not (base / SOURCE).exists():
+        return "as they are"
+    return str(json.loads((base / SOURCE).read_text())["weights"])
 
 
 def check_model(model: str, revision: str | None) -> None:
     """Raise a UserError if a model cannot be opened, before any long work.
 
-    model: a local folder, or a Hugging Face name with its 40-digit commit as revision.
+    model: a name that `dartune fetch` knows, a GGUF file, a local folder, or a Hugging Face name with its 40-digit
+    commit as revision.
     """
+    name = fetched(model)["model"] if model in KNOWN else model
+    if name.endswith(SUFFIX):
+        read_header(Path(name))
+    if name.endswith(SUFFIX) or model in KNOWN:
+        return
     looks_local = Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") != 1
     if looks_local and not (Path(model) / "config.json").exists():
         raise UserError(f"base.model: {model!r} is no folder with a config.json; give a folder or a Hugging Face name")
@@ -61,43 +90,17 @@ def check_model(model: str, revision: str | None) -> None:
         raise UserError(f"base.model: {model!r} cannot be opened: {str(error).splitlines()[0]}") from error
 
 
-def is_cached(model: str, revision: str | None) -> bool:
-    """Return whether a Hugging Face model was fetched before, so that it needs no network."""
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str)
-
-
-def check_access(model: str, revision: str) -> None:
-    """Raise UserError, within seconds, where the Hub cannot be reached or does not give a model to this user.
-
-    Its own client would repeat the request for half a minute first.
-    """
-    import httpx
-    from huggingface_hub import constants, get_token
-
-    page, token = f"{constants.ENDPOINT}/{model}", get_token()
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        status = httpx.head(f"{page}/resolve/{revision}/config.json", headers=headers, timeout=5).status_code
-    except httpx.HTTPError as error:
-        raise UserError(
-            f"base.model: {model!r} is not on this machine, and {constants.ENDPOINT} cannot be reached ({error});"
-            " fetch it where there is a network, or give a folder"
-        ) from error
-    if status in (401, 403):
-        key = "the token in HF_TOKEN has no access" if token else "set HF_TOKEN to a token of yours"
-        raise UserError(f"base.model: {model!r} is gated: accept its licence at {page}, and {key}")
-    if status == 404:
-        raise UserError(f"base.model: {page} has no commit {revision} with a config.json; look at its list of commits")
-
-
 def pretrained_arguments(folder: Path) -> dict[str, Any]:
     """Return the arguments of from_pretrained that name the base model in this folder."""
     if not (folder / SOURCE).exists():
         return {"pretrained_model_name_or_path": str(folder)}
     source = json.loads((folder / SOURCE).read_text())
-    return {"pretrained_model_name_or_path": source["model"], "revision": source["revision"]}
+    name = fetched(source["model"])["model"] if source["model"] in KNOWN else source["model"]
+    if not name.endswith(SUFFIX):
+        return {"pretrained_model_name_or_path": name, "revision": source["revision"]}
+    if sha256(Path(name)) != source["files"]:
+        raise UserError(f"{name} is another file than when {folder} was made; run: dvc repro -f base")
+    return {"pretrained_model_name_or_path": str(converted(Path(name)))}
 
 
 def open_tokenizer(base: Path) -> Any:
@@ -218,9 +221,12 @@ def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
 
 
 def revision(base: Path) -> str:
-    """Return what identifies the weights: the commit of a Hugging Face model, else a hash of the files."""
-    source = pretrained_arguments(base)
-    return source.get("revision") or fingerprint([Path(source["pretrained_model_name_or_path"])])
+    """Return what identifies the weights: a commit of the Hub, the SHA-256 of a GGUF file, else a hash of the files."""
+    source = json.loads((base / SOURCE).read_text()) if (base / SOURCE).exists() else {}
+    if len(source.get("files") or "") == 64:
+        return str(source["files"])
+    arguments = pretrained_arguments(base)
+    return arguments.get("revision") or fingerprint([Path(arguments["pretrained_model_name_or_path"])])
 
 
 def is_novel(base: Path) -> Callable[[str], bool] | None:

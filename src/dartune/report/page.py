@@ -58,6 +58,7 @@ def task_section(task: str, result: Result, warnings: list[str], n_best: int) ->
         "n_samples": result.splits[result.held_out]["tuned"]["n_samples"],
         "tables": {split: metric_rows(measured) for split, measured in result.splits.items()},
         "method": train["settings"]["method"],
+        "weights": train["weights"],
         "how": METHODS[train["settings"]["method"]],
         "plots": {
             "distributions": drawing(f"{task}: distribution of quality", share_panel, qualities, ylabel=share),

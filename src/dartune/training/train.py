@@ -17,7 +17,7 @@ from dartune.files import atomic, batches, parquet
 from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
 from dartune.models.backend import Decoding
-from dartune.models.checkpoint import LoadIn, open_tokenizer, save_model, write_base_revision
+from dartune.models.checkpoint import LoadIn, open_tokenizer, save_model, weights_of, write_base_revision
 from dartune.pairs.pairs import formatted
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
@@ -116,7 +116,12 @@ def write_tuned(
         weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_sharded else None  # by all processes
         if is_main():
             save(trainer, inputs, probes, weights, outputs.model)
-            known = {"n_pairs": len(rows), "too_long": too_long, "settings": settings}
+            known = {
+                "weights": weights_of(sources.base),
+                "n_pairs": len(rows),
+                "too_long": too_long,
+                "settings": settings,
+            }
             record(trainer, held_out, probes, outputs.metrics, known)
     if is_main():
         shutil.rmtree(work)
