@@ -374,3 +374,16 @@ def test_a_model_without_a_chat_template_gets_the_prompt_as_plain_text(short: Pa
     (completion,) = local.complete(["def f(n):"], seed=0, decoding=Decoding(1.0, 1.0, 4))
     assert completion.n_prompt_tokens == len(local.tokenizer("def f(n):")["input_ids"])
     assert local._ids("def f(n):", 4) == local.tokenizer("def f(n):")["input_ids"]
+
+
+@pytest.mark.parametrize("top_p", [0.5, 0.95, 1.0])
+def test_of_a_large_vocabulary_the_same_tokens_are_drawn_as_by_sorting_it(top_p: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    sharpness = torch.linspace(0.1, 12, 40)[:, None]  # nuclei of a few tokens, and of more than are sorted at first
+    logits = torch.randn((40, 20_000), generator=generator) * sharpness
+    numbers = torch.rand(40, generator=generator)
+    whole = logits.softmax(-1).sort(stable=True, dim=-1, descending=True)
+    sizes = (whole.values.cumsum(-1) < top_p).sum(-1)
+    assert (sizes > transformers_backend.N_LIKELY).any() and (top_p == 1 or (sizes < 20).any())
+    expected = transformers_backend.select(*whole, numbers, top_p)
+    assert torch.equal(draw_tokens(logits, numbers, Decoding(1.0, top_p, 1)), expected)
