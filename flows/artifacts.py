@@ -101,7 +101,10 @@ def run_name() -> str:
     chosen = {name: given[name] for name in choices.NAMES if given[name] and given[name] != choices.AS_IS}
     changes = [f"{name}={value}" for name, value in {**chosen, **given["overrides"]}.items()]
     what = ", ".join([*(given["targets"] or ["all stages"]), *changes])
-    return str(flow_run.name) if flow_run.name.startswith(what) else f"{what} ({flow_run.name})"
+    name = str(flow_run.name)
+    if name.startswith(f"{what} ("):  # a retry, maybe with the reason for which the first attempt failed
+        return name[: name.index(")", len(what)) + 1]
+    return f"{what} ({name})"
 
 
 def add_tags() -> None:
@@ -110,8 +113,9 @@ def add_tags() -> None:
         content = parse_yaml(Path("params.yaml").read_text(), "params.yaml")
         values = [(key, overrides.value(content, name)) for key, name in choices.NAMES.items()]
         tags = [f"{key}:{value}" for key, value in values if isinstance(value, str)]
-        tasks = content.get("tasks", [])
-        client.update_flow_run(flow_run.id, tags=sorted({*flow_run.tags, *tags, *tasks}))
+        tasks = content.get("tasks")
+        tags += map(str, tasks) if isinstance(tasks, list) else []
+        client.update_flow_run(flow_run.id, tags=sorted({*flow_run.tags, *tags}))
 
 
 def add_to_name(message: str) -> None:
@@ -127,7 +131,7 @@ def write_results(behind: list[str]) -> None:
     """
     with errors_logged():
         note = f" Out of date, and not of this run: {', '.join(behind)}." if behind else ""
-        header = ["file", "metric", "last commit", "now", "difference"]
+        header = ["metric", "last commit", "now", "difference"]
         write_table("metrics", header, metric_changes(), f"Metrics that differ from the last commit.{note}")
     if REPORT.exists() and SUMMARY.exists() and not behind:
         with errors_logged():
@@ -139,7 +143,7 @@ def report_page() -> str:
     # A page of the UI cannot open files: serve.py serves the report, and sets DARTUNE_REPORT_URL.
     url = os.environ.get("DARTUNE_REPORT_URL", REPORT.resolve().as_uri())
     drawings = [
-        f"![{file.stem}](data:image/svg+xml;base64,{b64encode(file.read_bytes()).decode()})"
+        f"**{file.stem}**\n\n![{file.stem}](data:image/svg+xml;base64,{b64encode(file.read_bytes()).decode()})"
         for file in sorted(PLOTS.glob("*.svg"))
     ]
     return "\n\n".join([f"[{url}]({url})", f"```\n{SUMMARY.read_text().rstrip()}\n```", *drawings])

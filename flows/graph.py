@@ -108,11 +108,17 @@ def files_for_git() -> list[str]:
 
 
 def metric_changes() -> list[list[str]]:
-    """Return the rows (file, metric, in the last commit, now, difference) of `dvc metrics diff`."""
+    """Return the rows (metric, in the last commit, now, difference) of `dvc metrics diff`; "" for what is not there."""
     with Repo(_wait_for_lock=True) as repo:
         files = repo.metrics.diff().get("diff", {})
-    return [
-        [path, name, *(str(change.get(key, "")) for key in ("old", "new", "diff"))]
-        for path, metrics in files.items()
+    rows = [
+        [name, *(shown(change.get(key)) for key in ("old", "new", "diff"))]
+        for metrics in files.values()
         for name, change in metrics.items()
     ]
+    return sorted(rows)
+
+
+def shown(value: Any) -> str:
+    """Return a metric as text, without the last digits of a difference between two floats."""
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

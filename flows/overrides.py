@@ -171,11 +171,15 @@ def write_whole(file: Path, text: str) -> None:
 
 
 def check_params() -> None:
-    """Run `dartune check`, in a process of its own since it imports much. Raises UserError with its last line."""
+    """Run `dartune check`, in a process of its own since it imports much. Raises UserError with its last line.
+
+    As for the stages, the code is this folder's: the package that is installed may be another clone's.
+    """
     if not Path("src/dartune/cli.py").exists():  # another pipeline, in tests
         return
     check = subprocess.run(
         [sys.executable, "-m", "dartune.cli", "check"],
+        env=os.environ | {"PYTHONPATH": "src"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from chromium import opened
 from served_toy import Box, served
-from toy_repository import gone
+from toy_repository import PARAMS, gone
 
 PATIENCE_S = 120  # on a busy machine a run begins half a minute after the click
 STAGES = ("base", "pool@a", "pool@b", "train", "report")
@@ -114,6 +114,7 @@ def test_a_run_cancelled_by_clicking_takes_its_stage_s_processes_with_it(box: Bo
     page.get_by_role("dialog").get_by_role("button", name="Confirm").click()
     assert gone(pids, within_s=60)  # about 5 s after the click
     expect_state(page, "Cancelled")
+    assert (box.root / "params.yaml").read_text() == PARAMS  # the override is gone
 
 
 def test_what_a_failed_stage_said_is_at_the_top_of_the_run_s_page(box: Box, page: Page) -> None:
