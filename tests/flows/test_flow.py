@@ -195,9 +195,13 @@ def test_values_that_the_package_refuses_stop_the_run_and_are_taken_back(repo: P
     (repo / "dartune/cli.py").write_text("import sys; sys.exit('train.beta: -1 was found; above 0 is expected')")
     (repo / "dartune/__init__.py").touch()
     state = run(repo, overrides={"train.beta": -1})
-    assert state.message == "train.beta: -1 was found; above 0 is expected"
+    refusal = "train.beta: -1 was found; above 0 is expected"
+    assert state.message == refusal
     assert (repo / "params.yaml").read_text() == PARAMS
     assert ran(repo) == []
+    assert run(repo).name == "Cached"  # nothing to run, so nothing to check
+    (repo / "params.yaml").write_text("train: [")  # where DVC makes no plan, the check may know why
+    assert run(repo).message == refusal
 
 
 def test_the_plan_is_the_graph_of_dvc_with_what_may_be_out_of_date(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
