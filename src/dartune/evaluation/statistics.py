@@ -6,6 +6,7 @@ every sampled program counts, and no failure needs an invented score.
 
 import statistics
 from collections.abc import Callable
+from functools import cache
 from math import comb
 from typing import Any
 
@@ -23,10 +24,14 @@ def best_of(k: int, qualities: np.ndarray) -> np.ndarray:
     qualities: (..., n) with k <= n; returns (...). The i-th smallest of n is the best of C(i-1, k-1) of the C(n, k)
     subsets (Chen et al. 2021, eq. 1, for values instead of passes).
     """
-    n = qualities.shape[-1]
-    weights = np.array([comb(i - 1, k - 1) / comb(n, k) for i in range(1, n + 1)])
-    mean: np.ndarray = np.sort(qualities, axis=-1) @ weights
+    mean: np.ndarray = np.sort(qualities, axis=-1) @ best_weights(k, qualities.shape[-1])
     return mean
+
+
+@cache
+def best_weights(k: int, n: int) -> np.ndarray:
+    """Return the probability (n,) that the i-th smallest of n is the best of k of them."""
+    return np.array([comb(i - 1, k - 1) / comb(n, k) for i in range(1, n + 1)])
 
 
 def top(k: int, qualities: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dartune.evaluation.statistics import best_of, t_interval
+from dartune.evaluation.statistics import best_of, best_weights, t_interval
 
 INK, FAINT = "#101010", "#a0a0a0"
 BASE, TUNED, CHOSEN, REJECTED = "#0072b2", "#d55e00", "#009e73", "#aa4499"  # distinct for colour-blind readers too
@@ -137,7 +137,8 @@ def best_panel(axis: Any, qualities: Qualities) -> None:
         sample = qualities[model]
         ks = sorted({int(k) for k in np.geomspace(1, len(sample), 25).round()})
         resampled = np.sort(sample[generator.integers(0, len(sample), (N_BANDS, len(sample)))], axis=-1)
-        low, high = np.quantile([best_of(k, resampled) for k in ks], (0.025, 0.975), axis=-1)
+        bests = resampled @ np.stack([best_weights(k, len(sample)) for k in ks], axis=-1)
+        low, high = np.quantile(bests, (0.025, 0.975), axis=0)
         axis.fill_between(ks, low, high, color=colour, alpha=0.15, linewidth=0)
         axis.plot(ks, [float(best_of(k, sample)) for k in ks], color=colour, label=model)
     axis.set(xlabel="k, samples drawn", xscale="log", ylim=axis.get_ylim())
