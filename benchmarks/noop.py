@@ -32,7 +32,7 @@ HEAVY = ("torch", "transformers", "trl", "duckdb", "pyarrow")
 def copy_tree(folder: Path) -> None:
     """Copy the working tree with data, models and the hashes that DVC knows."""
     names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
-    outputs = ("data", "models", "report", ".dvc/cache")
+    outputs = ("data", "models", "metrics", "plots", "report", ".dvc/cache")
     for name in names.stdout.splitlines():
         if (ROOT / name).is_file() and not name.startswith(outputs):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
