@@ -188,7 +188,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {
         name: hashlib.sha256(file.read_bytes()).hexdigest()
         for name, file in names.items()
-        if not name.startswith("metrics/resources") and "__pycache__" not in name
+        if not name.startswith(("metrics/resources", "report/run.css")) and "__pycache__" not in name
     }
 
 

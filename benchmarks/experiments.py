@@ -1,7 +1,10 @@
 """DVC experiments that a benchmark compares: queued where they do not exist, and run two at a time."""
 
+import os
 import subprocess
+from pathlib import Path
 
+RESOURCES = Path(".work/resources").absolute()  # what stages of experiments took, by experiment
 METRICS = ("validity", "mean", "median", "top_10", "better_than_template", "distinct_behaviours")  # what tables show
 SEEDED = ("pool", "sample", "pairs", "train", "evaluate")  # stages whose seed another seed of the pipeline changes
 
@@ -23,4 +26,5 @@ def run(settings: dict[str, dict[str, object]], targets: list[str], extra: list[
         words = [f"{key}={value}" for key, value in settings[name].items()] + extra
         options = [word for setting in words for word in ("-S", setting)]
         subprocess.run(["dvc", "exp", "run", "-q", "--queue", "-n", name, *options, *targets], check=True)
-    subprocess.run(["dvc", "exp", "run", "--run-all", "-j", "2"], check=True)
+    environment = os.environ | {"DARTUNE_RESOURCES": str(RESOURCES)}
+    subprocess.run(["dvc", "exp", "run", "--run-all", "-j", "2"], check=True, env=environment)

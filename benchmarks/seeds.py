@@ -18,12 +18,13 @@ METRICS = ("validity", "mean", "top_10")
 def rows(name: str, revision: str | None) -> list[list[str]]:
     """Return one row a task: both models' metrics on the held-out split, and the difference of their means."""
     summary = dvc.api.metrics_show("metrics/summary.json", rev=revision)
-    return [[name, task, *cells(metrics)] for task, metrics in summary.items()]
+    return [[name, task, *cells(next(iter(splits.values())))] for task, splits in summary.items()]
 
 
 def cells(metrics: dict[str, Any]) -> list[str]:
+    """Return the columns of a task. metrics: of its held-out split, which comes first in the summary."""
     values = [f"{metrics[name][model]:.3f}" for name in METRICS for model in MODELS]
-    return [*values, interval_text(next(iter(metrics["mean_difference"].values())))]  # the held-out split comes first
+    return [*values, interval_text(metrics["mean_difference"])]
 
 
 def main(seeds: list[str]) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import dvc.api
 import numpy as np
 import pyarrow.parquet as pq
-from experiments import METRICS, SEEDED, existing, run
+from experiments import METRICS, RESOURCES, SEEDED, existing, run
 
 from dartune import params
 from dartune.evaluation.evaluate import complete, evaluate
@@ -83,8 +83,8 @@ def spent(arm: str, task: str, name: str) -> tuple[int, int, float]:
     content = params.everything()
     stages = ["train"] if arm in ONLINE else ["pool", "score", "sample", "pairs", "train"]
     stages += ["rounds"] if "rounds.n" in ARMS[arm] else []
-    files = [f"metrics/resources/{stage}/{task}.json" for stage in stages]
-    seconds = sum(dvc.api.metrics_show(file, rev=name)["cpu_seconds"] for file in files)
+    files = [RESOURCES / name / f"metrics/resources/{stage}/{task}.json" for stage in stages]
+    seconds = sum(json.loads(file.read_text())["cpu_seconds"] for file in files)
     probe, n_pool = content["train"]["probe"], 0 if arm in ONLINE else content["pool"]["n_programs"]
     n_probed = (probe["n_times"] + 1) * probe["n_samples"]
     n = n_probed + (content["trainers"][arm]["n_completions"] if arm in ONLINE else n_pool)

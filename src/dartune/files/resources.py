@@ -14,12 +14,15 @@ from typing import Any
 
 from dartune.files.atomic import write_json
 
+RESOURCES = "DARTUNE_RESOURCES"
+
 
 @contextmanager
 def measured(file: Path) -> Iterator[dict[str, Any]]:
     """Write the block's wall seconds, CPU seconds (with those of child processes) and peak memory in MiB, as JSON.
 
-    With them go its end as a date, the commit that was checked out, and the machine.
+    With them go its end as a date, the commit that was checked out, and the machine. DVC deletes the tree in which it
+    ran an experiment: a copy goes to a folder of the experiment's name in $DARTUNE_RESOURCES, where that is set.
 
     Yields a dictionary whose entries are written too. A run that resumes a killed one counts from the resumption.
     """
@@ -35,6 +38,8 @@ def measured(file: Path) -> Iterator[dict[str, Any]]:
         "machine": machine(),
     }
     write_json(file, resources | more)
+    if RESOURCES in os.environ and "DVC_EXP_NAME" in os.environ:
+        write_json(Path(os.environ[RESOURCES]) / os.environ["DVC_EXP_NAME"] / file, resources | more)
 
 
 def commit() -> str:
