@@ -68,12 +68,11 @@ def check(file: Path = params.FILE) -> dict[str, Any]:
 def check_tasks(tasks: Any, file: Path) -> None:
     """Raise UserError unless `tasks` is a list of different tasks whose folders are as docs/task.md says."""
     from dartune.tasks.contract import check_task
-    from dartune.tasks.task import Task
 
     if not isinstance(tasks, list) or not tasks or len(set(map(str, tasks))) < len(tasks):
         raise UserError(f"{file}: tasks is {tasks!r}; expected a list of different names, at least one")
     for name in tasks:
-        check_task(Task(str(name)).name)
+        check_task(str(name))
 
 
 def warn_of_unlearnt(tasks: list[str], sections: dict[str, dict[str, Any]]) -> None:

@@ -29,6 +29,7 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     file = Path("data/scored/tsp_construct.parquet")
     file.parent.mkdir(parents=True)
+    Path("params.yaml").touch()
     rows = [{"id": f"p{i}"} | dict(zip(NAMES, row, strict=True)) for i, row in enumerate(ROWS)]
     pq.write_table(pa.Table.from_pylist(rows), file)
     return file

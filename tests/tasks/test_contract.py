@@ -1,5 +1,6 @@
 """Mistakes in a task's folder: each is named in one line, with its file."""
 
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -41,6 +42,12 @@ def replaced(file: str, old: str, new: str) -> Edit:
 
 def written(file: str, text: str) -> Edit:
     return lambda folder: (folder / file).write_text(text)
+
+
+def scale_references(folder: Path, factor: float) -> None:
+    content = json.loads((folder / "references.json").read_text())
+    scaled = {split: [factor * value for value in values] for split, values in content.items()}
+    (folder / "references.json").write_text(json.dumps(scaled))
 
 
 MISTAKES: dict[str, tuple[Edit, str]] = {
@@ -106,6 +113,17 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
         replaced("references.json", '"train": [', '"train": [1, '),
         "references.json: train has 9 numbers for 8",
     ),
+    "too few of another split": (
+        replaced("references.json", '"validation": [', '"validation": [1, '),
+        "references.json: validation has 17 numbers for 16 instances",
+    ),
+    "a reference that is no bound": (
+        lambda folder: scale_references(folder, 100),
+        "times as good as train's reference, the best known",
+    ),
+    "negative costs": (replaced("cost.py", "lengths.tolist()", "(-lengths).tolist()"), "costs are numbers above 0"),
+    "one cost": (replaced("cost.py", "lengths.tolist()", "lengths.tolist()[:1]"), "compute_costs must return a pair"),
+    "no prompt": (lambda folder: (folder / "prompt.md").unlink(), "prompt.md: missing or empty"),
     "prepare": (
         replaced("cost.py", 'instance["distances"] for', 'instance["d"] for'),
         "prepare(instances) raises KeyErr",

@@ -33,6 +33,8 @@ def trace(pair: str) -> dict[str, Any]:
     """
     task = pair.rpartition("-")[0]
     if task not in names():
+        if task.rpartition("-")[0] in names():
+            raise UserError(f"trace: {pair!r} is the id of a program; a pair has one such as {names()[0]}-00017")
         raise UserError(f"trace: {pair!r} names no task{nearest(task, names())}; expected such as tsp_construct-00017")
     run = Run(task)
     pairs, scored = (str(run.file(f"data/{stage}/{task}.parquet")) for stage in ("pairs", "scored"))

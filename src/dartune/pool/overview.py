@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dartune import params
 from dartune.errors import UserError
 from dartune.files import parquet
 from dartune.programs.escape import plain
@@ -25,6 +26,8 @@ def overview(task: str, n: int) -> dict[str, Any]:
     "completion"}], the commonest first}. Raises UserError where the pool was not scored.
     """
     file = SCORED / f"{task}.parquet"
+    if not params.FILE.exists():
+        raise UserError(f"{params.FILE} is missing; run from the root of the project")
     if not file.exists():
         raise UserError(f"{file} is missing; score@{task} makes it: dvc repro score@{task}, or dvc pull score@{task}")
     rows = parquet.read(file).select(COLUMNS).to_pylist()

@@ -28,9 +28,12 @@ def run_style(tasks: list[str], metrics: Path) -> str:
     """
     files = [metrics / f"resources/evaluate/{task}.json" for task in tasks]
     runs = [json.loads(file.read_text()) for file in files if file.exists()]
-    texts = dict.fromkeys(f"{run['date']}, commit {run['commit'] or 'unknown'}, {run['machine']}" for run in runs[-1:])
-    text = "".join(f"; {text}" for text in texts).replace("\\", "").replace('"', "'")
-    return f'.about::after {{ content: "{text}"; }}\n' if text else ""
+    if not runs:
+        return ""
+    run = runs[-1]
+    text = f"{run['date']}, commit {run['commit'].replace('+', ' with edits')}, {run['machine']}"
+    text = text.replace("\\", "").replace('"', "'")
+    return f'.about::after {{ content: "; {text}"; }}\n'
 
 
 def stage_rows(task: str, metrics: Path) -> list[dict[str, Any]]:

@@ -47,7 +47,5 @@ def control_lines(verdicts: dict[str, Verdicts]) -> list[str]:
         for measure in EQUAL_COST.values()
         if measure in measures
     ]
-    head = (
-        f"{'best of pool and tuned, or of base at equal cost (make trainers)':<64}   mean difference [95 % t interval]"
-    )
+    head = f"{'not of this run but of make trainers: best at equal cost':<64}   mean difference [95 % t interval]"
     return ["", head, *lines] if lines else []

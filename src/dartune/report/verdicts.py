@@ -8,6 +8,7 @@ from dartune.report.table import arm_summary
 
 SAMPLED = {"mean": "mean", "top_10": "top 10", "best_of_100": "best of 100"}
 EQUAL_COST = {"same_evaluations": "same evaluations", "same_seconds": "same seconds"}
+CONTROL = "the best at equal cost"
 SEARCHED = "search: "  # begins the name of a search method's measure
 Verdicts = dict[str, dict[str, Any]]  # {"estimate", "low", "high", "significance"} by measure
 
@@ -32,7 +33,7 @@ def group(measure: str) -> str:
     """Return the words under which the sentence counts a measure."""
     if measure.startswith(SEARCHED):
         return "the best program of a search"
-    return "the best at equal cost" if measure in EQUAL_COST.values() else f"the {measure}"
+    return CONTROL if measure in EQUAL_COST.values() else f"the {measure}"
 
 
 def sentence(by_task: dict[str, Verdicts]) -> str:
@@ -41,10 +42,16 @@ def sentence(by_task: dict[str, Verdicts]) -> str:
     for measures in by_task.values():
         for measure, interval in measures.items():
             counts.setdefault(group(measure), []).append(interval["significance"])
-    parts = [f"{words} in {signs.count('better')} of {len(signs)}" for words, signs in counts.items()]
-    worse = [f"{words} in {signs.count('worse')}" for words, signs in counts.items() if "worse" in signs]
+    here = {words: signs for words, signs in counts.items() if words != CONTROL}
+    parts = [f"{words} in {signs.count('better')} of {len(signs)}" for words, signs in here.items()]
+    worse = [f"{words} in {signs.count('worse')}" for words, signs in here.items() if "worse" in signs]
     text = f"Tuning raised, by more than chance explains, {', '.join(parts)}."
-    return f"{text}{' It lowered ' + ', '.join(worse) + '.' if worse else ''} {conclusion(counts)}"
+    if worse:
+        text += f" It lowered {', '.join(worse)}."
+    if signs := counts.get(CONTROL):
+        text += f" In the runs of `make trainers`, at equal cost, the best was better in {signs.count('better')} of"
+        text += f" {len(signs)} and worse in {signs.count('worse')}."
+    return f"{text} {conclusion(counts)}"
 
 
 def conclusion(counts: dict[str, list[str]]) -> str:

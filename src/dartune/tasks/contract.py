@@ -19,14 +19,18 @@ NAMES = {
     "cost": ("DIRECTION", "OBJECTIVE", "prepare", "compute_costs"),
 }
 REQUIRED = ("train", "validation", "test")
+N_RUN = 2  # training instances that the template runs on
+BEYOND = 1.5  # times the reference's quality, which a template cannot reach on a few instances by chance
 DIRECTIONS = ("minimise", "maximise")
 
 
 def check_task(name: str) -> None:
     """Raise UserError about the first thing in a task's folder that is not as docs/task.md says.
 
-    Runs the template on the first training instance, in this process: it is the task's own program.
+    Runs the template on the first training instances, in this process: it is the task's own program.
     """
+    if (TASKS / name).is_dir() and not (TASKS / name / FILES[0]).exists():  # by which a task is known
+        raise UserError(f"tasks/{name}/{FILES[0]}: missing or empty; expected {', '.join(FILES)}")
     task = Task(name)
     for problem in problems(task):
         raise UserError(f"tasks/{name}/{' '.join(problem.split())}")
@@ -115,9 +119,8 @@ def wrong_references(task: Task) -> Iterator[str]:
         values = content.get(split) if isinstance(content, dict) else None
         if not isinstance(values, list) or not values or not all(is_positive(value) for value in values):
             yield f"references.json: {split}: expected a list of positive numbers, the best known of each instance"
-    n, n_references = len(task.instances("train")), len(content["train"])
-    if n_references not in (1, n):
-        yield f"references.json: train has {n_references} numbers for {n} instances"
+        elif not split.startswith("large") and len(values) not in (1, n := len(task.instances(split))):
+            yield f"references.json: {split} has {len(values)} numbers for {n} instances"
 
 
 def is_positive(value: Any) -> bool:
@@ -126,8 +129,8 @@ def is_positive(value: Any) -> bool:
 
 
 def wrong_run(task: Task) -> Iterator[str]:
-    """Yield what goes wrong when the template runs on the first training instance and is charged for it."""
-    instances = task.instances("train")[:1]
+    """Yield what goes wrong when the template runs on the first training instances and is charged for it."""
+    instances = task.instances("train")[:N_RUN]
     try:
         prepared = task.cost.prepare(instances)
     except Exception as error:
@@ -136,14 +139,14 @@ def wrong_run(task: Task) -> Iterator[str]:
     scope: dict[str, Any] = {}
     try:
         exec(compile(task.template, "template.py", "exec"), scope)  # the task's own program, as trusted as its cost.py
-        decisions = task.rollout.run(scope[task.rollout.FUNCTION], instances[0])
+        decisions = [task.rollout.run(scope[task.rollout.FUNCTION], instance) for instance in instances]
     except Exception as error:
         yield f"rollout.py: run(template, instance) raises {type(error).__name__}: {error}"
         return
     try:
-        arrays = decode(encode([decisions]), 1)
+        arrays = decode(encode(decisions), len(instances))
     except (TypeError, OverflowError, AttributeError):
-        yield f"rollout.py: run returned {type(decisions).__name__}; expected a list of integers, or of floats"
+        yield f"rollout.py: run returned {type(decisions[0]).__name__}; expected a list of integers, or of floats"
         return
     try:
         charged = task.cost.compute_costs(prepared, arrays)
@@ -153,5 +156,9 @@ def wrong_run(task: Task) -> Iterator[str]:
     except Exception as error:
         yield f"cost.py: compute_costs raises {type(error).__name__}: {error}"
         return
-    if not isinstance(charged, tuple) or len(charged) != 2 or len(charged[0]) != 1:
+    if not isinstance(charged, tuple) or len(charged) != 2 or len(charged[0]) != len(instances):
         yield "cost.py: compute_costs must return a pair: a list with one cost per instance, and an array of moves"
+    elif not all(is_positive(cost) for cost in charged[0]):
+        yield f"cost.py: compute_costs gave the template {charged[0]}; costs are numbers above 0"
+    elif (quality := task.quality(task.score(list(charged[0])), "train")) > BEYOND:
+        yield f"references.json: the template is {quality:.3g} times as good as train's reference, the best known"
