@@ -104,7 +104,7 @@ def finetune(
         timeout_s: The longest that one stage may take, in seconds. Empty for no limit.
         pull: Fetch from the DVC remote what a stage needs and this folder lacks, and only that.
         push: After the run, send what is new to the DVC remote.
-        branch: After the run, commit dvc.lock, metrics and plots on this branch, such as runs. It may not be checked
+        branch: After the run, commit dvc.lock and metrics/summary.json on this branch, such as runs. It may not be checked
             out. Empty to commit nothing.
         follow: Before the run, bring this folder up to a branch of a remote, such as origin/main, by fast-forward.
     """
@@ -390,7 +390,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--timeout-s", type=float, metavar="S", help="the longest that one stage may take")
     parser.add_argument("--pull", action="store_true", help="fetch what a stage needs from the DVC remote")
     parser.add_argument("--push", action="store_true", help="then send what is new to the DVC remote")
-    parser.add_argument("--branch", metavar="B", help="then commit dvc.lock, metrics and plots on this branch")
+    parser.add_argument("--branch", metavar="B", help="then commit dvc.lock and the summary on this branch")
     parser.add_argument("--follow", metavar="REMOTE/B", help="first bring this folder up to a remote's branch")
     return parser.parse_args()
 

@@ -17,7 +17,7 @@ WRITTEN = (
     "models/base",
     "models/tuned",
     "models/final",
-    "metrics/",
+    *(f"metrics/{name}" for name in ("evaluate", "pool", "resources", "rounds", "sample", "score", "search", "train")),
     ".venv",
     ".work",
 )  # by runs, so not in a fresh clone
