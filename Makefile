@@ -41,8 +41,7 @@ check: .venv/test.stamp             ## lint, format, types, directions of import
 	$(BIN)/python docs/architecture.py --check
 
 paper: .venv/run.stamp              ## the experiment of arXiv 2507.10614 as a DVC experiment, with Llama-3.2-1B (a GPU, about a day)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc exp run -n paper -S preset=llama-3.2-1b -S pool.method=eoh \
-	  -S sample.options.dar.one_per=text -S 'tasks=[admissible_set,cvrp_construct]'
+	@export PATH="$(CURDIR)/$(BIN):$$PATH" && options=$$(dartune preset llama-3.2-1b) && dvc exp run -n paper $$options
 
 evidence: .venv/run.stamp           ## the pipeline on two more seeds, from the pool on (about 20 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/seeds.py 1 2

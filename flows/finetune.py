@@ -96,7 +96,7 @@ def finetune(
         targets: Names of stages, as `dvc stage list` shows them; run with all that they need. Empty for all stages.
         tasks: Which tasks run. None selected: those of params.yaml. This and the next four are for this run alone; what
             should last is edited in params.yaml or its preset, and committed.
-        preset: The base model and its settings, a file of presets/.
+        preset: The base model and its settings, a file of presets/. What its section `params` sets comes with it.
         strategy: How pairs are drawn: sample.strategy. A mixture goes into overrides.
         method: The trainer: train.method.
         overrides: Other values, by dotted name: {"trainers.dpo.beta": 0.2}.
@@ -121,7 +121,7 @@ def finetune(
                     log(f"{left} as before a run that was killed")
                 if follow:
                     history.fast_forward(follow)
-                with parameters.applied(changes), DvcCommands(lock) as commands:
+                with parameters.applied(whole(changes)), DvcCommands(lock) as commands:
                     artifacts.add_tags()
                     outcomes = run_stages(commands, [*targets], workers, timeout_s, pull, push)
                     state, behind = final_state(outcomes), out_of_date(outcomes, [*targets])
@@ -141,6 +141,14 @@ def finetune(
         if state.is_failed():
             artifacts.add_to_name(str(state.message))
         return state
+
+
+def whole(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the changes with what the preset that they choose sets besides; log the latter."""
+    values = parameters.with_preset(changes)
+    if besides := [f"{name}={value}" for name, value in values.items() if name not in changes]:
+        log(f"preset {values['preset']} sets {', '.join(besides)}")
+    return values
 
 
 # ---- Plan and run

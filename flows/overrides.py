@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
@@ -18,6 +18,7 @@ from dvc.utils.serialize import loads_yaml, parse_yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
+from dartune import presets
 from dartune.errors import UserError, nearest
 
 
@@ -32,12 +33,13 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
     return {name: loads_yaml(value) for name, value in (setting.split("=", 1) for setting in settings)}
 
 
-def dotted_names(section: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield the names of all values and sections: train, train.seed."""
-    for name, value in section.items():
-        yield prefix + name
-        if isinstance(value, dict):
-            yield from dotted_names(value, f"{prefix}{name}.")
+def with_preset(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the preset sets that the overrides choose, if they choose one, and the overrides, which win.
+
+    Raises UserError for an unknown preset, and for one that sets what params.yaml lacks.
+    """
+    by_preset = presets.settings(str(overrides["preset"])) if "preset" in overrides else {}
+    return {**by_preset, **overrides}
 
 
 def by_file(overrides: dict[str, Any]) -> dict[Path, dict[str, Any]]:
@@ -48,15 +50,17 @@ def by_file(overrides: dict[str, Any]) -> dict[Path, dict[str, Any]]:
     params = Path("params.yaml")
     content = parse_yaml(params.read_text(), "params.yaml")
     preset = Path(f"presets/{overrides.get('preset', content.get('preset'))}.yaml")
-    known = {params: list(dotted_names(content))}
+    known = {params: dict(presets.dotted(content))}
     if preset.exists():
-        known[preset] = list(dotted_names(parse_yaml(preset.read_text(), str(preset))))
+        sections = parse_yaml(preset.read_text(), str(preset))
+        known[preset] = dict(presets.dotted({name: sections[name] for name in sections if name != presets.SECTION}))
     result: dict[Path, dict[str, Any]] = {}
     for name, value in overrides.items():
         file = next((file for file, names in known.items() if name in names), None)
         if file is None:
             everywhere = [known_name for names in known.values() for known_name in names]
-            raise UserError(f"params.yaml: there is no {name!r}{nearest(name, everywhere)}")
+            source = f"--set or the form, with the names of {' and '.join(map(str, known))}"
+            raise UserError(f"{source}: there is no {name!r}{nearest(name, everywhere)}")
         result.setdefault(file, {})[name] = value
     return result
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from dartune import params
+from dartune import params, presets
 from dartune.errors import UserError, nearest, one_line
 
 IMPORTED = Path("data/imported")
@@ -50,8 +50,11 @@ def stages() -> dict[str, Callable[..., Any]]:
 
 def check(file: Path = params.FILE) -> dict[str, Any]:
     """Validate params.yaml with its preset and return the content; raise UserError on the first invalid value."""
-    params.preset(params.read(file), file)  # raises where no preset is named
+    preset = params.preset(params.read(file), file)  # raises where no preset is named
     content, functions = params.everything(file), stages()
+    if presets.SECTION not in params.read(file):
+        content.pop(presets.SECTION, None)  # the preset's own, no parameter
+    presets.settings(preset.stem, file)
     for name in content:
         if name not in ("tasks", "preset", "methods", "trainers", *functions):
             raise UserError(f"{file}: {name!r} is not a stage{nearest(name, functions)}")
@@ -259,6 +262,10 @@ def parse_arguments() -> argparse.Namespace:
         type=Path,
         help="JSON, JSON lines, CSV, Parquet, SQLite; or folders of these",
     )
+    preset = commands.add_parser(
+        "preset", help="print the options of a run with a preset: dvc exp run $(dartune preset NAME)"
+    )
+    preset.add_argument("name", metavar="NAME", help="a file of presets/; what its section params sets comes with it")
     trace = commands.add_parser("trace", help="tell how a pair came to be: programs, prompt, model, settings, commit")
     trace.add_argument("pair", metavar="PAIR_ID", help="such as tsp_construct-00017: column pair of data/pairs/")
     trace.add_argument("--json", action="store_true", help="one JSON object, with every column")
@@ -307,6 +314,8 @@ def run(arguments: argparse.Namespace) -> int:
         from dartune.pool.import_pool import import_pool
 
         print(import_pool(arguments.task, arguments.files, IMPORTED, arguments.column, arguments.first))
+    elif arguments.command == "preset":
+        print(presets.options(arguments.name))
     elif arguments.command == "trace":
         from dartune.export import lineage
 

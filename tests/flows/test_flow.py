@@ -184,7 +184,10 @@ def test_the_script_ends_with_the_error_of_the_stage_and_status_1(repo: Path, pr
 
 def test_an_unknown_override_is_refused_with_the_nearest_name(repo: Path) -> None:
     state = run(repo, overrides={"pool.n": 3, "train.betta": 0.2})
-    assert state.message == "params.yaml: there is no 'train.betta'; did you mean 'train.beta'?"
+    assert (
+        state.message
+        == "--set or the form, with the names of params.yaml: there is no 'train.betta'; did you mean 'train.beta'?"
+    )
     assert (repo / "params.yaml").read_text() == PARAMS
 
 

@@ -131,7 +131,7 @@ def test_a_choice_of_the_form_reaches_the_run_and_a_mistake_is_one_line(box: Box
     start(box, page, "chosen", strategy="dar")  # a parameter that the toy does not have
     expect_state(page, "Failed")
     page.reload()
-    said = "params.yaml: there is no 'sample.strategy'; known are base, base.size, pool"
+    said = "--set or the form, with the names of params.yaml: there is no 'sample.strategy'; known are base, base.size"
     expect(page.get_by_role("banner").get_by_text(f"all stages, strategy=dar (chosen): {said}")).to_be_visible()
     turn_to(page, "Logs")
     expect(page.get_by_role("tabpanel").get_by_text("there is no 'sample.strategy'").first).to_be_visible()

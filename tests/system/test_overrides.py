@@ -42,6 +42,16 @@ def test_an_override_holds_for_its_run_and_the_next_one_is_as_committed(repo: Pa
     assert (repo / "dvc.lock").read_bytes() == lock
 
 
+def test_what_a_preset_sets_holds_for_a_run_that_chooses_it(repo: Path) -> None:
+    (repo / "presets").mkdir()
+    (repo / "presets/mine.yaml").write_text("params: {train.beta: 0.2, pool.n: 3}\n")
+    (repo / "params.yaml").write_text(with_preset := PARAMS + "preset: other\n")
+    assert run(repo, preset="mine", overrides={"pool.n": 4}).is_completed()
+    result = (repo / "train.txt").read_text()
+    assert "'beta': 0.2" in result and "'n': 4" in result
+    assert (repo / "params.yaml").read_text() == with_preset
+
+
 def test_an_override_of_a_run_that_fails_is_taken_back(repo: Path) -> None:
     assert run(repo, overrides={"pool.n": 0}).is_failed()
     assert (repo / "params.yaml").read_text() == PARAMS
