@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, chdir
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,7 +15,8 @@ from dartune import params, presets
 from dartune.errors import UserError, nearest, one_line
 
 IMPORTED = Path("data/imported")
-TABLE = "{file:<28} {status:<16} {score:>12} {objective:>12} {gap:>8} {cpu_s:>8}  {reason}"  # a line of `dartune score`
+TABLE = "{file:<{width}} {status:<16} {score:>12} {objective:>12} {gap:>8} {cpu_s:>8}  {reason}"  # of `dartune score`
+NARROWEST = 12  # characters for the names of files
 COLUMNS = ("file", "status", "score", "objective", "gap", "cpu_s", "reason")  # of the table
 SCORE_CHUNK = 64  # programs judged before their verdicts are printed
 
@@ -157,9 +159,10 @@ def score_files(task_name: str, split: str, files: list[str], *, as_json: bool) 
     task = Task(task_name)
     task.instances(split)  # raises for an unknown split
     answers = [(file, read_answer(file)) for file in files]
+    line = partial(TABLE.format, width=max(NARROWEST, *map(len, files)))
     if not as_json:
         print(f"{task_name}, split {split}: {task.cost.DIRECTION} {task.cost.OBJECTIVE}")
-        print(f"reference {task.reference(split):.4f}\n" + TABLE.format(**{name: name for name in COLUMNS}))
+        print(f"reference {task.reference(split):.4f}\n" + line(**{name: name for name in COLUMNS}))
     n_failed = 0
     with ExitStack() as stack:
         if not params.FILE.exists():
@@ -170,7 +173,7 @@ def score_files(task_name: str, split: str, files: list[str], *, as_json: bool) 
             for file, judged in zip(names, judge(referee, list(texts)), strict=True):
                 record = verdict_record(task, split, file, judged)
                 n_failed += record["status"] != "ok"
-                print(json.dumps(record) if as_json else TABLE.format(**table_cells(record)), flush=True)
+                print(json.dumps(record) if as_json else line(**table_cells(record)), flush=True)
     return n_failed
 
 

@@ -159,5 +159,7 @@ def test_the_command_fills_an_empty_folder_and_says_what_it_wrote(here: Path, mo
     Path("empty").mkdir()
     monkeypatch.setattr(sys, "argv", ["dartune", "export", TASK, "empty", "--merge"])
     cli.main()
-    assert capsys.readouterr().out == "empty: weights, with tokenizer, prompt.md and model card (README.md)\n"
+    assert capsys.readouterr().out == (
+        "empty: weights (there is no adapter to merge), with tokenizer, prompt.md and model card (README.md)\n"
+    )
     assert {file.name for file in Path("empty").iterdir()} == {file.name for file in Path("out/weights").iterdir()}

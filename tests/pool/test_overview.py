@@ -58,12 +58,12 @@ def test_the_text_is_short_and_cannot_control_a_terminal(scored: Path) -> None:
     text = readable("tsp_construct", overview("tsp_construct", 1))
     assert "\x1b" not in text and "20 more lines" in text
     assert "2 failed as no_program (no function), such as p4:" in text
-    assert "scores: best 3, 90 % 3, median 2.5" in text
+    assert "scores on split train: best 3, 90 % 3, median 2.5" in text
 
 
 def test_a_pool_without_a_valid_program_is_shown_too(scored: Path) -> None:
     pq.write_table(pq.read_table(scored, filters=[("status", "!=", "ok")]), scored)
-    assert "scores: none: no program is valid" in readable("tsp_construct", overview("tsp_construct", 1))
+    assert "scores on split train: none: no program is valid" in readable("tsp_construct", overview("tsp_construct", 1))
 
 
 def test_a_pool_that_was_not_scored_names_what_makes_it(scored: Path) -> None:

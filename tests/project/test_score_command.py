@@ -54,6 +54,16 @@ def test_the_table_names_the_reference_and_shows_a_line_per_program(tmp_path: Pa
     assert done.stdout.splitlines()[-1].split()[:5] == ["nearest.py", "ok", "-6.8240", "6.8240", "20.02%"]
 
 
+def test_columns_stand_below_each_other_whatever_the_paths(tmp_path: Path) -> None:
+    deep = "a_folder_of_a_long_name/" * 4 + "nearest.py"
+    for file in ("a.py", deep):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(NEAREST)
+    lines = score(tmp_path, "--split", "llm4ad", "a.py", deep).stdout.splitlines()[-3:]
+    assert len({line.index(word) for line, word in zip(lines, ("status", "ok", "ok"), strict=True)}) == 1
+    assert len({line.index("-6.8240") for line in lines[1:]}) == 1
+
+
 def test_the_default_split_is_no_test_instance(tmp_path: Path) -> None:
     record = json.loads(score(tmp_path, "--json", "-", stdin=NEAREST).stdout)
     assert record["split"] == "validation" and record["split"] in Task("tsp_construct").splits

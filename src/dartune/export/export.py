@@ -52,7 +52,8 @@ def export(task: str, folder: Path, merge: bool) -> str:
         (partial / "README.md").write_text(card)
 
     atomic.publish(write, folder.resolve())
-    kind = "an adapter" if stays_adapter else f"weights, merged, {merged}" if merged else "weights"
+    whole = "weights (there is no adapter to merge)" if merge else "weights"
+    kind = "an adapter" if stays_adapter else f"weights, merged, {merged}" if merged else whole
     return f"{folder}: {kind}, with tokenizer, {PROMPT} and model card (README.md)"
 
 

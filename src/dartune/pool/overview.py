@@ -10,6 +10,7 @@ from dartune import params
 from dartune.errors import UserError
 from dartune.files import parquet
 from dartune.programs.escape import plain
+from dartune.referee.score import SPLIT
 
 SCORED = Path("data/scored")
 COLUMNS = ["id", "completion", "program", "status", "reason", "score", "behaviour"]
@@ -65,7 +66,7 @@ def readable(task: str, pool: dict[str, Any]) -> str:
     lines = [
         f"{task}: {pool['n']} answers: {counts}",
         f"of the valid: {pool['distinct_programs']} texts, {pool['distinct_behaviours']} behaviours",
-        f"scores: {scores}",
+        f"scores on split {SPLIT}: {scores}",
     ]
     for name in ("best", "worst"):
         for row in pool[name]:
