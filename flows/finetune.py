@@ -13,13 +13,11 @@ import re
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from functools import partial
 from pathlib import Path
-from queue import Empty, Queue
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import httpx
 from dvc.exceptions import DvcException
@@ -43,6 +41,7 @@ import webhook
 from dartune.errors import UserError, disk_problem, one_line
 from dvc_commands import DVC_LINE, DvcCommands
 from graph import Step, check_remote, explained, files_for_git, locked_stages, plan, sort_lock
+from schedule import Outcome, schedule
 from server import Server
 from supervisor import TIMED_OUT
 from workspace import CancelledWhileWaiting, exclusive
@@ -50,22 +49,7 @@ from workspace import CancelledWhileWaiting, exclusive
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = "modules"  # the stage that writes down the code of all others
 PUSH = Step("push", needs=[], is_stale=True, nested=[])  # no stage, but shown as one
-POLL_S = 2.0  # between two looks at whether the run was cancelled
 PARENT = os.getppid()
-Submit = Callable[[Step, list[PrefectFuture[Any]]], PrefectFuture[Any]]
-
-
-class Outcome(NamedTuple):
-    """A step that has ended."""
-
-    stage: str
-    future: PrefectFuture[Any]
-    seconds: float
-
-    @property
-    def state(self) -> State[Any]:
-        """The state that the task run ended in."""
-        return self.future.state
 
 
 @flow(
@@ -168,17 +152,18 @@ def run_stages(
             return push_outputs.submit(commands, return_state=False)
         return run_stage.submit(step, commands, timeout_s, pull, return_state=False, wait_for=needed)
 
+    run = partial(schedule, workers=workers, submit=submit, watch=partial(stop_if_cancelled, commands))
     steps, before = plan_or_check(targets), locked_stages()
     is_stale = any(step.is_stale for step in steps)
     modules = [step for step in steps if step.stage == MODULES]
-    outcomes = schedule(modules, [], workers, submit, commands)
+    outcomes = run(modules, earlier=[])
     if any(step.is_stale for step in modules) and final_state(outcomes).is_completed():
         steps = plan(targets)
-    outcomes = schedule([step for step in steps if step.stage != MODULES], outcomes, workers, submit, commands)
+    outcomes = run([step for step in steps if step.stage != MODULES], earlier=outcomes)
     if is_stale:
         sort_lock(before)
     if push and final_state(outcomes).is_completed():
-        outcomes = schedule([PUSH], outcomes, workers, submit, commands)
+        outcomes = run([PUSH], earlier=outcomes)
     return outcomes
 
 
@@ -194,37 +179,10 @@ def plan_or_check(targets: list[str]) -> list[Step]:
         raise
 
 
-def schedule(
-    steps: list[Step], earlier: list[Outcome], workers: int, submit: Submit, commands: DvcCommands
-) -> list[Outcome]:
-    """Run at most `workers` steps side by side, each as soon as what it needs has ended.
-
-    Returns the outcomes of `earlier` and these steps, in the order in which they ended. submit: starts a step, given
-    the futures of those that it needs. commands: stopped when the run is cancelled.
-    """
-    futures = {outcome.stage: outcome.future for outcome in earlier}
-    began: dict[str, float] = {}
-    ends: Queue[tuple[str, float]] = Queue()
-    outcomes = list(earlier)
-
-    def note_end(stage: str, _: PrefectFuture[Any]) -> None:
-        ends.put((stage, time.monotonic()))
-
-    while len(outcomes) < len(earlier) + len(steps):
-        ended = {outcome.stage for outcome in outcomes}
-        ready = [step for step in steps if step.stage not in futures and ended.issuperset(step.needs)]
-        for step in ready[: workers - len(futures) + len(outcomes)]:
-            began[step.stage] = time.monotonic()
-            futures[step.stage] = submit(step, [futures[stage] for stage in step.needs])
-            futures[step.stage].add_done_callback(partial(note_end, step.stage))
-        try:
-            stage, end = ends.get(timeout=POLL_S)
-            futures[stage].wait()  # from here on it holds its state
-            outcomes.append(Outcome(stage, futures[stage], end - began[stage]))
-        except Empty:
-            if not commands.is_stopped.is_set() and is_cancelled():
-                commands.stop()
-    return outcomes
+def stop_if_cancelled(commands: DvcCommands) -> None:
+    """Stop the stages of a run that somebody cancelled."""
+    if not commands.is_stopped.is_set() and is_cancelled():
+        commands.stop()
 
 
 def is_orphan() -> bool:
