@@ -131,8 +131,9 @@ def write_results(behind: list[str]) -> None:
     """
     with errors_logged():
         note = f" Out of date, and not of this run: {', '.join(behind)}." if behind else ""
-        header = ["metric", "last commit", "now", "difference"]
-        write_table("metrics", header, metric_changes(), f"Metrics that differ from the last commit.{note}")
+        header, rows = ["metric", "last commit", "now", "difference"], list(metric_changes())
+        what = "Metrics that differ from the last commit." if rows else "No metric differs from the last commit."
+        write_table("metrics", header, rows, f"{what}{note}")
     if REPORT.exists() and SUMMARY.exists() and not behind:
         with errors_logged():
             create_markdown_artifact(report_page(), key="report", description="Base against tuned model; warnings.")

@@ -298,6 +298,8 @@ def test_a_stage_shows_its_progress_and_the_run_its_stages(repo: Path) -> None:
     assert (found["train"].type, found["train"].data) == ("progress", 100.0)
     assert [row["stage"] for row in json.loads(found["stages"].data)] == ["base", "pool@a", "train"]
     assert all(artifact.description for artifact in found.values())
+    said = "No metric differs from the last commit. Out of date, and not of this run: pool@b, report."
+    assert (json.loads(found["metrics"].data), found["metrics"].description) == ([], said)
 
 
 def test_parameters_of_a_run_are_documented_for_the_form(repo: Path) -> None:
