@@ -1,9 +1,9 @@
 """Makes docs/ui-run.png and docs/report.png: the page of a run of this repository, and the report.
 
-    .venv/bin/python docs/screenshots.py [STAGE ...]
+    .venv/bin/python docs/screenshots.py [--set NAME=VALUE] [STAGE ...]
 
 It needs requirements-system.in and Chromium, and runs what is out of date first. The stages' names can be read in the
-picture where they are those of one task: docs/ui-run.png is of evaluate@tsp_construct, after sample.strategy changed.
+picture where they are those of one task: docs/ui-run.png is of --set sample.strategy=top_k evaluate@tsp_construct.
 """
 
 import os

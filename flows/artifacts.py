@@ -5,9 +5,10 @@ import os
 import re
 import time
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from dvc.utils.serialize import parse_yaml
@@ -114,8 +115,14 @@ def add_tags() -> None:
         values = [(key, overrides.value(content, name)) for key, name in choices.NAMES.items()]
         tags = [f"{key}:{value}" for key, value in values if isinstance(value, str)]
         tasks = content.get("tasks")
-        tags += map(str, tasks) if isinstance(tasks, list) else []
+        tags += tasks_of(flow_run.parameters["targets"], tasks) if isinstance(tasks, list) else []
         client.update_flow_run(flow_run.id, tags=sorted({*flow_run.tags, *tags}))
+
+
+def tasks_of(targets: Sequence[str], tasks: list[Any]) -> list[str]:
+    """Return those of the tasks that a run is about: where each of its targets names one, as score@TASK does, these."""
+    named = {target.partition("@")[2] for target in targets}
+    return [str(task) for task in tasks if "" in named or not named or str(task) in named]
 
 
 def add_to_name(message: str) -> None:

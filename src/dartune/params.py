@@ -48,7 +48,10 @@ def preset(content: Mapping[str, Any], file: Path = FILE) -> Path:
 
 
 def everything(file: Path = FILE) -> dict[str, Any]:
-    """Return params.yaml with the values of its preset. Raises UserError for a value that both have."""
+    """Return params.yaml with the sections of its preset. Raises UserError for a value that both have.
+
+    The preset's section `params`, which no stage reads, is among them: see presets.py.
+    """
     content = read(file)
     if "preset" not in content:
         return content

@@ -12,6 +12,7 @@ from toy_repository import FLOWS, PARAMS, run
 
 sys.path.insert(0, str(FLOWS))
 
+import artifacts
 import choices
 import finetune
 import overrides
@@ -46,6 +47,13 @@ def test_a_value_that_is_given_twice_is_refused() -> None:
     assert choices.overrides({"a.b": 1}, chosen) == {"a.b": 1, "sample.strategy": "dar", "train.method": "sft"}
     with pytest.raises(UserError, match=r"train\.method is 'grpo' here and 'sft' in the form; give it once"):
         choices.overrides({"train.method": "grpo"}, chosen)
+
+
+def test_a_run_of_stages_of_one_task_is_tagged_with_that_task_alone() -> None:
+    tasks = ["x", "y", "z"]
+    assert artifacts.tasks_of([], tasks) == artifacts.tasks_of(["report"], tasks) == tasks
+    assert artifacts.tasks_of(["score@y", "train@y"], tasks) == ["y"]
+    assert artifacts.tasks_of(["score@y", "base"], tasks) == tasks
 
 
 def test_a_run_is_named_and_tagged_by_what_it_does(toy: Path, tmp_path: Path, prefect_server: str) -> None:
