@@ -47,6 +47,7 @@ copy (
         hash(i, 1) as tree,
         hash(i, 2) % ({n} * 9 // 10) as shape,
         signature as score_signature,
+        false as equals_template,
         printf('%016x', signature) as behaviour,
         [hash(signature, 3), hash(signature, 4)] as signature,
         300 + hash(i, 5) % 200 as n_characters,

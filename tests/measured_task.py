@@ -52,7 +52,7 @@ def rows(model: str, scores: list[float | None], n_tokens: int = 50) -> list[dic
 
 
 SIDE = {
-    "failures": 0,
+    "failures": {"runtime": 1},
     "by_tenth": {"0-10 %": 3, "90-100 %": 1},
     "entropy": 0.4,
     "n_behaviours": 4,

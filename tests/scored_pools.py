@@ -31,7 +31,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "evotune": {"one_per": "text", "n_outputs": 8, "percentile": 0.3},
     "valid_invalid": {"share": 0.2},
 }
-LIMITS = {"max_length_bias": 0.5, "min_behaviours": 0, "max_below_noise": 1.0}  # no warnings
+LIMITS = {
+    "max_length_bias": 0.5,
+    "min_behaviours": 0,
+    "max_below_noise": 1.0,
+    "max_template_copies": None,
+}  # no warnings
 
 
 def pool(folder: Path, scores: list[float | None], **columns: list[Any]) -> Path:
@@ -58,6 +63,7 @@ def pool(folder: Path, scores: list[float | None], **columns: list[Any]) -> Path
         "tree": list(range(n)),
         "shape": list(range(n)),
         "score_signature": [None if score is None else i for i, score in enumerate(scores)],
+        "equals_template": [False] * n,
         "n_characters": [100] * n,
         "family": ["loop of 0"] * n,
     }

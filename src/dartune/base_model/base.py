@@ -1,20 +1,34 @@
-"""Stage `base`: the base model, which is a copy of the embedded one or a pointer to another model."""
+"""Stage `base`: the base model, a copy of the embedded one or a pointer to another model, and how to run it."""
 
 import shutil
 from pathlib import Path
 
+from pydantic import PositiveInt
+
 from dartune.models.checkpoint import point_to
+from dartune.models.host import write_run
 
 EMBEDDED = "embedded"
 
 
-def write_base(output: Path, embedded: Path, *, model: str, revision: str | None) -> None:
+def write_base(
+    output: Path,
+    embedded: Path,
+    *,
+    model: str,
+    revision: str | None,
+    threads: PositiveInt | None,
+    stop_after_program: bool,
+) -> None:
     """Write the base model's folder.
 
-    embedded: folder of the embedded model. model: "embedded", a Hugging Face name or a folder. revision: 40-digit
-    commit of a Hugging Face model. Raises UserError where `model` cannot be opened.
+    embedded: folder of the embedded model. model: "embedded", a name of `dartune fetch`, a GGUF file, a folder or a
+    Hugging Face name. revision: 40-digit commit of a Hugging Face model. threads: of the CPU; null for all cores that a
+    stage has. Another number gives other completions. stop_after_program: end each answer with the first whole fenced
+    block that defines the task's function. Raises UserError where `model` cannot be opened.
     """
     if model == EMBEDDED:
         shutil.copytree(embedded, output)
     else:
         point_to(output, model, revision)
+    write_run(output, threads, stop_after_program)

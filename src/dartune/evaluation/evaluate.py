@@ -15,6 +15,7 @@ from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
 from dartune.models.backend import Decoding, start_seed
 from dartune.models.checkpoint import revision
+from dartune.models.host import run_settings
 from dartune.referee.completions import PROGRAM_SCHEMA, equals_template, judge, template_score
 from dartune.referee.referee import INTERPRETER, Referee, code_version
 from dartune.tasks.task import Task
@@ -84,14 +85,15 @@ def complete(
     name: "base", or "tuned" with the folder of its weights; the seed depends on it.
     """
     prompt = Task(task).prompt
-    settings = {"prompt": prompt, "model": revision(base), "seed": seed, "batch_size": batch_size, "decoding": decoding}
+    of_model = {"prompt": prompt, "model": revision(base), "run": run_settings(base)}
+    settings = {**of_model, "seed": seed, "batch_size": batch_size, "decoding": decoding}
     key = fingerprint([tuned] if tuned else [], code=code_fingerprint(__name__), **settings)
     output = batches.WORK / "evaluate" / task / f"{name}-{key}-{n_samples}.parquet"
     if output.exists():
         return parquet.read(output)
     from dartune.models.transformers_backend import TransformersBackend
 
-    backend = TransformersBackend(base, tuned)
+    backend = TransformersBackend(base, tuned, Task(task).function)
 
     def batch(rows: range) -> pa.Table:
         """Return the completions of a range of rows."""

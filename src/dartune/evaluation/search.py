@@ -76,7 +76,7 @@ def write_search(
     written: Runs = {}
     with Referee(this, guide, **limits) as referee:
         for model, folder in zip(MODELS, (None, tuned), strict=True):
-            backend = TransformersBackend(base, folder)
+            backend = TransformersBackend(base, folder, this.function)
             for method in methods:
                 spec = SearchSpec(this, method, options[method], n_evaluations, seeds, decoding, None)
                 table = run_searches(f"search {task} {method} {model}", spec, backend, referee, work)

@@ -15,7 +15,7 @@ TRACE = """
 select
     pair, strategy, margin, is_held_out,
     if(id = chosen_id, 'chosen', 'rejected') as role, if(id = chosen_id, chosen_subset, rejected_subset) as subset,
-    programs.* exclude (text, tree, shape, score_signature, signature), $commit as commit
+    programs.* exclude (text, tree, shape, score_signature, equals_template, signature), $commit as commit
 from read_parquet($scored) as programs
 inner join read_parquet($pairs) as pairs on programs.id in (pairs.chosen_id, pairs.rejected_id)
 where pair = $pair

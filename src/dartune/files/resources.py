@@ -45,7 +45,10 @@ def measured(file: Path) -> Iterator[dict[str, Any]]:
 def commit() -> str:
     """Return the first digits of the commit that is checked out, with "+" where files were edited; "" without git."""
     command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:  # it is not installed
+        return ""
 
 
 def machine() -> str:

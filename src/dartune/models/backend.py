@@ -2,12 +2,15 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model wrote in reply to a prompt. finish: "stop" where it ended its turn, "length" if it was cut off."""
+    """What a model wrote in reply to a prompt.
+
+    finish: "stop" where it ended its turn, "length" if it was cut off, "program" if it was stopped after its program.
+    """
 
     text: str
     n_prompt_tokens: int
@@ -27,11 +30,13 @@ class Decoding:
 class Backend(Protocol):
     """A model that completes prompts.
 
-    revision: identifies exactly this model, as far as the back end can tell. prices: money per million tokens of
-    prompts and of completions; 0 where it is free.
+    revision: identifies exactly this model, as far as the back end can tell. run_settings: what else decides its
+    completions, such as the number of threads. prices: money per million tokens of prompts and of completions; 0 where
+    it is free.
     """
 
     revision: str
+    run_settings: dict[str, Any]
     prices: tuple[float, float]
 
     def complete(self, prompts: list[str], *, seed: int, decoding: Decoding) -> list[Completion]:

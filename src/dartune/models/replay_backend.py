@@ -49,6 +49,7 @@ class ReplayBackend:
 
     def __init__(self, file: Path) -> None:
         content = read_bytes(file, EXPECTED)
+        self.run_settings: dict[str, Any] = {}
         self.revision = f"recorded:{hashlib.sha256(content).hexdigest()[:16]}"
         self._file = file
         self._completions: defaultdict[str, list[Completion]] = defaultdict(list)

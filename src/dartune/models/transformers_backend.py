@@ -1,9 +1,12 @@
 """Runs a model with transformers, by continuous batching: a finished row makes room for the next prompt.
 
 transformers' own generate() reads a prompt once for every row, and keeps computing finished rows until the longest is
-done. This module imports torch at the top: import it only where a model is about to run.
+done. An answer can also end with its program: small models go on to explain it, which takes half of their tokens. This
+module imports torch at the top: import it only where a model is about to run.
 """
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +19,86 @@ from dartune.errors import UserError
 from dartune.files.fingerprint import fingerprint
 from dartune.models.backend import Completion, Decoding
 from dartune.models.checkpoint import open_model, open_tokenizer, prompt_ids, revision
+from dartune.models.host import PLAIN, n_rows, row_bytes, run_settings
+from dartune.models.program_end import has_program
 
-N_SLOTS = 256  # rows generated at once
+N_SLOTS = 256  # rows generated at once, at most
 N_READ = 16  # prompts read at once
 MIN_FREE = 16  # free slots that are worth a forward pass over new prompts while other rows are being generated
 N_LIKELY = 512  # tokens of a large vocabulary that are sorted
+AreWhole = Callable[[list[list[int]], torch.Tensor], torch.Tensor]  # see TransformersBackend._are_whole
+STATED = 2**28  # bytes of keys and values from which on they are worth a line
 FULL, MAX_LENGTH = "full_attention", "max_position_embeddings"
 
 
 class TransformersBackend:
-    """A back end for the base model in a folder, or for a tuned model. Raises UserError where it cannot be opened."""
+    """A back end for the base model in a folder, or for a tuned model. Raises UserError where it cannot be opened.
+
+    function: the task's, which an answer's program defines; "" where answers shall not end with it.
+    """
 
     prices = (0.0, 0.0)
 
-    def __init__(self, base: Path, tuned: Path | None = None) -> None:
-        self.revision = revision(base) if tuned is None else fingerprint([tuned], base=revision(base))
+    def __init__(self, base: Path, tuned: Path | None = None, function: str = "") -> None:
         logging.disable_progress_bar()  # in a log, every update of a bar is a line
-        self.model, self.tokenizer = open_model(base, tuned).eval(), open_tokenizer(base)
-        refuse_windows(self.model, str(base))
+        name = revision(base) if tuned is None else fingerprint([tuned], base=revision(base))
+        self._set(name, open_model(base, tuned).eval(), open_tokenizer(base), run_settings(base), function)
 
     @classmethod
-    def from_loaded(cls, model: Any, tokenizer: Any) -> "TransformersBackend":
+    def from_loaded(
+        cls, model: Any, tokenizer: Any, run: dict[str, Any] = PLAIN, function: str = ""
+    ) -> "TransformersBackend":
         """Return a back end without a revision for a model in memory, such as one in training."""
         backend = cls.__new__(cls)
-        backend.revision, backend.model, backend.tokenizer = "", model, tokenizer
-        refuse_windows(model, "train")
+        backend._set("", model, tokenizer, run, function)
         return backend
+
+    def _set(self, name: str, model: Any, tokenizer: Any, run: dict[str, Any], function: str) -> None:
+        self.revision, self.model, self.tokenizer, self.run_settings = name, model, tokenizer, run
+        self.function = function if run["stop_after_program"] else ""
+        self._has_stated = False
+        marks = [id for token, id in tokenizer.get_vocab().items() if "`" in token]
+        self._marks = torch.tensor(sorted(marks), dtype=torch.long, device=model.device)
+        refuse_windows(model, name or "train")
 
     def complete(self, prompts: list[str], *, seed: int, decoding: Decoding) -> list[Completion]:
         """Return one completion per prompt, in order. What a row draws does not depend on the other rows of the batch.
 
         Raises UserError where a prompt and its completion do not fit into the model's context.
         """
-        torch.set_num_threads(1)  # stages run in parallel, and a single thread always adds in the same order
+        torch.set_num_threads(self.run_settings["threads"])  # another number adds in another order
         ids_of = {prompt: self._ids(prompt, decoding.max_new_tokens) for prompt in dict.fromkeys(prompts)}
         ids = [ids_of[prompt] for prompt in prompts]
         uniforms = torch.rand((len(ids), decoding.max_new_tokens), generator=torch.Generator().manual_seed(seed))
-        written = generate(self.model, ids, uniforms.to(self.model.device), decoding)
+        length = max(map(len, ids)) + decoding.max_new_tokens
+        self._state(n_rows(self.model, length, min(len(ids), N_SLOTS)), length)
+        written = generate(self.model, ids, uniforms.to(self.model.device), decoding, self._are_whole)
         return [self._completion(len(prompt), tokens) for prompt, tokens in zip(ids, written, strict=True)]
+
+    def _state(self, n_slots: int, length: int) -> None:
+        """Print once how many rows are written side by side, if their memory is worth a line."""
+        n_bytes = n_slots * row_bytes(self.model, length)
+        if n_bytes > STATED and not self._has_stated:
+            self._has_stated = True
+            kind, threads = str(self.model.dtype).removeprefix("torch."), self.run_settings["threads"]
+            print(
+                f"model: {n_slots} answers side by side, up to {n_bytes / 2**30:.1f} GiB beside its weights; {kind},"
+                f" {threads} threads",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _are_whole(self, rows: list[list[int]], tokens: torch.Tensor) -> torch.Tensor:
+        """Return whether each answer has its program, (rows,). rows: all tokens of each. tokens: (rows,), the last."""
+        result = torch.zeros(len(rows), dtype=torch.bool, device=tokens.device)
+        if self.function:  # a block can only have ended where a backtick was written
+            for row in torch.isin(tokens, self._marks).nonzero().flatten().tolist():
+                result[row] = has_program(self._text(rows[row]), self.function)
+        return result
+
+    def _text(self, ids: list[int]) -> str:
+        """Return the text of tokens."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def count(self, prompts: list[str], n_prompt_tokens: int, n_tokens: int) -> None:
         """Do nothing: a model run here has no budget."""
@@ -72,9 +117,9 @@ class TransformersBackend:
     def _completion(self, n_prompt_tokens: int, ids: list[int]) -> Completion:
         """Return the text up to the end of the turn. n_tokens includes the token that ends it."""
         is_whole = ids[-1] in ends_of_turn(self.model)
-        shown = ids[:-1] if is_whole else ids
-        text = self.tokenizer.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return Completion(text, n_prompt_tokens, len(ids), "stop" if is_whole else "length")
+        text = self._text(ids[:-1] if is_whole else ids)
+        cut = "program" if self.function and has_program(text, self.function) else "length"
+        return Completion(text, n_prompt_tokens, len(ids), "stop" if is_whole else cut)
 
 
 def refuse_windows(model: Any, where: str) -> None:
@@ -94,15 +139,23 @@ def ends_of_turn(model: Any) -> list[int]:
 
 
 @torch.inference_mode()
-def generate(model: Any, ids: list[list[int]], uniforms: torch.Tensor, decoding: Decoding) -> list[list[int]]:
+def generate(
+    model: Any,
+    ids: list[list[int]],
+    uniforms: torch.Tensor,
+    decoding: Decoding,
+    are_whole: AreWhole | None = None,
+) -> list[list[int]]:
     """Return the tokens generated for each prompt, including the one that ends the turn.
 
     ids: token ids by prompt. uniforms: (prompts, max_new_tokens), one number in [0, 1) for each token to draw.
+    are_whole: whether answers end here though the model has not ended its turn.
     """
     ends = torch.tensor(ends_of_turn(model), dtype=torch.long, device=model.device)
     written: list[list[int]] = [[] for _ in ids]
     waiting = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), ids[i], i))  # longest first, equal prompts together
-    slots = Slots(model, min(len(ids), N_SLOTS), max(map(len, ids)) + decoding.max_new_tokens)
+    length = max(map(len, ids)) + decoding.max_new_tokens
+    slots = Slots(model, n_rows(model, length, min(len(ids), N_SLOTS)), length)
     logits = slots.admit(ids, waiting)
     while slots.rows:
         places = torch.tensor([len(written[row]) for row in slots.rows], device=model.device)
@@ -110,8 +163,10 @@ def generate(model: Any, ids: list[list[int]], uniforms: torch.Tensor, decoding:
         for row, token in zip(slots.rows, tokens.tolist(), strict=True):
             written[row].append(token)
         is_going = ~torch.isin(tokens, ends) & (places + 1 < decoding.max_new_tokens)
+        if are_whole:
+            is_going &= ~are_whole([written[row] for row in slots.rows], tokens)
         logits = slots.step(slots.keep(is_going, tokens), logits)
-        if waiting and slots.n_free >= min(MIN_FREE, N_SLOTS, len(waiting)):
+        if waiting and slots.n_free >= min(MIN_FREE, slots.n, len(waiting)):
             logits = torch.cat([logits, slots.admit(ids, waiting)])
     return written
 
@@ -123,10 +178,12 @@ def draw_tokens(logits: torch.Tensor, uniforms: torch.Tensor, decoding: Decoding
     selects one of them. Sorting a vocabulary of 150,000 words would take twice as long as the model does, so of a large
     one the N_LIKELY most probable tokens are sorted, and all of it only for rows whose nucleus is larger.
     """
-    probabilities = (logits.float() / decoding.temperature).softmax(-1)
+    scores = logits if decoding.temperature == 1 else logits.float() / decoding.temperature
+    probabilities = scores.softmax(-1, dtype=torch.float32)
     if probabilities.shape[-1] <= 8 * N_LIKELY:
         return select(*probabilities.sort(stable=True, dim=-1, descending=True), uniforms, decoding.top_p)
-    likely, order = probabilities.topk(N_LIKELY)
+    order = scores.topk(N_LIKELY).indices
+    likely = probabilities.gather(-1, order)
     tokens = select(likely, order, uniforms, decoding.top_p)
     rest = likely.sum(-1) < decoding.top_p
     if rest.any():
@@ -151,7 +208,7 @@ class Slots:
     """Keys and values of the rows being generated, which differ in length. The slots in use come first."""
 
     def __init__(self, model: Any, n_slots: int, length: int) -> None:
-        self._model, self._n_slots = model, n_slots
+        self.model, self.n = model, n_slots
         self.rows: list[int] = []  # by slot, the number of its prompt
         self._lengths = torch.zeros(n_slots, dtype=torch.long, device=model.device)
         self._columns = torch.arange(length, device=model.device)
@@ -161,7 +218,7 @@ class Slots:
     @property
     def n_free(self) -> int:
         """The number of slots without a row."""
-        return self._n_slots - len(self.rows)
+        return self.n - len(self.rows)
 
     def admit(self, ids: list[list[int]], waiting: list[int]) -> torch.Tensor:
         """Move prompts from the front of `waiting` into free slots; return the logits (n, vocabulary) after them."""
@@ -171,7 +228,7 @@ class Slots:
         for (states, _), row in zip(read, taken, strict=True):
             self._lengths[len(self.rows)] = len(ids[row])
             for layer, (keys, values) in zip(self._layers, states, strict=True):
-                layer.put(len(self.rows), keys, values, self._n_slots)
+                layer.put(len(self.rows), keys, values, self.n)
             self.rows.append(row)
         return torch.stack([logits for _, logits in read])
 
@@ -187,11 +244,11 @@ class Slots:
         longest = max(map(len, prompts))
         padded = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts])
         places = sorted({len(prompt) - 1 for prompt in prompts})
-        cache = DynamicCache(config=self._model.config)
-        logits = self._model(
-            padded.to(self._model.device),
+        cache = DynamicCache(config=self.model.config)
+        logits = self.model(
+            padded.to(self.model.device),
             past_key_values=cache,
-            logits_to_keep=torch.tensor(places, device=self._model.device),
+            logits_to_keep=torch.tensor(places, device=self.model.device),
             use_cache=True,
         ).logits
         return {
@@ -227,9 +284,9 @@ class Slots:
             return logits[:0]
         lengths = self._lengths[:n]
         unseen = self._columns[: int(lengths.max()) + 1] > lengths[:, None]
-        mask = torch.zeros(unseen.shape, dtype=self._model.dtype, device=unseen.device)  # added to the attention scores
+        mask = torch.zeros(unseen.shape, dtype=self.model.dtype, device=unseen.device)  # added to the attention scores
         mask.masked_fill_(unseen, torch.finfo(mask.dtype).min)
-        result: torch.Tensor = self._model(
+        result: torch.Tensor = self.model(
             tokens[:, None],
             position_ids=lengths[:, None],
             attention_mask=mask[:, None, None],

@@ -53,8 +53,8 @@ def pair_metrics(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, n_asked
 def role_metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the metrics of the chosen or of the rejected programs. rows: of view traits, one per pair.
 
-    by_tenth: programs by tenth of the valid pool, best first. entropy: of by_tenth. distinct_*: shares of the programs.
-    distance: see mean_distance.
+    failures: how many, by status. by_tenth: programs by tenth of the valid pool, best first. entropy: of by_tenth.
+    distinct_*: shares of the programs. distance: see mean_distance.
     """
     valid = [row for row in rows if row["status"] == "ok"]
     tenths = np.bincount([min(int(10 * row["rank"]), 9) for row in valid], minlength=10)
@@ -63,7 +63,7 @@ def role_metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
         for name, key in (("programs", "text"), ("trees", "tree"), ("shapes", "shape"), ("behaviours", "behaviour"))
     }
     return {
-        "failures": len(rows) - len(valid),
+        "failures": dict(sorted(Counter(row["status"] for row in rows if row["status"] != "ok").items())),
         "by_tenth": {f"{10 * i}-{10 * i + 10} %": int(n) for i, n in enumerate(tenths)},
         "entropy": entropy(tenths),
         "n_behaviours": len({row["behaviour"] for row in valid}),

@@ -18,7 +18,9 @@ select
     count(distinct tree) as distinct_trees,
     count(distinct shape) as distinct_shapes,
     count(distinct behaviour) as distinct_behaviours,
-    count(distinct score_signature) as distinct_score_signatures
+    count(distinct score_signature) as distinct_score_signatures,
+    count(distinct score) as distinct_scores,
+    count(*) filter (equals_template) as template_copies
 from scored
 where status = 'ok';
 

@@ -18,6 +18,7 @@ from dartune.pairs.datasheet import NOISE, pair_metrics, warnings_of
 from dartune.pairs.strategies import check_strategy, header, involved, starts, statement
 
 FILES = ("macros.sql", "finished.sql", "datasheet.md.jinja")
+MIN_SUBSETS = {"dar_authors_code": 4}  # the others need one more than their gap
 MACROS, FINISHED, SHEET = (Path(__file__).parent / name for name in FILES)
 
 
@@ -35,6 +36,7 @@ def write_sample(
     max_length_bias: Annotated[float, Field(ge=0, le=0.5)],
     min_behaviours: NonNegativeInt,
     max_below_noise: Annotated[float, Field(ge=0, le=1)],
+    max_template_copies: NonNegativeInt | None,
     options: dict[str, dict[str, Any]],
 ) -> None:
     """Write the drawn pairs, their metrics as JSON, and the data sheet as Markdown.
@@ -44,17 +46,20 @@ def write_sample(
     over the instances; null for one), is_flipped (the control `shuffled` trains on the opposite).
 
     strategy: name of an SQL file, or {name: share of the pairs}. memory_mib: DuckDB's; what needs more goes to disk.
-    max_length_bias, min_behaviours, max_below_noise: beyond these the data sheet warns. options: parameters of each
-    strategy, which its file explains. Raises UserError where the options, the pool or the drawn pairs are wrong.
+    max_length_bias, min_behaviours, max_below_noise: beyond these the data sheet warns. max_template_copies: programs
+    with the template's score that may take part; null for all. options: parameters of each strategy, which its file
+    explains; n_subsets is lowered for a pool with few different scores, and the data sheet says so. Raises UserError
+    where the options, the pool or the drawn pairs are wrong.
     """
     shares = check_strategy(strategy, options)
-    with connect(scored, memory_mib) as connection:
-        check_pool(task, connection, shares, options)
+    with connect(scored, memory_mib, max_template_copies) as connection:
+        check_pool(task, connection)
+        options, lowered = fitting(task, connection, shares, options)
         pairs = draw(connection, shares, options, n_pairs, seed)
         check_order(pairs)
         measured = pair_metrics(connection, pairs, n_pairs)
     limits = {"length_bias": max_length_bias, "behaviours": min_behaviours, "below_noise": max_below_noise}
-    warnings = warnings_of(measured, limits)
+    warnings = lowered + warnings_of(measured, limits)
     write(pairs, output)
     write_json(metrics, measured | {"warnings": warnings})
     for line in (f"{len(pairs)} of {n_pairs} pairs by {', '.join(shares)}", *(f"warning: {text}" for text in warnings)):
@@ -64,7 +69,7 @@ def write_sample(
     sheet.write_text(text, encoding="utf-8")
 
 
-def connect(scored: Path, memory_mib: int) -> duckdb.DuckDBPyConnection:
+def connect(scored: Path, memory_mib: int, max_template_copies: int | None = None) -> duckdb.DuckDBPyConnection:
     """Return a connection with the pool as `scored`, the macros, and an empty table `used` for rows that are taken."""
     spill = WORK / "duckdb" / scored.stem  # one folder a task: two processes would overwrite each other's files
     spill.mkdir(parents=True, exist_ok=True)
@@ -80,6 +85,8 @@ def connect(scored: Path, memory_mib: int) -> duckdb.DuckDBPyConnection:
     connection.execute(f"set enable_progress_bar = {sys.stdout.isatty()}")
     connection.read_parquet(checked_path(scored), file_row_number=True).create_view("scored")
     connection.execute("create temp table used (row bigint)")
+    copies = 2**62 if max_template_copies is None else max_template_copies
+    connection.execute(f"set variable max_template_copies = {copies}")
     connection.execute(MACROS.read_text())
     return connection
 
@@ -121,10 +128,8 @@ def run(
         raise UserError(f"sample: strategy {name}: {str(error).splitlines()[0]}") from error
 
 
-def check_pool(
-    task: str, connection: duckdb.DuckDBPyConnection, shares: dict[str, float], options: dict[str, dict[str, Any]]
-) -> None:
-    """Raise UserError on a pool without valid programs, with a score that is not finite, or too small for M subsets."""
+def check_pool(task: str, connection: duckdb.DuckDBPyConnection) -> None:
+    """Raise UserError on a pool without valid programs, or with a score that is not finite."""
     n, n_ok, n_nan = connection.execute(
         "select count(*), count(*) filter (status = 'ok'), count(*) filter (isnan(score) or isinf(score)) from scored"
     ).fetchall()[0]
@@ -132,16 +137,34 @@ def check_pool(
         raise UserError(f"sample: none of {n} programs of {task} is ok; metrics/score/{task}.json counts the reasons")
     if n_nan:
         raise UserError(f"sample: {n_nan} scores of {task} are not finite numbers; run stage score again")
+
+
+def fitting(
+    task: str, connection: duckdb.DuckDBPyConnection, shares: dict[str, float], options: dict[str, dict[str, Any]]
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return the options with subsets as many as the pool fills, and a line for each strategy that got fewer.
+
+    A subset holds two programs, and programs of equal score share one. Raises UserError where not even the fewest
+    subsets can be filled that leave the gap between chosen and rejected programs.
+    """
+    fitted, lines = dict(options), []
     for name in involved(shares):
-        if (n_subsets := options.get(name, {}).get("n_subsets")) is None:
+        if (asked := options.get(name, {}).get("n_subsets")) is None:
             continue
         one_per = {"one_per": options[name].get("one_per", *header(name, "one_per"))}
-        n_distinct = connection.execute("select count(*) from candidates($one_per, 0)", one_per).fetchall()[0][0]
-        if n_distinct < 2 * n_subsets:
+        query = "select count(*), count(distinct score) from candidates($one_per, 0)"
+        n, n_scores = connection.execute(query, one_per).fetchall()[0]
+        n_subsets, fewest = min(asked, n // 2, n_scores), MIN_SUBSETS.get(name, options[name].get("gap", 0) + 1)
+        if n_subsets < fewest:
             raise UserError(
-                f"sample: {n_distinct} distinct programs of {task} are ok; at least {2 * n_subsets} are needed for "
-                f"M = {n_subsets} subsets. Raise pool.n_programs or lower sample.options.{name}.n_subsets"
+                f"sample: {n} distinct programs of {task} with {n_scores} scores are ok; {2 * fewest} with {fewest} are"
+                f" the least for {name}. Raise pool.n_programs, let a larger model write (pool.source), or take another"
+                " one_per"
             )
+        if n_subsets < asked:
+            fitted[name] = options[name] | {"n_subsets": n_subsets}
+            lines.append(f"{n_subsets} subsets instead of {asked}: {n} distinct programs with {n_scores} scores")
+    return fitted, lines
 
 
 def check_order(pairs: pa.Table) -> None:

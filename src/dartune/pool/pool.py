@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from dartune import params
 from dartune.errors import UserError
 from dartune.files import atomic, batches, parquet
 from dartune.models.backend import Backend, Decoding
@@ -51,10 +52,11 @@ def write_pool(
     """Write the pool of a task as Parquet (POOL_SCHEMA), and its tokens and money as JSON.
 
     limits: file of stage referee with the limits on a search's programs, {} for a method that needs no verdicts.
-    options: of the method. source: a model's folder, a server's .yaml, recorded completions, or a folder that
-    `dartune import-pool` wrote; the latter is taken whole, and the other arguments have no effect. method: a module in
-    pool/methods/. n_programs: completions to write. batch_size: completions per call of the
-    model for method `independent`; the others choose their own. Raises UserError where the source is none of these.
+    options: of the method. source: a model's folder, a preset (its base model writes, with its `threads` and
+    `stop_after_program`), a server's .yaml, recorded completions, or a folder that `dartune import-pool` wrote; the
+    latter is taken whole, and the other arguments have no effect. method: a module in pool/methods/. n_programs:
+    completions to write. batch_size: completions per call of the model for method `independent`; the others choose
+    their own. Raises UserError where the source is none of these.
     """
     if (table := read_imported_pool(task, Path(source))) is not None:
         if len(table) != n_programs:
@@ -66,7 +68,7 @@ def write_pool(
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     size = batch_size if method == INDEPENDENT else None
     spec = SearchSpec(Task(task), method, options, n_programs, [seed], decoding, size)
-    generate_pool(spec, open_backend(Path(source)), json.loads(limits.read_text()), output, metrics)
+    generate_pool(spec, open_backend(Path(source), spec.task.function), json.loads(limits.read_text()), output, metrics)
 
 
 def generate_pool(spec: SearchSpec, backend: Backend, limits: dict[str, Any], output: Path, metrics: Path) -> None:
@@ -101,12 +103,13 @@ def write_table(table: pa.Table, prices: tuple[float, float], output: Path, metr
     parquet.write(table, output)
 
 
-def open_backend(source: Path) -> Backend:
-    """Return the back end for a model's folder, a server's .yaml or recorded completions. UserError for other paths."""
-    if source.is_dir():
+def open_backend(source: Path, function: str) -> Backend:
+    """Return the back end for a source of write_pool. Raises UserError for other paths. function: the task's."""
+    model = params.read(source).get("base") if source.suffix == ".yaml" else None
+    if source.is_dir() or isinstance(model, dict):
         from dartune.models.transformers_backend import TransformersBackend
 
-        return TransformersBackend(source)
+        return TransformersBackend(source if model is None else writer(source, model), function=function)
     if source.suffix == ".yaml":
         from dartune.models.openai_backend import open_server
 
@@ -115,8 +118,24 @@ def open_backend(source: Path) -> Backend:
         from dartune.models.replay_backend import ReplayBackend
 
         return ReplayBackend(source)
-    expected = "a model's folder, a server's .yaml, or recorded completions (.jsonl, .parquet)"
+    expected = "a model's folder, a preset, a server's .yaml, or recorded completions (.jsonl, .parquet)"
     raise UserError(f"{source}: expected {expected}")
+
+
+def writer(preset: Path, base: dict[str, Any]) -> Path:
+    """Make and return a base folder for the model of a preset. base: the preset's section.
+
+    Raises UserError for the embedded model, which has a folder of its own.
+    """
+    from dartune.models.checkpoint import point_to
+    from dartune.models.host import write_run
+
+    if base["model"] == "embedded":
+        raise UserError(f"pool.source: {preset} is the embedded model; take models/embedded")
+    folder = batches.WORK / "writers" / preset.stem
+    point_to(folder, base["model"], base["revision"])
+    write_run(folder, base["threads"], base["stop_after_program"])
+    return folder
 
 
 def read_imported_pool(task: str, source: Path) -> pa.Table | None:

@@ -82,7 +82,8 @@ def run_searches(
     searches = Searches(stage, spec, backend, referee)
     n_seeds, size = len(spec.seeds), searches.batch_size
     key |= spec._asdict() | {"batch_size": size, "n_evaluations": None}  # a longer search goes on from a shorter one
-    key |= {"prompt": spec.task.prompt, "model": backend.revision, "columns": SEARCH_SCHEMA.names, "stage": stage}
+    key |= {"prompt": spec.task.prompt, "model": backend.revision, "run": backend.run_settings}
+    key |= {"columns": SEARCH_SCHEMA.names, "stage": stage}
     if referee:
         key |= {"referee": referee.version, "timeout_s": referee.timeout_s}
     code = code_fingerprint(__name__, f"dartune.pool.methods.{spec.method}")

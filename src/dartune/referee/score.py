@@ -12,7 +12,7 @@ from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint, judging
 from dartune.models.checkpoint import is_novel
 from dartune.programs.features import text_fingerprint, traits
-from dartune.referee.completions import PROGRAM_SCHEMA, Judged, judge
+from dartune.referee.completions import PROGRAM_SCHEMA, Judged, equals_template, judge, template_score
 from dartune.referee.referee import INTERPRETER, Referee, code_version
 from dartune.tasks.task import Task
 
@@ -35,6 +35,7 @@ TRAITS = pa.schema(
         ("n_characters", pa.int64()),
         ("family", pa.string()),
         ("score_signature", pa.uint64()),
+        ("equals_template", pa.bool_()),
     ]
 )
 
@@ -52,7 +53,8 @@ def write_scored(
 ) -> None:
     """Write the pool's rows with the columns of PROGRAM_SCHEMA, judged on the training instances, and of TRAITS.
 
-    score_signature: fingerprint of the exact costs, null without; for the other traits see programs/features.py.
+    score_signature: fingerprint of the exact costs, null without. equals_template: whether the score is the template's.
+    For the other traits see programs/features.py.
     max_slowdown, memory_mib, cluster: see Referee. Every row also has split, task_version and the limits, which pairs
     inherit. CPU times are left out: a table that differs from run to run makes all later stages run again.
     """
@@ -67,8 +69,9 @@ def write_scored(
             """Return these rows of the pool with the new columns."""
             part = rows.slice(numbers.start, len(numbers))
             judged = judge(referee, part["completion"].to_pylist())
-            return add_columns(part, judged, referee.task.rollout.FUNCTION, settings)
+            return add_columns(part, judged, referee.task.rollout.FUNCTION, settings, template)
 
+        template = template_score(referee)
         table = batches.run(f"score {task}", key, len(rows), BATCH, batch, output, tally="status")
     atomic.write_json(metrics, summary(table, base))
 
@@ -78,13 +81,19 @@ def task_version(task: Task) -> str:
     return fingerprint([task.file], code=code_fingerprint(*judging(task.name), within="dartune.tasks"))
 
 
-def add_columns(rows: pa.Table, judged: list[Judged], function: str, settings: dict[str, Any]) -> pa.Table:
-    """Return the rows with the columns of PROGRAM_SCHEMA and TRAITS, and one column for each setting."""
+def add_columns(
+    rows: pa.Table, judged: list[Judged], function: str, settings: dict[str, Any], template: float
+) -> pa.Table:
+    """Return the rows with the columns of PROGRAM_SCHEMA and TRAITS, and one column for each setting.
+
+    template: score of the task's template.
+    """
     columns = [
         {
             **one.columns(),
             **traits(one.program, function),
             "score_signature": text_fingerprint(repr(one.verdict.costs)) if one.verdict.costs else None,
+            "equals_template": one.verdict.score is not None and equals_template(one.verdict.score, template),
         }
         for one in judged
     ]

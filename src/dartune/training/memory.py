@@ -19,6 +19,7 @@ import psutil
 
 from dartune.errors import UserError
 from dartune.models.checkpoint import pretrained_arguments, quiet
+from dartune.models.host import host_free
 from dartune.training.distributed import SHARDED, Launch
 from dartune.training.trainers import TrainingInputs
 
@@ -214,20 +215,3 @@ def free_bytes(launch: Launch | None) -> float:
         torch.cuda.empty_cache()
         return float(torch.cuda.mem_get_info(int(os.environ.get("LOCAL_RANK", 0)))[0])
     return host_free() / (launch["n_processes"] // launch["n_machines"] if launch else 1)
-
-
-def host_free(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
-    """Return the bytes that this machine has free, or that a control group (version 2) allows where that is less.
-
-    groups: has a line "0::PATH". In a container the path may be the host's, which is not visible: then the limit is in
-    the root. What a group has left includes its reclaimable cache.
-    """
-    limits = [float(psutil.virtual_memory().available)]
-    path = next((line.removeprefix("0::/") for line in groups.read_text().splitlines() if line.startswith("0::")), "")
-    for folder in (root / path, *(root / path).parents):
-        limit = folder / "memory.max"
-        if limit.exists() and (text := limit.read_text().strip()) != "max":
-            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            used = int((folder / "memory.current").read_text())
-            limits.append(float(int(text) - used + int(stat["inactive_file"])))
-    return min(limits)

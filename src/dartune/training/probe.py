@@ -6,6 +6,7 @@ start than its limit is a warning, which can stop the training or take it back t
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,8 @@ from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, Positi
 from typing_extensions import TypedDict
 
 from dartune.models.backend import Decoding, start_seed
-from dartune.models.checkpoint import render, render_completion
+from dartune.models.checkpoint import open_tokenizer, render, render_completion
+from dartune.models.host import run_settings
 from dartune.referee.completions import equals_template, judge, template_score
 from dartune.referee.drift import FIGURES, exceeded
 from dartune.referee.referee import Referee
@@ -54,20 +56,22 @@ class ProbeConfig(TypedDict):
 class Probe:
     """Measures a model, each time with the same prompts, seeds and texts.
 
-    held_out: pairs as stage pairs writes them; may be empty. reference: log-probabilities of both sides of these pairs,
-    shape (2, n_pairs), under the first model that is measured; None before.
+    base: the base model's folder. held_out: pairs as stage pairs writes them; may be empty. reference:
+    log-probabilities of both sides of these pairs, shape (2, n_pairs), under the first model that is measured; None
+    before.
     """
 
     def __init__(
         self,
         referee: Referee,
-        tokenizer: Any,
+        base: Path,
         held_out: list[dict[str, Any]],
         config: ProbeConfig,
         decoding: Decoding,
         seed: int,
     ) -> None:
-        self.referee, self.tokenizer, self.decoding = referee, tokenizer, decoding
+        tokenizer = open_tokenizer(base)
+        self.referee, self.tokenizer, self.decoding, self.run = referee, tokenizer, decoding, run_settings(base)
         self.n_samples, self.split, self.seed = config["n_samples"], config["split"], seed
         self.task = referee.task
         self.pairs = [
@@ -96,7 +100,7 @@ class Probe:
     def _sample_figures(self, model: Any) -> dict[str, float]:
         from dartune.models.transformers_backend import TransformersBackend
 
-        backend = TransformersBackend.from_loaded(model, self.tokenizer)
+        backend = TransformersBackend.from_loaded(model, self.tokenizer, self.run, self.task.function)
         prompts, seed = [self.task.prompt] * self.n_samples, start_seed("watch", self.task.name, self.seed)
         completions = backend.complete(prompts, seed=seed, decoding=self.decoding)
         verdicts = [one.verdict for one in judge(self.referee, [completion.text for completion in completions])]

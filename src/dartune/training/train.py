@@ -18,6 +18,7 @@ from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
 from dartune.models.backend import Decoding
 from dartune.models.checkpoint import LoadIn, open_tokenizer, save_model, weights_of, write_base_revision
+from dartune.models.host import run_settings
 from dartune.pairs.pairs import formatted
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
@@ -98,7 +99,8 @@ def write_tuned(
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(batches.WORK / "tensorboard" / task))  # it outlives `work`
     files = [file for file in sources if file]
     work = batches.folder(
-        f"train {task}", fingerprint(files, code=code_fingerprint(__name__), limits=limits, **settings)
+        f"train {task}",
+        fingerprint(files, code=code_fingerprint(__name__), limits=limits, run=run_settings(sources.base), **settings),
     )
     with ExitStack() as stack, disk_errors(work):
         splits = [SPLIT] * (method in ONLINE) + [probe["split"]] * (probe["n_times"] > 0 and is_main())
@@ -204,7 +206,7 @@ def new_trainer(inputs: TrainingInputs, plots: Path) -> Any:
     from dartune.training.callbacks import Patience, Saving
     from dartune.training.progress import Curves, Progress
 
-    torch.set_num_threads(1)  # the same sums in the same order on every run; stages run side by side
+    torch.set_num_threads(run_settings(inputs.base)["threads"])  # another number adds in another order
     set_seed(inputs.settings["seed"])
     trainer = TRAINERS[inputs.settings["method"]](inputs, **inputs.options)
     trainer.remove_callback(PrinterCallback)
@@ -226,8 +228,8 @@ def add_probes(trainer: Any, inputs: TrainingInputs, referee: Referee | None) ->
     from dartune.training.callbacks import ProbeCallback
 
     held_out = [row for row in inputs.rows if row["is_held_out"]]
-    tokenizer, decoding = open_tokenizer(inputs.base), Decoding(*(inputs.settings[name] for name in DECODING))
-    probe = Probe(referee, tokenizer, held_out, config, decoding, inputs.settings["seed"]) if referee else None
+    decoding = Decoding(*(inputs.settings[name] for name in DECODING))
+    probe = Probe(referee, inputs.base, held_out, config, decoding, inputs.settings["seed"]) if referee else None
     callback = ProbeCallback(f"train {inputs.task}", probe, config, inputs.work)
     trainer.add_callback(callback)
     return callback
