@@ -45,7 +45,7 @@ def main(
     settings = Settings(
         **sections,
         search_options=search_loop.options(sections["pool"]["method"]),
-        trainer_options=trainers.options(sections["train"]["method"]),
+        trainer_options=trainers.options_of(sections["train"]["method"]),
     )
     first = FirstRound(*map(Path, (base, tuned, pool_limits, train_limits)))
     with measured(Path(resources)):

@@ -115,6 +115,7 @@ def trained(
     settings = {"method": method, "seed": 11, "patience": None, "lora": lora, method: OPTIONS[method], "probe": probe}
     return {
         "weights": "as they are",
+        "earlier": [],
         "n_pairs": 4,
         "too_long": [],
         "settings": settings,

@@ -17,7 +17,7 @@ from dartune.pairs.pairs import write_pairs
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
 from dartune.training.train import Outputs, Sources, new_trainer, write_tuned
-from dartune.training.trainers import TrainingInputs
+from dartune.training.trainers import TrainingInputs, in_turn
 
 TASK = "tsp_construct"
 CHAT = (
@@ -184,7 +184,8 @@ def tune(base: Path, pairs: Path, name: str, start: Path | None = None, **change
     changes: of TRAIN, and `options` of the trainer's.
     """
     section = TRAIN | changes
-    options = OPTIONS[section["method"]] | section.pop("options", {})
+    changed = section.pop("options", {})
+    options = {name: OPTIONS[name] | changed for name in in_turn(section["method"])}
     outputs = Outputs(Path(name), Path(f"{name}.json"), Path(f"{name}-plots"))
     write_tuned(TASK, Sources(pairs, base, start), RULES, options, outputs, **section)
     return Path(name)

@@ -126,7 +126,9 @@ def check_options(methods: Any, sections: dict[str, dict[str, Any]], file: Path)
     check_strategy(sections["sample"]["strategy"], sections["sample"]["options"])
     refuse_contradictions(sections["train"])
     method = sections["train"]["method"]
-    for name in dict.fromkeys([method, *params.everything(file).get("trainers", {})]):  # a preset needs no others
+    for name in dict.fromkeys(
+        [*trainers.in_turn(method), *params.everything(file).get("trainers", {})]
+    ):  # a preset needs no others
         trainers.check_extra(name, trainers.options(name, file), sections["train"] | {"method": name})
     for name in set(sections["train"]["probe"]["remember"]) - set(names()):
         raise UserError(f"{file}: train.probe.remember: there is no task {name!r}{nearest(name, names())}")

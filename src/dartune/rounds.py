@@ -43,7 +43,7 @@ class FirstRound(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Sections of params.yaml, by stage, and the options of the search method and of the trainer."""
+    """Sections of params.yaml, by stage, and the options of the search method and, by name, of the trainers."""
 
     pool: dict[str, Any]
     score: dict[str, Any]

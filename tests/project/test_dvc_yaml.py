@@ -86,7 +86,7 @@ def test_a_stage_follows_its_own_sections_in_params_and_in_the_preset_only(stage
     listed = STAGES[stage].get("params", [])
     names = [name for name in listed if isinstance(name, str)]
     assert set(names) - {"tasks", "preset"} == {name for name in sections if name in PARAMS} | OPTIONS.get(stage, set())
-    trainer = ["trainers.${train.method}"] * ("train" in sections)
+    trainer = ["trainers"] * ("train" in sections)
     from_preset = [name for name in sections if name in PRESET] + trainer
     expected = [{"presets/${preset}.yaml": from_preset}] if from_preset else []
     assert [entry for entry in listed if isinstance(entry, dict)] == expected

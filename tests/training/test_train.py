@@ -237,3 +237,42 @@ def test_a_full_disk_is_told_in_one_line_and_the_old_model_outlives_it(
     for name in ("tuned", "whole"):
         tune(base, pairs, name)
     assert_same("tuned", "whole")
+
+
+IN_TURN: dict[str, Any] = {"method": ["sft", "dpo"], "lora": DROPOUT}
+
+
+def test_trainings_in_turn_equal_one_that_starts_from_the_other(base: Path, pairs: Path) -> None:
+    tune(base, pairs, "first", method="sft", lora=DROPOUT)
+    tune(base, pairs, "second", method="dpo", lora=DROPOUT, start=Path("first"))
+    tune(base, pairs, "both", **IN_TURN)
+    assert weights(Path("both")) == weights(Path("second")) != weights(Path("first"))
+    first, second, both = (json.loads(Path(f"{name}.json").read_text()) for name in ("first", "second", "both"))
+    assert [part["last"] for part in (*both["earlier"], both)] == [first["last"], second["last"]]
+    assert [part["settings"]["method"] for part in (*both["earlier"], both)] == ["sft", "dpo"]
+    assert Path("both-plots/sft/plots/metrics/loss.tsv").exists()
+
+
+def test_a_second_training_that_is_killed_does_not_repeat_the_first(
+    base: Path, pairs: Path, often: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop_in_dpo(self: Any, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if type(args).__name__ == "DPOConfig" and state.global_step == 5:
+            raise Stop
+
+    seen: set[str] = set()
+    tune(base, pairs, "whole", **IN_TURN, options={"num_train_epochs": 2})
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(Progress, "on_step_end", stop_in_dpo)
+        tune(base, pairs, "stopped", **IN_TURN, options={"num_train_epochs": 2})
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "on_step_end", lambda self, args, state, control, **_: seen.add(type(args).__name__))
+        tune(base, pairs, "stopped", **IN_TURN, options={"num_train_epochs": 2})
+    assert seen == {"DPOConfig"}
+    assert_same("stopped", "whole")
+
+
+@pytest.mark.parametrize("methods", [[], ["dpo", "dpo"]])
+def test_no_method_and_one_twice_are_refused(base: Path, pairs: Path, methods: list[str]) -> None:
+    with pytest.raises(UserError, match="expected one or more different trainers"):
+        tune(base, pairs, "refused", method=methods)

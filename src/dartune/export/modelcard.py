@@ -9,7 +9,7 @@ from dartune.export.provenance import Run, first_commit, git
 from dartune.files.templates import render
 from dartune.models.checkpoint import SOURCE, open_tokenizer, pretrained_arguments, revision
 from dartune.report.table import LEGEND, in_unit, metric_rows, search_rows
-from dartune.report.training import METHODS, as_yaml
+from dartune.report.training import about, as_yaml
 from dartune.tasks.task import Task
 from dartune.training.trainers import ONLINE
 
@@ -33,7 +33,7 @@ def model_card(run: Run, base: Path, tuned: Path, *, is_adapter: bool, merged: s
         header=front_matter(run.task, model, method, is_adapter),
         task=Task(run.task),
         base=model,
-        about_method=METHODS[method],
+        about_method=about(trained["train"]),
         is_online=method in ONLINE,
         settings={name: values for name, values in run.settings().items() if "." not in name and name != "train"},
         judged_by=run.metrics(f"data/referee/{run.task}/train.json"),

@@ -13,7 +13,7 @@ from dartune.programs.escape import plain
 from dartune.report.plots import best_panel, drawing, gain_panel, inline, instance_panel, search_panel, share_panel
 from dartune.report.results import Result
 from dartune.report.table import GAINS, arm_summary, in_unit, metric_rows, search_rows
-from dartune.report.training import METHODS, as_yaml, training_plots
+from dartune.report.training import about, as_yaml, earlier_plots, methods, training_plots
 from dartune.report.verdicts import Verdicts, sentence
 
 
@@ -57,15 +57,16 @@ def task_section(task: str, result: Result, warnings: list[str], n_best: int) ->
         "warnings": warnings,
         "n_samples": result.splits[result.held_out]["tuned"]["n_samples"],
         "tables": {split: metric_rows(measured) for split, measured in result.splits.items()},
-        "method": train["settings"]["method"],
+        "method": ", then ".join(methods(train)),
         "weights": train["weights"],
-        "how": METHODS[train["settings"]["method"]],
+        "how": about(train),
         "plots": {
             "distributions": drawing(f"{task}: distribution of quality", share_panel, qualities, ylabel=share),
             "best_of": drawing(f"{task}: best of k samples", best_panel, qualities, ylabel=best),
             "instances": instances_plot(task, result),
             "searches": drawing(f"{task}: searches", search_panel, curves, curves, ylabel=searched),
             **training_plots(task, train, result.curves),
+            "earlier": earlier_plots(task, train, result.earlier_curves),
         },
         "searches": search_rows(result.searches),
         "best": {model: best_programs(result, model, n_best) for model in MODELS},

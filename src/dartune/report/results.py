@@ -12,7 +12,7 @@ from dartune.errors import UserError
 from dartune.evaluation.statistics import MODELS, TEMPLATE
 from dartune.files import parquet
 from dartune.report.plots import Curves
-from dartune.report.training import read_curves
+from dartune.report.training import methods, read_curves
 
 STAGES = ("pool", "score", "sample", "train", "rounds", "evaluate", "search")
 PROGRAM = ["program", "status", "reason", "costs", "behaviour", "quality", "gap", "interpreter"]
@@ -26,9 +26,9 @@ class Result:
     """What the stages measured of one task.
 
     metrics: of the stages pool, score, sample, train and rounds. splits: those of stage evaluate by split, the held-out
-    one first. template: the task's template program. curves: what training logged, {} where it was too short. searches:
-    the metrics of stage search by method. search_curves: by method and model, (seeds, evaluations), the held-out
-    quality of the program that guides best so far.
+    one first. template: the task's template program. curves: what training logged, {} where it was too short;
+    earlier_curves: the same of the trainings before it. searches: the metrics of stage search by method. search_curves:
+    by method and model, (seeds, evaluations), the held-out quality of the program that guides best so far.
     """
 
     metrics: dict[str, dict[str, Any]]
@@ -36,6 +36,7 @@ class Result:
     rows: Rows
     template: str
     curves: Curves
+    earlier_curves: list[Curves]
     searches: dict[str, Any]
     search_curves: dict[str, dict[str, np.ndarray]]
 
@@ -63,6 +64,7 @@ def read_result(task: str, metrics: Path, evaluation: Path, search: Path, plots:
         rows=read_rows(table, list(splits)),
         template=(table.schema.metadata or {}).get(TEMPLATE.encode(), b"").decode(),
         curves=read_curves(plots / task, measured["train"]["settings"]["method"]),
+        earlier_curves=[read_curves(plots / task / name, name) for name in methods(measured["train"])[:-1]],
         searches=searches,
         search_curves=read_search_curves(search / f"{task}.parquet", list(searches)),
     )

@@ -25,6 +25,16 @@ LOGGED = {  # the curves that are drawn of each method
 }
 
 
+def methods(train: dict[str, Any]) -> list[str]:
+    """Return the trainers that made a model, in turn. train: metrics of stage train."""
+    return [part["settings"]["method"] for part in (*train["earlier"], train)]
+
+
+def about(train: dict[str, Any]) -> str:
+    """Return in words how a model was trained. train: metrics of stage train."""
+    return " Then: ".join(METHODS[name] for name in methods(train))
+
+
 def read_curves(folder: Path, method: str) -> Curves:
     """Return the curves that the method logged, {} where training was too short to log a step.
 
@@ -51,6 +61,13 @@ def training_plots(task: str, train: dict[str, Any], curves: Curves) -> dict[str
         "training": drawing(f"{task}: training", training_panel, panels, curves, held_out) if curves else None,
         "probes": drawing(f"{task}: probes", probe_panel, filled(PROBE, probes), probes, kept_step) if probes else None,
     }
+
+
+def earlier_plots(task: str, train: dict[str, Any], curves: list[Curves]) -> list[str]:
+    """Return drawings of what the trainings before the last one logged. curves: of each of them."""
+    parts = zip(methods(train), train["earlier"], curves, strict=False)
+    drawings = [training_plots(f"{task}, {name}", part, logged)["training"] for name, part, logged in parts]
+    return [text for text in drawings if text]
 
 
 def probe_series(probes: list[dict[str, Any]]) -> Curves:

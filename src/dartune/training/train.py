@@ -1,11 +1,13 @@
 """Stage train: a model tuned by one of the trainers, probed on the way. The reference is the model it starts from."""
 
+import json
 import os
 import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -27,7 +29,7 @@ from dartune.training.memory import fit_activations, refuse_too_large
 from dartune.training.patches import diverged, plain_adapter_inputs
 from dartune.training.probe import Probe, ProbeConfig
 from dartune.training.reward import text
-from dartune.training.trainers import ONLINE, SPLIT, TRAINERS, Lora, TrainingInputs, n_tokens
+from dartune.training.trainers import ONLINE, SPLIT, TRAINERS, Lora, TrainingInputs, in_turn, n_tokens
 
 DECODING = ("temperature", "top_p", "max_new_tokens")
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected", "reward", "kl")
@@ -61,7 +63,7 @@ def write_tuned(
     options: dict[str, Any],
     outputs: Outputs,
     *,
-    method: str,
+    method: str | list[str],
     seed: NonNegativeInt,
     lr_scheduler_type: Schedule,
     warmup_steps: Annotated[float, Field(ge=0)],
@@ -79,12 +81,13 @@ def write_tuned(
 ) -> None:
     """Write the tuned model's folder, its metrics and its curves.
 
-    limits: the referee's (stage referee). options: of the trainer. method: one of TRAINERS. warmup_steps: a
+    limits: the referee's (stage referee). options: of each trainer, by name. method: one of TRAINERS, or several
+    different ones in turn: each starts from the model of the one before, which is its reference. warmup_steps: a
     share of the steps if below 1. patience: stop after that many evaluations of the held-out pairs, one every
     SAVE_STEPS steps, without a lower loss, and keep the model with the lowest; null trains to the end, and must be null
     for grpo and rloo, which have no such loss. max_length: tokens of prompt and answer; longer pairs, which TRL would
     cut, are left out and named in the metrics. lora: null trains all weights. load_in: bits of the base model's weights
-    under an adapter; null: 16 on a GPU, else 32. launch: null for one process. report_to: trackers
+    under an adapter; null: as host.cpu_dtype and a GPU have them. launch: null for one process. report_to: trackers
     beside DVCLive, each an installed package. temperature, top_p, max_new_tokens: of
     completions written during the training.
 
@@ -93,49 +96,71 @@ def write_tuned(
     """
     keywords = {key: value for key, value in locals().items() if key not in ("task", "sources", "limits", "outputs")}
     del keywords["options"], keywords["probe"]
-    settings = {**keywords, method: options, "probe": probe}
+    settings = {**keywords, **options, "probe": probe}
     refuse_contradictions(settings)
     rows, too_long = short_enough(task, parquet.read(sources.pairs).to_pylist(), sources.base, max_length, patience)
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(batches.WORK / "tensorboard" / task))  # it outlives `work`
-    files = [file for file in sources if file]
-    work = batches.folder(
-        f"train {task}",
-        fingerprint(files, code=code_fingerprint(__name__), limits=limits, run=run_settings(sources.base), **settings),
-    )
-    with ExitStack() as stack, disk_errors(work):
+    files, run = [file for file in sources if file], run_settings(sources.base)
+    key = fingerprint(files, code=code_fingerprint(__name__), limits=limits, run=run, **settings)
+    work = batches.folder(f"train {task}", key)
+    known = {"weights": weights_of(sources.base), "n_pairs": len(rows), "too_long": too_long}
+    *before, last = in_turn(method)
+    start, earlier = sources.start, list[dict[str, Any]]()
+    for name in before:
+        folder = work / name
+        part = Outputs(folder / "tuned", folder / "metrics.json", folder / "plots")
+        if not agreed(part.metrics.exists):
+            inputs = TrainingInputs(task, rows, sources.base, start, folder, settings | {"method": name}, None)
+            train(inputs, limits, part, known)
+        earlier.append(agreed(lambda file=part.metrics: json.loads(file.read_text())))  # type: ignore[misc]
+        start = part.model
+    inputs = TrainingInputs(task, rows, sources.base, start, work, settings | {"method": last}, None)
+    train(inputs, limits, outputs, known | {"earlier": earlier})
+    if is_main():
+        for name in before:
+            shutil.copytree(work / name / "plots", outputs.plots / name)
+        shutil.rmtree(work)
+
+
+def train(inputs: TrainingInputs, limits: dict[str, Any], outputs: Outputs, known: dict[str, Any]) -> None:
+    """Run one training, or go on with a killed one, and write what it made.
+
+    inputs: without a referee. limits: the referee's. known: what the metrics hold beside what was measured. Raises what
+    write_tuned raises.
+    """
+    method, probe, launch = (inputs.settings[name] for name in ("method", "probe", "launch"))
+    with ExitStack() as stack, disk_errors(inputs.work):
         splits = [SPLIT] * (method in ONLINE) + [probe["split"]] * (probe["n_times"] > 0 and is_main())
-        referees = {split: stack.enter_context(Referee.from_limits(Task(task), split, limits)) for split in splits}
-        inputs = TrainingInputs(task, rows, sources.base, sources.start, work, settings, referees.get(SPLIT))
+        referees = {
+            split: stack.enter_context(Referee.from_limits(Task(inputs.task), split, limits)) for split in splits
+        }
+        inputs = replace(inputs, referee=referees.get(SPLIT))
         refuse_too_large(inputs)
         trainer = new_trainer(inputs, outputs.plots)
         probes = add_probes(trainer, inputs, referees.get(probe["split"]))
         with plain_adapter_inputs(trainer.model):
             fit_activations(trainer, inputs)
-            trainer.train(resume_from_checkpoint=agreed(lambda: batches.last_checkpoint(work)))
+            trainer.train(resume_from_checkpoint=agreed(lambda: batches.last_checkpoint(inputs.work)))
         keeps_last = probes is None or probes.kept_step() is None
         held_out = trainer.evaluate() if trainer.eval_dataset is not None and keeps_last else {}
         is_sharded = launch is not None and launch["kind"] in SHARDED
         weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_sharded else None  # by all processes
         if is_main():
             save(trainer, inputs, probes, weights, outputs.model)
-            known = {
-                "weights": weights_of(sources.base),
-                "n_pairs": len(rows),
-                "too_long": too_long,
-                "settings": settings,
-            }
-            record(trainer, held_out, probes, outputs.metrics, known)
-    if is_main():
-        shutil.rmtree(work)
+            record(trainer, held_out, probes, outputs.metrics, known | {"settings": inputs.settings})
 
 
 def refuse_contradictions(settings: dict[str, Any]) -> None:
     """Raise UserError about settings of section train that cannot be had together."""
-    method, launch, load_in, patience = (settings[name] for name in ("method", "launch", "load_in", "patience"))
+    methods, launch = in_turn(settings["method"]), settings["launch"]
+    load_in, patience = settings["load_in"], settings["patience"]
+    method = next((name for name in methods if name in ONLINE), methods[0] if methods else "")
     kind, is_online, is_probed = launch["kind"] if launch else "ddp", method in ONLINE, settings["probe"]["n_times"] > 0
     is_sharded = kind in SHARDED
     missing = [name for name in settings["report_to"] if find_spec(name) is None]
     problems = {
+        f"method is {methods}; expected one or more different trainers": len(set(methods)) < max(1, len(methods)),
+        f"launch: {kind} takes one method; make it ddp or null": len(methods) > 1 and is_sharded,
         f"launch: {kind} cannot generate programs, as {method} does; take ddp": is_online and kind != "ddp",
         f"launch: {kind} leaves no process the whole model; set train.probe.n_times: 0": is_probed and is_sharded,
         f"launch: {kind} cannot shard {load_in} weights; set train.load_in: null or take ddp": load_in and is_sharded,

@@ -184,6 +184,16 @@ def options(name: str, file: Path = params.FILE) -> dict[str, Any]:
     return values
 
 
+def options_of(method: str | list[str], file: Path = params.FILE) -> dict[str, dict[str, Any]]:
+    """Return the sections of all trainers of train.method, by name. Raises what `options` raises."""
+    return {name: options(name, file) for name in in_turn(method)}
+
+
+def in_turn(method: str | list[str]) -> list[str]:
+    """Return the trainers that train.method names, in the order in which they train."""
+    return [method] if isinstance(method, str) else method
+
+
 def check_combination(name: str, values: dict[str, Any], source: Path) -> None:
     """Raise UserError about values that are valid alone but not together. source: the file that has them."""
     problem, losses = None, values.get("loss_type", [])
