@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from dartune import params
+from dartune.models.host import STAGES
 from supervisor import Supervised
 
 SCRIPT = str(Path(__file__).with_name("atomic_dvc.py"))
@@ -40,9 +42,14 @@ class DvcCommands:
     Signals are raised in the main thread, while others wait for the commands.
     """
 
-    def __init__(self, lock: IO[str]) -> None:
-        """lock: a file that every command inherits, so that a lock on it lasts as long as the last of them."""
+    def __init__(self, lock: IO[str], workers: int) -> None:
+        """lock: a file that every command inherits, so that a lock on it lasts as long as the last of them.
+
+        workers: how many stages may run side by side; those of one task hardly ever do.
+        """
         self.lock = lock
+        n_tasks = len(params.read().get("tasks", ())) if params.FILE.exists() else 0
+        self.n_stages = max(1, min(workers, n_tasks))
         self.is_stopped = threading.Event()
         self.starting = threading.Lock()  # a command that is not in `running` when the event is set never starts
         self.running: set[Supervised] = set()
@@ -92,7 +99,7 @@ class DvcCommands:
             [sys.executable, SCRIPT, "--wait-for-lock", *words],
             GRACE_S,
             timeout_s,
-            env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1", STAGES: str(self.n_stages)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

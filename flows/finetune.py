@@ -105,7 +105,7 @@ def finetune(
                     log(f"{left} as before a run that was killed")
                 if follow:
                     history.fast_forward(follow)
-                with parameters.applied(whole(changes)), DvcCommands(lock) as commands:
+                with parameters.applied(whole(changes)), DvcCommands(lock, workers) as commands:
                     artifacts.add_tags()
                     outcomes = run_stages(commands, [*targets], workers, timeout_s, pull, push)
                     state, behind = final_state(outcomes), out_of_date(outcomes, [*targets])

@@ -73,6 +73,7 @@ LOOKS = [
 ]
 TRAINED: dict[str, Any] = {
     "weights": "as they are",
+    "earlier": [],
     "n_pairs": 317,
     "too_long": ["a", "b", "c"],
     "settings": {

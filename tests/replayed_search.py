@@ -45,6 +45,7 @@ class Replaying:
 
     def __init__(self, revision: str = "replayed", write: Callable[[str, Random], str] | None = None) -> None:
         self.revision, self._write = revision, write or text
+        self.run_settings: dict[str, Any] = {}
         self.asked: list[int] = []
         self.counted = 0
         self.die_at: int | None = None

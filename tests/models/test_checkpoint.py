@@ -32,7 +32,7 @@ def base(random_base: Path) -> Path:
 
 
 def test_a_local_folder_becomes_a_pointer_and_not_a_copy(base: Path, random_llama: Path) -> None:
-    assert [path.name for path in base.iterdir()] == ["source.json"]
+    assert sorted(path.name for path in base.iterdir()) == ["run.json", "source.json"]
     assert pretrained_arguments(base)["pretrained_model_name_or_path"] == str(random_llama)
 
 

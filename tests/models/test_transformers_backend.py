@@ -13,6 +13,7 @@ from dartune.base_model.embedded import new_network, plain, train_tokenizer
 from dartune.errors import UserError
 from dartune.models import transformers_backend
 from dartune.models.backend import Completion, Decoding
+from dartune.models.host import write_run
 from dartune.models.transformers_backend import TransformersBackend, draw_tokens, generate
 from dartune.pool.pool import open_backend
 from dartune.referee.referee import Referee
@@ -387,3 +388,45 @@ def test_of_a_large_vocabulary_the_same_tokens_are_drawn_as_by_sorting_it(top_p:
     assert (sizes > transformers_backend.N_LIKELY).any() and (top_p == 1 or (sizes < 20).any())
     expected = transformers_backend.select(*whole, numbers, top_p)
     assert torch.equal(draw_tokens(logits, numbers, Decoding(1.0, top_p, 1)), expected)
+
+
+# ---- ending with the program
+
+
+def writing(model: Any, tokens: list[int]) -> None:
+    """Make a model write these tokens, whatever it reads; all prompts must be read in one pass."""
+    n_passes = iter(range(10**6))
+
+    def force(_: Any, __: Any, output: Any) -> Any:
+        output.logits.fill_(-1e9)[..., tokens[next(n_passes) % len(tokens)]] = 0
+        return output
+
+    model.register_forward_hook(force)
+
+
+FENCED = "```python\ndef f(n):\n    return n\n```"
+EXPLAINED = f"{FENCED}\nIt returns n."
+
+
+@pytest.mark.parametrize(("stops", "text", "finish"), [(True, FENCED, "program"), (False, EXPLAINED, "length")])
+def test_an_answer_ends_with_its_program_where_the_base_folder_says_so(
+    tokenizer: Any, tmp_path: Path, stops: bool, text: str, finish: str
+) -> None:
+    base = saved(tmp_path, tokenizer, num_key_value_heads=2, intermediate_size=64)
+    write_run(base, 1, stops)
+    backend, tokens = TransformersBackend(base, function="f"), tokenizer(EXPLAINED)["input_ids"]
+    writing(backend.model, tokens)
+    decoding = Decoding(1.0, 1.0, len(tokens))
+    (one, other) = backend.complete(["def f"] * 2, seed=0, decoding=decoding)
+    assert (one.text, one.finish) == (other.text, other.finish) == (text, finish)
+    assert one.n_tokens == len(tokenizer(text)["input_ids"])
+
+
+def test_the_nucleus_of_a_large_vocabulary_is_that_of_a_whole_sort() -> None:
+    generator = torch.Generator().manual_seed(0)
+    flat, peaked = torch.randn((2, 32, 8000), generator=generator).unbind()
+    logits, chance = torch.cat([flat, 8 * peaked]), torch.rand(64, generator=generator)
+    for temperature in (0.7, 1.0):
+        ordered = (logits / temperature).softmax(-1).sort(stable=True, dim=-1, descending=True)
+        plain = transformers_backend.select(*ordered, chance, 0.95)
+        assert draw_tokens(logits, chance, Decoding(temperature, 0.95, 1)).tolist() == plain.tolist()

@@ -9,6 +9,7 @@ import pytest
 
 from dartune import params
 from dartune.cli import stages
+from dartune.models.fetch import KNOWN
 from dartune.referee.referee import Referee
 from dartune.training import trainers
 from dartune.training.train import new_trainer, write_tuned
@@ -54,7 +55,7 @@ def test_a_preset_gives_every_stage_and_every_trainer_all_its_values(preset: Pat
         assert trainers.options(name, preset)
     content = params.everything(preset)
     model, revision = content["base"]["model"], content["base"]["revision"]
-    assert model == "embedded" or re.fullmatch(r"[0-9a-f]{40}", revision)
+    assert model in ("embedded", *KNOWN) or re.fullmatch(r"[0-9a-f]{40}", revision)
 
 
 @pytest.mark.parametrize("preset", PRESETS, indirect=True)
