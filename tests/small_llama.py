@@ -138,7 +138,15 @@ def write_taught(folder: Path, texts: list[str], n_steps: int = 200) -> Path:
 
 def point_to_base(llama: Path) -> Path:
     """The base model's folder here, which points to a model."""
-    write_base(Path("base"), Path("unused"), model=str(llama), revision=None, threads=1, stop_after_program=False)
+    write_base(
+        Path("base"),
+        Path("unused"),
+        model=str(llama),
+        revision=None,
+        threads=1,
+        stop_after_program=False,
+        prompt="plain",
+    )
     return Path("base")
 
 

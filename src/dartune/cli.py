@@ -115,6 +115,7 @@ def check_options(methods: Any, sections: dict[str, dict[str, Any]], file: Path)
     from dartune.models.checkpoint import check_model
     from dartune.pairs.strategies import check_strategy
     from dartune.pool import search_loop
+    from dartune.tasks.forms import check_form
     from dartune.tasks.task import names
     from dartune.training import trainers
     from dartune.training.train import refuse_contradictions
@@ -123,6 +124,7 @@ def check_options(methods: Any, sections: dict[str, dict[str, Any]], file: Path)
         search_loop.search_class(str(name))
     for name in dict.fromkeys([sections["pool"]["method"], *sections["search"]["methods"]]):
         search_loop.options(name, file)
+    check_form(sections["base"]["prompt"])
     check_strategy(sections["sample"]["strategy"], sections["sample"]["options"])
     refuse_contradictions(sections["train"])
     method = sections["train"]["method"]

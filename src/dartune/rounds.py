@@ -18,6 +18,7 @@ from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
 from dartune.models.backend import Decoding
 from dartune.models.checkpoint import open_model
+from dartune.models.host import run_settings
 from dartune.pairs.pairs import write_pairs
 from dartune.pairs.sample import write_sample
 from dartune.pool.ask_tell import INDEPENDENT
@@ -121,7 +122,8 @@ def run_round(task: str, folder: Path, first: FirstRound, settings: Settings, wr
         section, options = settings.pool, settings.search_options
         method, decoding = section["method"], decoding_of(section)
         size = section["batch_size"] if method == INDEPENDENT else None
-        spec = SearchSpec(Task(task), method, options, section["n_programs"], [section["seed"]], decoding, size)
+        this = Task(task, run_settings(first.base)["prompt"])
+        spec = SearchSpec(this, method, options, section["n_programs"], [section["seed"]], decoding, size)
         limits = json.loads(first.pool_limits.read_text())
         generate_pool(
             spec, TransformersBackend(first.base, writer, Task(task).function), limits, pool, folder / "pool.json"

@@ -59,7 +59,15 @@ def test_a_file_is_converted_once(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_another_file_under_the_same_name_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     write_gguf(file, "llama", "F16")
-    write_base(tmp_path / "base", Path("unused"), model=str(file), revision=None, threads=1, stop_after_program=False)
+    write_base(
+        tmp_path / "base",
+        Path("unused"),
+        model=str(file),
+        revision=None,
+        threads=1,
+        stop_after_program=False,
+        prompt="plain",
+    )
     write_gguf(file, "qwen2", "F16")
     gguf.sha256.cache_clear()  # as in another process
     with pytest.raises(

@@ -33,9 +33,9 @@ def test_threads_are_those_of_the_base_folder_or_the_cores_of_a_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run_settings(tmp_path) == PLAIN
-    write_run(tmp_path, 3, True)
-    assert run_settings(tmp_path) == {"threads": 3, "stop_after_program": True}
-    write_run(tmp_path, None, False)
+    write_run(tmp_path, 3, True, "block")
+    assert run_settings(tmp_path) == {"threads": 3, "stop_after_program": True, "prompt": "block"}
+    write_run(tmp_path, None, False, "plain")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
     found = []
     for n_stages in ("", "1", "2", "20"):

@@ -413,7 +413,7 @@ def test_an_answer_ends_with_its_program_where_the_base_folder_says_so(
     tokenizer: Any, tmp_path: Path, stops: bool, text: str, finish: str
 ) -> None:
     base = saved(tmp_path, tokenizer, num_key_value_heads=2, intermediate_size=64)
-    write_run(base, 1, stops)
+    write_run(base, 1, stops, "plain")
     backend, tokens = TransformersBackend(base, function="f"), tokenizer(EXPLAINED)["input_ids"]
     writing(backend.model, tokens)
     decoding = Decoding(1.0, 1.0, len(tokens))

@@ -84,8 +84,9 @@ def complete(
 
     name: "base", or "tuned" with the folder of its weights; the seed depends on it.
     """
-    prompt = Task(task).prompt
-    of_model = {"prompt": prompt, "model": revision(base), "run": run_settings(base)}
+    run = run_settings(base)
+    prompt = Task(task, run["prompt"]).prompt
+    of_model = {"prompt": prompt, "model": revision(base), "run": run}
     settings = {**of_model, "seed": seed, "batch_size": batch_size, "decoding": decoding}
     key = fingerprint([tuned] if tuned else [], code=code_fingerprint(__name__), **settings)
     output = batches.WORK / "evaluate" / task / f"{name}-{key}-{n_samples}.parquet"

@@ -15,6 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from dartune.evaluation.statistics import MODELS, t_interval
 from dartune.files import atomic, batches, parquet
 from dartune.models.backend import Decoding
+from dartune.models.host import run_settings
 from dartune.pool.search_loop import SearchSpec, run_searches
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
@@ -72,7 +73,7 @@ def write_search(
 
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     limits: dict[str, Any] = {"max_slowdown": max_slowdown, "memory_mib": memory_mib}
-    this, work = Task(task), batches.WORK / "search" / task / "finished"
+    this, work = Task(task, run_settings(base)["prompt"]), batches.WORK / "search" / task / "finished"
     written: Runs = {}
     with Referee(this, guide, **limits) as referee:
         for model, folder in zip(MODELS, (None, tuned), strict=True):

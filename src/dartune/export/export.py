@@ -14,6 +14,7 @@ from dartune.export.modelcard import PROMPT, base_model, model_card
 from dartune.export.provenance import Run
 from dartune.files import atomic
 from dartune.models.checkpoint import BASE, is_adapter, open_model, open_tokenizer, pretrained_arguments
+from dartune.models.host import run_settings
 from dartune.tasks.task import Task
 
 ADAPTER = "adapter_config.json"
@@ -25,12 +26,13 @@ def export(task: str, folder: Path, merge: bool) -> str:
     merge: an adapter into the base model's weights. Raises UserError where the folder holds anything already, and where
     the files of the run are missing or do not belong together.
     """
-    prompt = Task(task).prompt
+    name = Task(task).name
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"export: {folder} exists; name a folder that does not, or an empty one")
-    run = Run(task)
+    run = Run(name)
     run.refuse_mixtures()
-    base, tuned = run.file("models/base"), run.file(f"models/final/{task}")
+    base, tuned = run.file("models/base"), run.file(f"models/final/{name}")
+    prompt = Task(name, run_settings(base)["prompt"]).prompt
     try:
         merged = stored_dtype(base) if merge and is_adapter(tuned) else None
         stays_adapter = is_adapter(tuned) and not merged

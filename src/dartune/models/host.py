@@ -9,20 +9,23 @@ import psutil
 
 from dartune.errors import UserError
 
-RUN = "run.json"  # in the base folder: {"threads", "stop_after_program"}
-PLAIN = {"threads": 1, "stop_after_program": False}  # of a folder without
+RUN = "run.json"  # in the base folder, see run_settings
+PLAIN = {"threads": 1, "stop_after_program": False, "prompt": "plain"}  # of a folder without
 STAGES = "DARTUNE_STAGES"  # how many stages the flow runs side by side
 SHARE = 0.5  # of a stage's part of the memory, for the keys and values of a model that writes
 
 
-def write_run(folder: Path, threads: int | None, stop_after_program: bool) -> None:
+def write_run(folder: Path, threads: int | None, stop_after_program: bool, prompt: str) -> None:
     """Write into the base folder how its model is to be run. threads: None for all cores that a stage has."""
-    content = {"threads": threads, "stop_after_program": stop_after_program}
+    content = {"threads": threads, "stop_after_program": stop_after_program, "prompt": prompt}
     (folder / RUN).write_text(json.dumps(content) + "\n")
 
 
 def run_settings(base: Path) -> dict[str, Any]:
-    """Return {"threads", "stop_after_program"} of the base folder: all that decides a completion beside the model."""
+    """Return {"threads", "stop_after_program", "prompt"} of a base folder: what decides completions beside the model.
+
+    prompt: the form of the task's prompt.
+    """
     file = base / RUN
     content = json.loads(file.read_text()) if file.exists() else PLAIN
     return {**content, "threads": content["threads"] or stage_cores()}

@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeInt
 
 from dartune.files.parquet import checked_path, write
 from dartune.models.checkpoint import open_tokenizer, prompt_ids, render, render_completion
+from dartune.models.host import run_settings
 from dartune.tasks.task import Task
 
 JOIN = Path(__file__).parent / "pairs.sql"
@@ -31,11 +32,13 @@ def write_pairs(
     Raises UserError where a table is missing or cut.
     """
     settings = {"sample": checked_path(sample), "scored": checked_path(scored), "held_out": held_out, "seed": seed}
-    settings["prompt"] = Task(task).prompt
+    this = Task(task, run_settings(base)["prompt"])
+    settings["prompt"] = this.prompt
     with duckdb.connect() as connection:
         rows = connection.sql(JOIN.read_text(), params=settings).to_arrow_table().to_pylist()
     tokenizer = open_tokenizer(base)
-    write(pa.Table.from_pylist([formatted(row, tokenizer) for row in rows]), output)
+    answers = [row | {side: this.answer(row[side]) for side in ("chosen", "rejected")} for row in rows]
+    write(pa.Table.from_pylist([formatted(row, tokenizer) for row in answers]), output)
 
 
 def formatted(row: dict[str, Any], tokenizer: Any) -> dict[str, Any]:

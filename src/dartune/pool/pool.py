@@ -67,8 +67,10 @@ def write_pool(
         return
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     size = batch_size if method == INDEPENDENT else None
-    spec = SearchSpec(Task(task), method, options, n_programs, [seed], decoding, size)
-    generate_pool(spec, open_backend(Path(source), spec.task.function), json.loads(limits.read_text()), output, metrics)
+    backend = open_backend(Path(source), Task(task).function)
+    this = Task(task, backend.run_settings.get("prompt", "plain"))
+    spec = SearchSpec(this, method, options, n_programs, [seed], decoding, size)
+    generate_pool(spec, backend, json.loads(limits.read_text()), output, metrics)
 
 
 def generate_pool(spec: SearchSpec, backend: Backend, limits: dict[str, Any], output: Path, metrics: Path) -> None:
@@ -134,7 +136,7 @@ def writer(preset: Path, base: dict[str, Any]) -> Path:
         raise UserError(f"pool.source: {preset} is the embedded model; take models/embedded")
     folder = batches.WORK / "writers" / preset.stem
     point_to(folder, base["model"], base["revision"])
-    write_run(folder, base["threads"], base["stop_after_program"])
+    write_run(folder, base["threads"], base["stop_after_program"], base["prompt"])
     return folder
 
 

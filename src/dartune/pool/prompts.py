@@ -39,16 +39,16 @@ def operator_prompt(task: Task, operation: str, parents: list[Parent]) -> str:
         for number, parent in enumerate(parents, 1)
     ]
     request = f"{INSTRUCTIONS[operation]} {THOUGHT} Then write the program; it defines this function:"
-    return "\n\n".join([task.description, *shown, f"Operation: {operation}\n{request}", fenced(task.template)]) + "\n"
+    return task.asking(task.description, *shown, f"Operation: {operation}\n{request}", fenced(task.shown))
 
 
 def version_prompt(task: Task, programs: list[str]) -> str:
     """Return FunSearch's prompt: versions of a program, the worst first, and the request for a better one."""
     shown = [fenced(renamed(without_docstrings(p), task.function, i)) for i, p in enumerate(programs)]
-    asked = renamed(task.template, task.function, len(programs))
+    asked = renamed(task.shown, task.function, len(programs))
     says = f"Versions of a program for it, from worse to better: v0 to v{len(programs) - 1}."
     request = f"Operation: {VERSION}\nWrite the next version, better than these. It defines this function:"
-    return "\n\n".join([task.description, says, *shown, request, fenced(asked)]) + "\n"
+    return task.asking(task.description, says, *shown, request, fenced(asked))
 
 
 def fenced(program: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dartune.errors import UserError, nearest
+from dartune.tasks.forms import FORMS, check_form, without_body
 
 TASKS = Path(__file__).parent
 
@@ -19,18 +20,34 @@ def names() -> list[str]:
 
 @dataclass(frozen=True)
 class Task:
-    """A task by name. Its parts are read on first use. Raises UserError for an unknown name."""
+    """A task by name and a form of its prompt. Its parts are read on first use. Raises UserError for unknown names."""
 
     name: str
+    form: str = "plain"  # a key of FORMS
 
     def __post_init__(self) -> None:
         if self.name not in names():
             raise UserError(f"tasks: there is no task {self.name!r}{nearest(self.name, names())}")
+        check_form(self.form)
 
     @property
     def prompt(self) -> str:
-        """The prompt for completions: the task's description and the template program."""
-        return f"{self.description}\n\n```python\n{self.template.strip()}\n```\n"
+        """The prompt for completions: the task's description, the template program, and what the form asks for."""
+        return self.asking(self.description, f"```python\n{self.shown.strip()}\n```")
+
+    @property
+    def shown(self) -> str:
+        """The template program, without the body of its function where the form leaves it out."""
+        return self.template if FORMS[self.form].shows_body else without_body(self.template, self.function)
+
+    def asking(self, *parts: str) -> str:
+        """Return the parts of a prompt with what the form asks for at their end."""
+        request = FORMS[self.form].request.format(function=self.function)
+        return "\n\n".join([*parts, *([request] if request else [])]) + "\n"
+
+    def answer(self, program: str) -> str:
+        """Return a program as an answer of this form."""
+        return f"```python\n{program.strip()}\n```" if FORMS[self.form].is_fenced else program
 
     @property
     def description(self) -> str:

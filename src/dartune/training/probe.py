@@ -73,14 +73,14 @@ class Probe:
         tokenizer = open_tokenizer(base)
         self.referee, self.tokenizer, self.decoding, self.run = referee, tokenizer, decoding, run_settings(base)
         self.n_samples, self.split, self.seed = config["n_samples"], config["split"], seed
-        self.task = referee.task
+        self.task = Task(referee.task.name, self.run["prompt"])
         self.pairs = [
             {side: self._ids(row["prompt"], row[side]) for side in ("chosen", "rejected")} for row in held_out
         ]
-        self.texts = [self._ids(*text) for text in probe_texts(tokenizer, config["remember"], self.task.name)]
+        self.texts = [self._ids(*text) for text in probe_texts(tokenizer, config["remember"], self.task)]
         self.template = template_score(referee)
         self.template_ids = self._ids(
-            render(tokenizer, self.task.prompt), render_completion(tokenizer, self.task.template)
+            render(tokenizer, self.task.prompt), render_completion(tokenizer, self.task.answer(self.task.template))
         )
         self.reference: np.ndarray | None = None
 
@@ -142,13 +142,13 @@ class Probe:
         return whole, len(start)
 
 
-def probe_texts(tokenizer: Any, tasks: list[str], trained: str) -> Iterator[tuple[Any, Any]]:
+def probe_texts(tokenizer: Any, tasks: list[str], trained: Task) -> Iterator[tuple[Any, Any]]:
     """Yield (prompt, answer) of programs that the grammars of `tasks` draw, except for the `trained` task."""
     for name in tasks:
-        task = Task(name)
+        task = Task(name, trained.form)
         rng = Random(f"{name}/elsewhere")
-        for _ in range(N_PROBE_TEXTS if name != trained else 0):
-            yield render(tokenizer, task.prompt), render_completion(tokenizer, task.grammar.draw(rng))
+        for _ in range(N_PROBE_TEXTS if name != trained.name else 0):
+            yield render(tokenizer, task.prompt), render_completion(tokenizer, task.answer(task.grammar.draw(rng)))
 
 
 def log_probabilities(model: Any, texts: list[tuple[list[int], int]]) -> list[float]:

@@ -23,6 +23,7 @@ from dartune.models.checkpoint import (
     open_tokenizer,
     render,
 )
+from dartune.models.host import run_settings
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
 from dartune.training.distributed import is_main
@@ -313,7 +314,7 @@ def online(trainer: Any, config: Any, options: dict[str, Any]) -> Any:
 
     inputs: TrainingInputs = options.pop("inputs")
     n_steps = options.pop("n_completions") // options["num_generations"]
-    prompt = render(open_tokenizer(inputs.base), Task(inputs.task).prompt)
+    prompt = render(open_tokenizer(inputs.base), Task(inputs.task, run_settings(inputs.base)["prompt"]).prompt)
     assert inputs.referee is not None
     settings = arguments(config, inputs, **options | online_arguments(inputs, options))
     rows = Dataset.from_list([{"prompt": prompt}] * n_steps)
