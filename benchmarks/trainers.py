@@ -63,7 +63,7 @@ def frozen(task: str, seed: int) -> tuple[np.ndarray, float]:
     if not file.exists():
         began, this = processor_seconds(), Task(task)
         decoding = Decoding(temperature=1.0, top_p=0.95, max_new_tokens=256)
-        rows = complete(task, "frozen", Path("models/base"), None, N_FROZEN, 500, 1000 + seed, decoding)
+        rows = complete(this, "frozen", Path("models/base"), None, N_FROZEN, 500, 1000 + seed, decoding, None)
         limits = {"max_slowdown": MAX_SLOWDOWN, "memory_mib": MEMORY_MIB, "cluster": None}
         table, _ = evaluate(this, SPLIT, {"base": rows}, limits)
         qualities = table["quality"].to_pylist()

@@ -26,9 +26,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
 SEARCHES = [name for name in OPTIONS if name != "independent"]
 LIMITS: dict[str, Any] = {"max_slowdown": 1.0, "memory_mib": 256}
 JUDGES = {"climb": True, "eoh": True, "funsearch": True, "independent": False}
-POOL: dict[str, Any] = {"source": "unused", "method": "eoh", "n_programs": 36, "batch_size": 12, "seed": 0} | asdict(
-    DECODING
-)
+POOL: dict[str, Any] = {
+    "source": "unused",
+    "method": "eoh",
+    "n_searches": 1,
+    "n_programs": 36,
+    "batch_size": 12,
+    "seed": 0,
+} | asdict(DECODING)
 
 
 class Killed(BaseException):

@@ -22,7 +22,7 @@ from dartune.models.host import run_settings
 from dartune.pairs.pairs import write_pairs
 from dartune.pairs.sample import write_sample
 from dartune.pool.ask_tell import INDEPENDENT
-from dartune.pool.pool import generate_pool
+from dartune.pool.pool import generate_pool, search_seeds
 from dartune.pool.search_loop import SearchSpec
 from dartune.referee.referee import Referee
 from dartune.referee.score import write_scored
@@ -122,12 +122,12 @@ def run_round(task: str, folder: Path, first: FirstRound, settings: Settings, wr
         section, options = settings.pool, settings.search_options
         method, decoding = section["method"], decoding_of(section)
         size = section["batch_size"] if method == INDEPENDENT else None
+        n = section["n_programs"]
+        seeds = search_seeds(section["seed"], section["n_searches"], n)
         this = Task(task, run_settings(first.base)["prompt"])
-        spec = SearchSpec(this, method, options, section["n_programs"], [section["seed"]], decoding, size)
+        spec = SearchSpec(this, method, options, n // section["n_searches"], seeds, decoding, size)
         limits = json.loads(first.pool_limits.read_text())
-        generate_pool(
-            spec, TransformersBackend(first.base, writer, Task(task).function), limits, pool, folder / "pool.json"
-        )
+        generate_pool(spec, TransformersBackend(first.base, writer, this.function), limits, pool, folder / "pool.json")
     if not scored.exists():
         write_scored(task, pool, first.base, scored, folder / "score.json", **settings.score)
     if not pairs.exists():

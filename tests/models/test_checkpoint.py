@@ -39,7 +39,8 @@ def test_a_local_folder_becomes_a_pointer_and_not_a_copy(base: Path, random_llam
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'\./none' is no folder"):
         write_base(
-            tmp_path / "base", tmp_path / "unused", model="./none", revision=None, threads=1, stop_after_program=False
+            *(tmp_path / "base", tmp_path / "unused"),
+            **{"model": "./none", "revision": None, "threads": 1, "stop_after_program": False, "prompt": "plain"},
         )
 
 
@@ -51,7 +52,14 @@ def test_the_prompt_goes_through_the_models_own_chat_template(base: Path) -> Non
 def test_a_pool_is_equal_for_equal_seeds_and_different_for_another(base: Path) -> None:
     limits = Path("limits.json")
     limits.write_text("{}")
-    settings = {"n_programs": 6, "batch_size": 4, "temperature": 1.0, "top_p": 0.95, "max_new_tokens": 8}
+    settings = {
+        "n_searches": 1,
+        "n_programs": 6,
+        "batch_size": 4,
+        "temperature": 1.0,
+        "top_p": 0.95,
+        "max_new_tokens": 8,
+    }
     for name, seed in (("one", 0), ("same", 0), ("other", 1)):
         outputs = Path(f"{name}.parquet"), Path(f"{name}.json")
         write_pool(TASK, limits, {}, *outputs, source=str(base), method="independent", seed=seed, **settings)

@@ -21,7 +21,15 @@ from foreign_logs import EOH, EVOTUNE, FARTHEST, FUNSEARCH, LLM4AD, NEAREST, STA
 
 ROOT = Path(__file__).parents[2]
 PLACES = (Path("limits.json"), {}, Path("pool.parquet"), Path("pool.json"))
-SETTINGS = {"method": "independent", "batch_size": 4, "seed": 0, "temperature": 1.0, "top_p": 0.95, "max_new_tokens": 8}
+SETTINGS = {
+    "method": "independent",
+    "n_searches": 1,
+    "batch_size": 4,
+    "seed": 0,
+    "temperature": 1.0,
+    "top_p": 0.95,
+    "max_new_tokens": 8,
+}
 
 
 # ---- duplicates, scores, what is said

@@ -9,6 +9,7 @@ import pyarrow as pa
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dartune.evaluation import statistics
+from dartune.evaluation.backends import open_backend
 from dartune.evaluation.statistics import MODELS, TEMPLATE
 from dartune.files import atomic, batches, parquet
 from dartune.files.fingerprint import fingerprint
@@ -55,17 +56,19 @@ def write_evaluation(
     max_slowdown: PositiveFloat,
     memory_mib: PositiveInt,
     cluster: str | None,
+    server: str | None,
 ) -> None:
     """Write one row per model, sample and split as EVALUATION_SCHEMA, and the metrics of each split as JSON.
 
     n_samples: completions per model. batch_size: completions generated at a time. held_out: the split to judge on,
     "validation" while settings are chosen, "test" for results. with_shifted: judge on the size-shifted splits too.
-    max_slowdown, memory_mib, cluster: see Referee. Raises UserError where the task's own template is not valid.
+    max_slowdown, memory_mib, cluster: see Referee. server: see open_backend. Raises UserError where the task's own
+    template is not valid.
     """
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
-    this = Task(task)
+    this = Task(task, run_settings(base)["prompt"])
     completions = {
-        name: complete(task, name, base, folder, n_samples, batch_size, seed, decoding)
+        name: complete(this, name, base, folder, n_samples, batch_size, seed, decoding, server)
         for name, folder in zip(MODELS, (None, tuned), strict=True)
     }
     splits = [held_out, *(this.shifted if with_shifted else ())]
@@ -78,32 +81,36 @@ def write_evaluation(
 
 
 def complete(
-    task: str, name: str, base: Path, tuned: Path | None, n_samples: int, batch_size: int, seed: int, decoding: Decoding
+    task: Task,
+    name: str,
+    base: Path,
+    tuned: Path | None,
+    n_samples: int,
+    batch_size: int,
+    seed: int,
+    decoding: Decoding,
+    server: str | None,
 ) -> pa.Table:
     """Return n_samples completions of one model as COMPLETION_SCHEMA, those of a killed run among them.
 
-    name: "base", or "tuned" with the folder of its weights; the seed depends on it.
+    name: "base", or "tuned" with the folder of its weights; the seed depends on it. server: see open_backend.
     """
-    run = run_settings(base)
-    prompt = Task(task, run["prompt"]).prompt
-    of_model = {"prompt": prompt, "model": revision(base), "run": run}
+    of_model = {"prompt": task.prompt, "model": revision(base), "run": run_settings(base), "server": server}
     settings = {**of_model, "seed": seed, "batch_size": batch_size, "decoding": decoding}
     key = fingerprint([tuned] if tuned else [], code=code_fingerprint(__name__), **settings)
-    output = batches.WORK / "evaluate" / task / f"{name}-{key}-{n_samples}.parquet"
+    output = batches.WORK / "evaluate" / task.name / f"{name}-{key}-{n_samples}.parquet"
     if output.exists():
         return parquet.read(output)
-    from dartune.models.transformers_backend import TransformersBackend
-
-    backend = TransformersBackend(base, tuned, Task(task).function)
+    backend = open_backend(name, task, base, tuned, server)
 
     def batch(rows: range) -> pa.Table:
         """Return the completions of a range of rows."""
-        first = start_seed("evaluate", name, task, seed, rows.start)
-        answers = backend.complete([prompt] * len(rows), seed=first, decoding=decoding)
+        first = start_seed("evaluate", name, task.name, seed, rows.start)
+        answers = backend.complete([task.prompt] * len(rows), seed=first, decoding=decoding)
         completions = [{"completion": answer.text, **vars(answer)} for answer in answers]
         return pa.Table.from_pylist(completions, schema=COMPLETION_SCHEMA)
 
-    return batches.run(f"evaluate {task} {name}", key, n_samples, batch_size, batch, output)
+    return batches.run(f"evaluate {task.name} {name}", key, n_samples, batch_size, batch, output)
 
 
 def evaluate(

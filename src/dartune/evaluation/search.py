@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from dartune.evaluation.backends import open_backend
 from dartune.evaluation.statistics import MODELS, t_interval
 from dartune.files import atomic, batches, parquet
 from dartune.models.backend import Decoding
@@ -62,22 +63,21 @@ def write_search(
     held_out: str,
     max_slowdown: PositiveFloat,
     memory_mib: PositiveInt,
+    server: str | None,
 ) -> dict[str, Any]:
     """Write one row per evaluation as SEARCH_SCHEMA, and the metrics by method; return those at equal seconds.
 
     options: by method. methods: files of pool/methods/. n_evaluations: completions per search; each seed is a search.
     guide, held_out: splits; the best programs on `guide` are judged on `held_out`. max_slowdown, memory_mib: see
-    Referee.
+    Referee. server: see open_backend.
     """
-    from dartune.models.transformers_backend import TransformersBackend
-
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     limits: dict[str, Any] = {"max_slowdown": max_slowdown, "memory_mib": memory_mib}
     this, work = Task(task, run_settings(base)["prompt"]), batches.WORK / "search" / task / "finished"
     written: Runs = {}
     with Referee(this, guide, **limits) as referee:
         for model, folder in zip(MODELS, (None, tuned), strict=True):
-            backend = TransformersBackend(base, folder, this.function)
+            backend = open_backend(model, this, base, folder, server)
             for method in methods:
                 spec = SearchSpec(this, method, options[method], n_evaluations, seeds, decoding, None)
                 table = run_searches(f"search {task} {method} {model}", spec, backend, referee, work)

@@ -42,6 +42,7 @@ def write_pool(
     *,
     source: str,
     method: str,
+    n_searches: PositiveInt,
     n_programs: PositiveInt,
     batch_size: PositiveInt,
     seed: NonNegativeInt,
@@ -52,11 +53,12 @@ def write_pool(
     """Write the pool of a task as Parquet (POOL_SCHEMA), and its tokens and money as JSON.
 
     limits: file of stage referee with the limits on a search's programs, {} for a method that needs no verdicts.
-    options: of the method. source: a model's folder, a preset (its base model writes, with its `threads` and
-    `stop_after_program`), a server's .yaml, recorded completions, or a folder that `dartune import-pool` wrote; the
-    latter is taken whole, and the other arguments have no effect. method: a module in pool/methods/. n_programs:
-    completions to write. batch_size: completions per call of the model for method `independent`; the others choose
-    their own. Raises UserError where the source is none of these.
+    options: of the method. source: a model's folder, a preset (its base model writes, with its `threads`,
+    `stop_after_program` and `prompt`), a server's .yaml, recorded completions, or a folder that `dartune import-pool`
+    wrote; the latter is taken whole, and the other arguments have no effect. method: a module in pool/methods/.
+    n_searches: run side by side, so that the model writes for all of them at once. n_programs: completions to write, in
+    all. batch_size: completions per call of the model for method `independent`; the others choose their own. Raises
+    UserError where the source is none of these.
     """
     if (table := read_imported_pool(task, Path(source))) is not None:
         if len(table) != n_programs:
@@ -67,14 +69,22 @@ def write_pool(
         return
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     size = batch_size if method == INDEPENDENT else None
+    seeds = search_seeds(seed, n_searches, n_programs)
     backend = open_backend(Path(source), Task(task).function)
     this = Task(task, backend.run_settings.get("prompt", "plain"))
-    spec = SearchSpec(this, method, options, n_programs, [seed], decoding, size)
+    spec = SearchSpec(this, method, options, n_programs // n_searches, seeds, decoding, size)
     generate_pool(spec, backend, json.loads(limits.read_text()), output, metrics)
 
 
+def search_seeds(seed: int, n_searches: int, n_programs: int) -> list[int]:
+    """Return the seed of each search. Raises UserError where they cannot share the programs evenly."""
+    if n_programs % n_searches:
+        raise UserError(f"pool: n_programs, {n_programs}, is no multiple of n_searches, {n_searches}; make it one")
+    return [seed + 100 * number for number in range(n_searches)]
+
+
 def generate_pool(spec: SearchSpec, backend: Backend, limits: dict[str, Any], output: Path, metrics: Path) -> None:
-    """Write a pool with a back end, by one search. limits: content of the file that write_pool takes."""
+    """Write a pool with a back end, by the searches of the spec. limits: content of the file that write_pool takes."""
     task, work = spec.task, batches.WORK / "pools" / spec.task.name
     opened: AbstractContextManager[Referee | None] = (
         Referee.from_limits(task, SPLIT, limits) if limits else nullcontext()

@@ -18,7 +18,11 @@ class Form(NamedTuple):
     is_fenced: bool
 
 
-BLOCK = "Answer with one Python code block that holds its imports and the whole function {function}, and nothing else."
+# A docstring that is repeated is a third of the answer.
+BLOCK = (
+    "Answer with one Python code block that holds the imports and the whole function {function}, without its docstring,"
+    " and nothing else."
+)
 FORMS = {
     "plain": Form(True, "", is_fenced=False),  # the embedded model's
     "block": Form(True, BLOCK, is_fenced=True),
@@ -26,8 +30,8 @@ FORMS = {
     "signature": Form(False, f"Write the body of the function. {BLOCK}", is_fenced=True),
     "thought": Form(
         True,
-        "First say in one sentence what your idea is. Then write one Python code block that holds its imports and the"
-        " whole function {function}.",
+        "First say in one sentence what your idea is. Then write one Python code block that holds the imports and the"
+        " whole function {function}, without its docstring.",
         is_fenced=True,
     ),
 }

@@ -1,0 +1,64 @@
+"""Base and tuned model on a server, under these two names: the same rows and metrics as of models that run here."""
+
+import json
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from byte_llama import write_byte_llama
+from completion_server import body, described, faulty, sent
+from dartune.evaluation.evaluate import EVALUATION_SCHEMA, write_evaluation
+from dartune.evaluation.search import write_search
+from dartune.files.parquet import read
+from dartune.models.host import write_run
+from dartune.tasks.task import Task
+
+TASK = Task("tsp_construct", "block")
+LIMITS: dict[str, Any] = {"max_slowdown": 1000, "memory_mib": 512, "temperature": 1.0, "top_p": 1.0}
+LAST = TASK.template.replace("unvisited_nodes[0]", "unvisited_nodes[-1]")
+
+
+def by_model(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
+    """The template by the model base, a worse program by the model tuned."""
+    program = {"base": TASK.template, "tuned": LAST}[request["model"]]
+    sent(handler, 200, json.dumps(body(TASK.answer(program))).encode())
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_byte_llama(Path("base"), "{{ messages[0].content }}")
+    write_run(Path("base"), 1, False, "block")
+    return Path("base")
+
+
+def test_both_models_of_a_server_are_evaluated_under_their_names(base: Path, tmp_path: Path) -> None:
+    with faulty(by_model) as server:
+        write_evaluation(
+            *(TASK.name, base, base, Path("rows.parquet"), Path("metrics.json")),
+            **{"n_samples": 3, "batch_size": 2, "seed": 0, "max_new_tokens": 9, "held_out": "validation"},
+            **{"with_shifted": False, "cluster": None, "server": str(described(tmp_path, url=server.url))},
+            **LIMITS,
+        )
+    rows = pq.read_table("rows.parquet").to_pylist()
+    assert read(Path("rows.parquet")).schema.names == EVALUATION_SCHEMA.names
+    programs = {(row["model"], row["program"].strip().splitlines()[-1]) for row in rows}
+    assert programs == {("base", "    return unvisited_nodes[0]"), ("tuned", "    return unvisited_nodes[-1]")}
+    assert len(rows) == 6
+    assert [request["messages"][0]["content"] for request in server.requests] == [TASK.prompt] * 6
+
+
+def test_both_models_of_a_server_write_in_searches(base: Path, tmp_path: Path) -> None:
+    with faulty(by_model) as server:
+        write_search(
+            *(TASK.name, base, base, {"climb": {"n_children": 2}}, Path("rows.parquet"), Path("metrics.json")),
+            **{"methods": ["climb"], "n_evaluations": 4, "seeds": [0], "max_new_tokens": 9, "guide": "validation"},
+            **{"held_out": "test", "server": str(described(tmp_path, url=server.url))},
+            **LIMITS,
+        )
+    rows = pq.read_table("rows.parquet").to_pylist()
+    assert [row["model"] for row in rows] == ["base"] * 4 + ["tuned"] * 4
+    assert all(row["program"].strip().endswith("nodes[-1]") for row in rows if row["model"] == "tuned")
