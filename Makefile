@@ -70,6 +70,14 @@ ablation: .venv/run.stamp           ## six strategies on three seeds, on validat
 chaos: .venv/run.stamp              ## random SIGKILLs and a full disk: are the results those of an undisturbed run?
 	@$(BIN)/python benchmarks/chaos.py
 
+PRESET ?= smollm2-135m
+
+fetch-small: .venv/run.stamp        ## the weights of a small real model into the user's cache; PRESET
+	@$(BIN)/dartune fetch $(PRESET)
+
+prompts: .venv/run.stamp            ## what a model writes to each form of a task's prompt, by temperature (an hour or more); PRESET
+	@$(BIN)/python benchmarks/prompts.py $(PRESET)
+
 bench-noop: .venv/run.stamp         ## what a run costs if everything is up to date
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/noop.py
 
@@ -133,4 +141,4 @@ clean:                              ## remove what `make` and Prefect built; dat
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-dev.lock
 	@rm .venv/installing && touch $@
 
-.PHONY: run test test-system test-container check evidence bench-referee bench-sampling bench-generation search-methods children trainers chaos bench-noop bench-train serve serve-base serve-model paper ablation references lock clean
+.PHONY: run test test-system test-container check evidence fetch-small prompts bench-referee bench-sampling bench-generation search-methods children trainers chaos bench-noop bench-train serve serve-base serve-model paper ablation references lock clean
