@@ -52,8 +52,9 @@ bench-referee: .venv/run.stamp      ## throughput of the referee, against the pr
 bench-sampling: .venv/run.stamp     ## time and memory to draw pairs from 10 thousand to 10 million programs (about 5 minutes)
 	@mkdir -p .work && $(BIN)/python benchmarks/sampling.py
 
-bench-generation: .venv/run.stamp   ## tokens per second, against generate() of transformers (about 4 minutes)
+bench-generation: .venv/run.stamp   ## tokens per second, against generate() of transformers (about 4 minutes); PRESETS: of real models, too
 	@$(BIN)/python benchmarks/generation.py
+	@for preset in $(PRESETS); do $(BIN)/python benchmarks/real_generation.py $$preset || exit 1; done
 
 search-methods: .venv/run.stamp     ## the base model inside each search method, three seeds (about 30 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/search.py

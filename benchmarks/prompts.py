@@ -1,7 +1,7 @@
 """What a model writes to each form of a task's prompt at each temperature, on validation instances.
 
-`make prompts PRESET=smollm2-135m`: N answers a cell, every answer counted. A finished cell is kept in .work, so a killed
-run goes on.
+`make prompts PRESET=smollm2-135m`: N answers a cell, every answer counted. A finished cell is kept in .work, so that a
+killed run goes on.
 
     python benchmarks/prompts.py PRESET [--tasks T ...] [--forms F ...] [--temperatures X ...] [-n N]
 """

@@ -138,6 +138,19 @@ def check_options(methods: Any, sections: dict[str, dict[str, Any]], file: Path)
         check_model(sections["base"]["model"], sections["base"]["revision"])
 
 
+def print_preset(name: str) -> None:
+    """Print the options of `dvc exp run` for a run with a preset.
+
+    Those for one that does not exist, too: a shell runs DVC all the same, which then stops at its check. Raises what
+    presets.options raises.
+    """
+    try:
+        print(presets.options(name))
+    except UserError:
+        print(f"-S preset={name}")
+        raise
+
+
 def list_tasks() -> None:
     """Print each task with its function, direction, splits and references."""
     from dartune.tasks.task import Task, names
@@ -322,7 +335,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         print(import_pool(arguments.task, arguments.files, IMPORTED, arguments.column, arguments.first))
     elif arguments.command == "preset":
-        print(presets.options(arguments.name))
+        print_preset(arguments.name)
     elif arguments.command == "trace":
         from dartune.export import lineage
 

@@ -54,8 +54,15 @@ def words_of_a_shell(name: str) -> list[str]:
 def test_the_preset_of_the_paper_is_the_papers_as_a_whole(project: Path) -> None:
     assert words_of_a_shell("llama-3.2-1b") == [
         *("-S", "preset=llama-3.2-1b", "-S", "tasks=[admissible_set,cvrp_construct]"),
-        *("-S", "pool.method=eoh", "-S", "sample.options.dar.one_per=text"),
+        *("-S", "pool.method=eoh", "-S", "sample.options.dar.one_per=text", "-S", "search.n_evaluations=2000"),
     ]
+
+
+def test_a_preset_that_does_not_exist_is_given_to_dvc_whose_check_stops(project: Path) -> None:
+    command = [sys.executable, "-m", "dartune.cli", "preset", "llama-3.2-1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "-S preset=llama-3.2-1\n" and done.returncode == 1
+    assert "there is no preset 'llama-3.2-1'; did you mean 'llama-3.2-1b'?" in done.stderr
 
 
 VALUES: dict[str, Any] = {

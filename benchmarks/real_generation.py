@@ -1,0 +1,125 @@
+"""Tokens and programs a second of a real model on a CPU, beside our code as it was and beside transformers, in one run.
+
+`make bench-generation PRESETS="qwen2.5-coder-0.5b"`. The rate is that of N_ROWS answers of N_TOKENS tokens to one
+prompt, its reading included. Programs a second are that rate by the tokens that an answer takes, measured once with a
+limit of LIMIT tokens: to its end, or to the end of its program. The order of the ways changes from round to round.
+
+    as it was      one thread, float32, all of the vocabulary sorted, whole answers
+    ours           as the preset says
+    generate       transformers' own, same numbers and threads, whole answers
+    generate_batch transformers' continuous batching, the same
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dartune import params
+from dartune.base_model.base import write_base
+from dartune.models import transformers_backend
+from dartune.models.backend import Decoding
+from dartune.models.host import run_settings
+from dartune.models.transformers_backend import TransformersBackend
+from dartune.tasks.task import Task
+
+TASK = "tsp_construct"
+N_ROWS, N_TOKENS, LIMIT, N_ROUNDS = 64, 64, 320, 3
+SHORT = Decoding(temperature=1.0, top_p=0.95, max_new_tokens=N_TOKENS)
+WHOLE = 2**20  # tokens to sort: more than any vocabulary has
+
+
+def main() -> None:
+    """Print the table of one preset."""
+    base = Path(".work/generation/base")
+    section = params.read(Path(f"presets/{sys.argv[1]}.yaml"))["base"]
+    write_base(base, Path("models/embedded"), **section)
+    task = Task(TASK, run_settings(base)["prompt"])
+    ours = TransformersBackend(base, function=task.function)
+    answers = {is_whole: tokens_of_an_answer(ours, task, is_whole) for is_whole in (True, False)}
+    ways: dict[str, Callable[[int], int]] = {
+        "as it was": lambda seed: as_it_was(ours, task, seed),
+        "ours": lambda seed: written(ours, task, seed),
+        "generate": lambda seed: generated(ours, task, seed),
+        "generate_batch": lambda seed: batched(ours, task, seed),
+    }
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(N_ROUNDS):
+        for way, write in (list(ways.items()), list(reversed(ways.items())))[number % 2]:
+            start = time.perf_counter()
+            rates[way].append(write(number) / (time.perf_counter() - start))
+    print(f"{sys.argv[1]}, {ours.model.dtype}, {ours.run_settings['threads']} threads")
+    print("| way | tokens/s | tokens an answer | programs/s | tokens/s of it, ours = 1 |\n|---|---|---|---|---|")
+    for way, values in rates.items():
+        rate, n_tokens = statistics.median(values), answers[way != "ours"]
+        shares = sorted(value / mine for value, mine in zip(values, rates["ours"], strict=True))
+        spread = f"{statistics.median(shares):.2f} ({shares[0]:.2f}-{shares[-1]:.2f})"
+        print(f"| {way} | {rate:.0f} | {n_tokens:.0f} | {rate / n_tokens:.2f} | {spread} |", flush=True)
+
+
+def tokens_of_an_answer(ours: TransformersBackend, task: Task, is_whole: bool) -> float:
+    """Return the mean number of tokens of an answer, to its end or to the end of its program."""
+    function, ours.function = ours.function, "" if is_whole else task.function
+    decoding = Decoding(temperature=1.0, top_p=0.95, max_new_tokens=LIMIT)
+    answers = ours.complete([task.prompt] * N_ROWS, seed=0, decoding=decoding)
+    ours.function = function
+    return statistics.mean(answer.n_tokens for answer in answers)
+
+
+def written(ours: TransformersBackend, task: Task, seed: int) -> int:
+    """Return the tokens that our back end writes."""
+    answers = ours.complete([task.prompt] * N_ROWS, seed=seed, decoding=SHORT)
+    return sum(answer.n_tokens for answer in answers)
+
+
+def as_it_was(ours: TransformersBackend, task: Task, seed: int) -> int:
+    """Return the tokens that it writes with one thread in float32, with all of the vocabulary sorted."""
+    run, n_likely, dtype = ours.run_settings, transformers_backend.N_LIKELY, ours.model.dtype
+    ours.run_settings, transformers_backend.N_LIKELY = {**run, "threads": 1}, WHOLE
+    ours.model.float()
+    n_tokens = written(ours, task, seed)
+    ours.model.to(dtype)
+    ours.run_settings, transformers_backend.N_LIKELY = run, n_likely
+    return n_tokens
+
+
+def inputs(ours: TransformersBackend, task: Task) -> list[list[int]]:
+    """Return the token ids of the prompts."""
+    return [ours._ids(task.prompt, N_TOKENS)] * N_ROWS
+
+
+def settings() -> dict[str, Any]:
+    """Return the arguments of transformers' generation that match SHORT."""
+    return {"do_sample": True, "temperature": 1.0, "top_p": 0.95, "top_k": 0, "max_new_tokens": N_TOKENS}
+
+
+@torch.inference_mode()
+def generated(ours: TransformersBackend, task: Task, seed: int) -> int:
+    """Return the tokens that transformers' generate writes."""
+    torch.set_num_threads(ours.run_settings["threads"])
+    torch.manual_seed(seed)
+    ids = torch.tensor(inputs(ours, task))
+    pad = ours.tokenizer.pad_token_id
+    out = ours.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), pad_token_id=pad, **settings())
+    return int((out[:, ids.shape[1] :] != pad).sum())
+
+
+@torch.inference_mode()
+def batched(ours: TransformersBackend, task: Task, seed: int) -> int:
+    """Return the tokens that transformers' generate_batch writes."""
+    from transformers import GenerationConfig
+
+    torch.set_num_threads(ours.run_settings["threads"])
+    torch.manual_seed(seed)
+    ends = ours.model.generation_config.eos_token_id
+    config = GenerationConfig(**settings(), eos_token_id=ends, pad_token_id=ours.tokenizer.pad_token_id)
+    found = ours.model.generate_batch(inputs=inputs(ours, task), generation_config=config, progress_bar=False)
+    return sum(len(one.generated_tokens) for one in found.values())
+
+
+if __name__ == "__main__":
+    main()
