@@ -49,6 +49,7 @@ def pool(folder: Path, scores: list[float | None], **columns: list[Any]) -> Path
     chance = random.Random(0)
     kinds: dict[str, list[Any]] = {
         "id": [f"p{i}" for i in range(n)],
+        "seed": [0] * n,
         "task": ["t"] * n,
         "prompt": ["solve t"] * n,
         "completion": [f"program {i}" for i in range(n)],

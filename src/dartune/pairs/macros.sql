@@ -9,13 +9,14 @@ create macro chance(words) as hash(words) / 18446744073709551616.0;
 create macro subset_of(score, n_subsets) as
     ((rank() over (order by score desc) - 1) * n_subsets // count(*) over () + 1)::int;
 
--- The programs with the template's score that may take part: as many as the variable max_template_copies says.
-create macro template_copies(seed) as table (
+-- The programs with the template's score that may take part, for every seed the same: as many as the variable
+-- max_template_copies says.
+create macro template_copies() as table (
     select min(file_row_number) as row
     from scored
     where equals_template
     group by text
-    order by hash(min(id) || '/copy/' || seed), row
+    order by hash(min(id) || '/copy'), row
     limit getvariable('max_template_copies')
 );
 
@@ -29,7 +30,7 @@ create macro candidates(one_per, seed) as table (
         arg_min(signature[1] & 65535, file_row_number) as band
     from scored
     left join used on used.row = scored.file_row_number
-    where status = 'ok' and (not equals_template or file_row_number in (from template_copies(seed)))
+    where status = 'ok' and (not equals_template or file_row_number in (from template_copies()))
     group by case one_per
         when 'text' then text
         when 'tree' then tree

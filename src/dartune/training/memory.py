@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from dartune.errors import UserError
-from dartune.models.checkpoint import pretrained_arguments, quiet
+from dartune.models.checkpoint import number_format, pretrained_arguments, quiet
 from dartune.models.host import host_free
 from dartune.training.distributed import SHARDED, Launch
 from dartune.training.trainers import TrainingInputs
@@ -45,11 +45,12 @@ def n_parameters(base: Path) -> tuple[int, int]:
 def weight_bytes(inputs: TrainingInputs, on_gpu: bool) -> float:
     """Return the bytes of the weights that one process opens, and of the copy that some online trainings keep.
 
-    They are float32 where all are trained or on a CPU, else bf16 or fewer bits. Of sharded strategies the local shard.
+    They are float32 where all are trained, else of the base model's number format or of fewer bits. Of sharded
+    strategies the local shard.
     """
     n_all, n_linear = n_parameters(inputs.base)
     lora, load_in, launch = (inputs.settings[name] for name in ("lora", "load_in", "launch"))
-    size = 2 if on_gpu and lora else 4
+    size = 4 if lora is None else 2 if on_gpu else number_format(inputs.base).itemsize
     n_bytes = n_all * size + n_linear * (QUANTISED[load_in] - size if load_in else 0)
     n_copies = 2 if inputs.is_online and inputs.options["beta"] > 0 and lora is None else 1
     n_shards = launch["n_processes"] if launch and launch["kind"] in SHARDED else 1

@@ -18,6 +18,7 @@ from dartune.files.atomic import publish
 from dartune.models.checkpoint import (
     check_base,
     is_adapter,
+    number_format,
     open_adapter,
     open_model,
     open_tokenizer,
@@ -249,10 +250,11 @@ def shared_arguments(inputs: TrainingInputs) -> dict[str, Any]:
     import torch
 
     on_gpu, settings = torch.cuda.is_available(), inputs.settings
+    is_bf16 = on_gpu or (bool(inputs.rows) and settings["lora"] and number_format(inputs.base) == torch.bfloat16)
     fixed: dict[str, Any] = {
         "output_dir": str(inputs.work),
         "use_cpu": not on_gpu,
-        "bf16": on_gpu,
+        "bf16": bool(is_bf16),
         "tf32": on_gpu or None,
         "accelerator_config": {"non_blocking": on_gpu},  # the next batch is made while the GPU works on the last
         "activation_checkpointing": False,
