@@ -179,9 +179,12 @@ def in_fork(step: Callable[[], None], room: float) -> float | None:
     It is killed as soon as it holds more, before the kernel would kill a process of this control group. Blocks that are
     allocated and not written to take no memory, so no limit of the kernel's would do.
     """
+    import torch
+
     before, growth = private_bytes(), RawValue("d")  # which the fork shares
     child = os.fork()
     if not child:
+        torch.set_num_threads(1)  # a fork does not have the other threads, and would wait for them
         try:
             step()
         except BaseException as error:  # another error is the real step's to raise
