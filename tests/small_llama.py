@@ -144,6 +144,7 @@ def point_to_base(llama: Path) -> Path:
         model=str(llama),
         revision=None,
         threads=1,
+        dtype="float32",
         stop_after_program=False,
         prompt="plain",
     )

@@ -13,7 +13,7 @@ from completion_server import body, described, faulty, sent
 from dartune.evaluation.evaluate import EVALUATION_SCHEMA, write_evaluation
 from dartune.evaluation.search import write_search
 from dartune.files.parquet import read
-from dartune.models.host import write_run
+from dartune.models.host import PLAIN, write_run
 from dartune.tasks.task import Task
 
 TASK = Task("tsp_construct", "block")
@@ -31,7 +31,7 @@ def by_model(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_byte_llama(Path("base"), "{{ messages[0].content }}")
-    write_run(Path("base"), 1, False, "block")
+    write_run(Path("base"), **PLAIN | {"prompt": "block"})
     return Path("base")
 
 

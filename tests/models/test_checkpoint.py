@@ -40,7 +40,14 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'\./none' is no folder"):
         write_base(
             *(tmp_path / "base", tmp_path / "unused"),
-            **{"model": "./none", "revision": None, "threads": 1, "stop_after_program": False, "prompt": "plain"},
+            **{
+                "model": "./none",
+                "revision": None,
+                "threads": 1,
+                "dtype": "float32",
+                "stop_after_program": False,
+                "prompt": "plain",
+            },
         )
 
 

@@ -40,7 +40,13 @@ def test_a_base_model_from_a_file_writes_and_says_what_it_is(tmp_path: Path) -> 
     write_gguf(tmp_path / "model.gguf", "llama", "Q8_0")
     base = tmp_path / "base"
     write_base(
-        base, Path("unused"), model=str(tmp_path / "model.gguf"), revision=None, threads=1, stop_after_program=False
+        base,
+        Path("unused"),
+        model=str(tmp_path / "model.gguf"),
+        revision=None,
+        threads=1,
+        dtype="float32",
+        stop_after_program=False,
     )
     assert weights_of(base) == "quantised to Q8_0" and revision(base) == gguf.sha256(tmp_path / "model.gguf")
     assert open_tokenizer(base).eos_token == "</s>"
@@ -65,6 +71,7 @@ def test_another_file_under_the_same_name_is_refused(tmp_path: Path) -> None:
         model=str(file),
         revision=None,
         threads=1,
+        dtype="float32",
         stop_after_program=False,
         prompt="plain",
     )
@@ -82,7 +89,13 @@ def test_a_cut_file_is_named(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1000])
     with pytest.raises(UserError, match=r"model\.gguf (is cut|is no whole GGUF file)"):
         write_base(
-            tmp_path / "base", Path("unused"), model=str(file), revision=None, threads=1, stop_after_program=False
+            tmp_path / "base",
+            Path("unused"),
+            model=str(file),
+            revision=None,
+            threads=1,
+            dtype="float32",
+            stop_after_program=False,
         )
 
 

@@ -33,9 +33,9 @@ def test_threads_are_those_of_the_base_folder_or_the_cores_of_a_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run_settings(tmp_path) == PLAIN
-    write_run(tmp_path, 3, True, "block")
-    assert run_settings(tmp_path) == {"threads": 3, "stop_after_program": True, "prompt": "block"}
-    write_run(tmp_path, None, False, "plain")
+    write_run(tmp_path, threads=3, dtype=None, stop_after_program=True, prompt="block")
+    assert run_settings(tmp_path) == {"threads": 3, "dtype": None, "stop_after_program": True, "prompt": "block"}
+    write_run(tmp_path, threads=None, dtype=None, stop_after_program=False, prompt="plain")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
     found = []
     for n_stages in ("", "1", "2", "20"):
@@ -50,8 +50,8 @@ def test_bfloat16_is_taken_where_it_is_stored_and_multiplied(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
-    assert cpu_dtype(torch.bfloat16) == getattr(torch, dtype)
-    assert cpu_dtype(torch.float32) == torch.float32
+    assert cpu_dtype(None, torch.bfloat16) == getattr(torch, dtype)
+    assert cpu_dtype(None, torch.float32) == cpu_dtype("float32", torch.bfloat16) == torch.float32
 
 
 @pytest.mark.usefixtures("sixteen_gib")

@@ -13,7 +13,7 @@ from dartune.base_model.embedded import new_network, plain, train_tokenizer
 from dartune.errors import UserError
 from dartune.models import transformers_backend
 from dartune.models.backend import Completion, Decoding
-from dartune.models.host import write_run
+from dartune.models.host import PLAIN, write_run
 from dartune.models.transformers_backend import TransformersBackend, draw_tokens, generate
 from dartune.pool.pool import open_backend
 from dartune.referee.referee import Referee
@@ -413,7 +413,7 @@ def test_an_answer_ends_with_its_program_where_the_base_folder_says_so(
     tokenizer: Any, tmp_path: Path, stops: bool, text: str, finish: str
 ) -> None:
     base = saved(tmp_path, tokenizer, num_key_value_heads=2, intermediate_size=64)
-    write_run(base, 1, stops, "plain")
+    write_run(base, **PLAIN | {"stop_after_program": stops})
     backend, tokens = TransformersBackend(base, function="f"), tokenizer(EXPLAINED)["input_ids"]
     writing(backend.model, tokens)
     decoding = Decoding(1.0, 1.0, len(tokens))

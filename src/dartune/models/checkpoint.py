@@ -18,7 +18,7 @@ from dartune.files.fingerprint import fingerprint
 from dartune.models import fetched
 from dartune.models.fetched import GGUF, is_short_name
 from dartune.models.gguf import converted, header, sha256
-from dartune.models.host import RUN, cpu_dtype
+from dartune.models.host import RUN, cpu_dtype, run_settings
 from dartune.models.hub import check_access, is_cached
 from dartune.programs.features import text_fingerprint
 
@@ -141,7 +141,7 @@ def number_format(base: Path) -> Any:
 
     if torch.cuda.is_available():
         return torch.bfloat16
-    return cpu_dtype(AutoConfig.from_pretrained(**pretrained_arguments(base)).dtype)
+    return cpu_dtype(run_settings(base)["dtype"], AutoConfig.from_pretrained(**pretrained_arguments(base)).dtype)
 
 
 def device_map() -> Any:

@@ -10,21 +10,21 @@ import psutil
 from dartune.errors import UserError
 
 RUN = "run.json"  # in the base folder, see run_settings
-PLAIN = {"threads": 1, "stop_after_program": False, "prompt": "plain"}  # of a folder without
+# Of a folder without. The embedded model is stored in bfloat16, and computes in float32 on every CPU.
+PLAIN = {"threads": 1, "dtype": "float32", "stop_after_program": False, "prompt": "plain"}
 STAGES = "DARTUNE_STAGES"  # how many stages the flow runs side by side
 SHARE = 0.5  # of a stage's part of the memory, for the keys and values of a model that writes
 
 
-def write_run(folder: Path, threads: int | None, stop_after_program: bool, prompt: str) -> None:
-    """Write into the base folder how its model is to be run. threads: None for all cores that a stage has."""
-    content = {"threads": threads, "stop_after_program": stop_after_program, "prompt": prompt}
-    (folder / RUN).write_text(json.dumps(content) + "\n")
+def write_run(folder: Path, **settings: Any) -> None:
+    """Write into the base folder how its model is to be run: the arguments of write_base from `threads` on."""
+    (folder / RUN).write_text(json.dumps(settings) + "\n")
 
 
 def run_settings(base: Path) -> dict[str, Any]:
-    """Return {"threads", "stop_after_program", "prompt"} of a base folder: what decides completions beside the model.
+    """Return {"threads", "dtype", "stop_after_program", "prompt"} of a base folder, which decide its model's completions.
 
-    prompt: the form of the task's prompt.
+    dtype: None where the weights and the processor decide. prompt: the form of the task's prompt.
     """
     file = base / RUN
     content = json.loads(file.read_text()) if file.exists() else PLAIN
@@ -41,13 +41,16 @@ def n_stages() -> int:
     return max(1, int(os.environ.get(STAGES) or 1))
 
 
-def cpu_dtype(stored: Any) -> Any:
-    """Return the number format of a model on a CPU: bfloat16 if its weights are stored so and the CPU multiplies them.
+def cpu_dtype(dtype: str | None, stored: Any) -> Any:
+    """Return the torch.dtype of a model on a CPU: the one that is named, else bfloat16 if the CPU multiplies it.
 
-    Elsewhere bfloat16 is emulated, and several times slower than float32. stored: a torch.dtype.
+    Where it does not, bfloat16 is emulated, and several times slower than float32. stored: that of the weights; those
+    in float32 stay so.
     """
     import torch
 
+    if dtype is not None:
+        return getattr(torch, dtype)
     has_units = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if stored == torch.bfloat16 and has_units else torch.float32
 

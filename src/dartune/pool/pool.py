@@ -146,7 +146,7 @@ def writer(preset: Path, base: dict[str, Any]) -> Path:
         raise UserError(f"pool.source: {preset} is the embedded model; take models/embedded")
     folder = batches.WORK / "writers" / preset.stem
     point_to(folder, base["model"], base["revision"])
-    write_run(folder, base["threads"], base["stop_after_program"], base["prompt"])
+    write_run(folder, **{name: value for name, value in base.items() if name not in ("model", "revision")})
     return folder
 
 
