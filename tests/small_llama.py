@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from dartune.base_model.base import write_base
 from dartune.base_model.embedded import new_network, plain, train_tokenizer
 from dartune.files.parquet import write
+from dartune.models.host import PLAIN
 from dartune.pairs.pairs import write_pairs
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
@@ -138,16 +139,7 @@ def write_taught(folder: Path, texts: list[str], n_steps: int = 200) -> Path:
 
 def point_to_base(llama: Path) -> Path:
     """The base model's folder here, which points to a model."""
-    write_base(
-        Path("base"),
-        Path("unused"),
-        model=str(llama),
-        revision=None,
-        threads=1,
-        dtype="float32",
-        stop_after_program=False,
-        prompt="plain",
-    )
+    write_base(Path("base"), Path("unused"), model=str(llama), revision=None, **PLAIN)
     return Path("base")
 
 

@@ -11,6 +11,7 @@ from dartune.base_model.embedded import write_embedded
 from dartune.errors import UserError
 from dartune.models.backend import Decoding
 from dartune.models.checkpoint import open_model, open_tokenizer, pretrained_arguments, prompt_ids, revision
+from dartune.models.host import PLAIN
 from dartune.models.transformers_backend import TransformersBackend
 from dartune.pool.pool import write_pool
 from dartune.tasks.task import Task
@@ -40,14 +41,7 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'\./none' is no folder"):
         write_base(
             *(tmp_path / "base", tmp_path / "unused"),
-            **{
-                "model": "./none",
-                "revision": None,
-                "threads": 1,
-                "dtype": "float32",
-                "stop_after_program": False,
-                "prompt": "plain",
-            },
+            **{"model": "./none", "revision": None, **PLAIN},
         )
 
 

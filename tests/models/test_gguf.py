@@ -12,6 +12,7 @@ from dartune.errors import UserError
 from dartune.models import gguf
 from dartune.models.backend import Decoding
 from dartune.models.checkpoint import open_tokenizer, pretrained_arguments, revision, weights_of
+from dartune.models.host import PLAIN
 from dartune.models.transformers_backend import TransformersBackend
 from tiny_gguf import KINDS, write_gguf
 
@@ -39,15 +40,7 @@ def test_every_weight_is_what_the_file_holds(architecture: str, kind: str, tmp_p
 def test_a_base_model_from_a_file_writes_and_says_what_it_is(tmp_path: Path) -> None:
     write_gguf(tmp_path / "model.gguf", "llama", "Q8_0")
     base = tmp_path / "base"
-    write_base(
-        base,
-        Path("unused"),
-        model=str(tmp_path / "model.gguf"),
-        revision=None,
-        threads=1,
-        dtype="float32",
-        stop_after_program=False,
-    )
+    write_base(base, Path("unused"), model=str(tmp_path / "model.gguf"), revision=None, **PLAIN)
     assert weights_of(base) == "quantised to Q8_0" and revision(base) == gguf.sha256(tmp_path / "model.gguf")
     assert open_tokenizer(base).eos_token == "</s>"
     decoding = Decoding(temperature=1.0, top_p=1.0, max_new_tokens=8)
@@ -65,16 +58,7 @@ def test_a_file_is_converted_once(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_another_file_under_the_same_name_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     write_gguf(file, "llama", "F16")
-    write_base(
-        tmp_path / "base",
-        Path("unused"),
-        model=str(file),
-        revision=None,
-        threads=1,
-        dtype="float32",
-        stop_after_program=False,
-        prompt="plain",
-    )
+    write_base(tmp_path / "base", Path("unused"), model=str(file), revision=None, **PLAIN)
     write_gguf(file, "qwen2", "F16")
     gguf.sha256.cache_clear()  # as in another process
     with pytest.raises(
@@ -88,15 +72,7 @@ def test_a_cut_file_is_named(tmp_path: Path) -> None:
     write_gguf(file, "llama", "F16")
     file.write_bytes(file.read_bytes()[:-1000])
     with pytest.raises(UserError, match=r"model\.gguf (is cut|is no whole GGUF file)"):
-        write_base(
-            tmp_path / "base",
-            Path("unused"),
-            model=str(file),
-            revision=None,
-            threads=1,
-            dtype="float32",
-            stop_after_program=False,
-        )
+        write_base(tmp_path / "base", Path("unused"), model=str(file), revision=None, **PLAIN)
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights", b"GGUF" + b"\x00" * 40])

@@ -22,7 +22,7 @@ def write_run(folder: Path, **settings: Any) -> None:
 
 
 def run_settings(base: Path) -> dict[str, Any]:
-    """Return {"threads", "dtype", "stop_after_program", "prompt"} of a base folder, which decide its model's completions.
+    """Return {"threads", "dtype", "stop_after_program", "prompt"} of a base folder, which decide what its model writes.
 
     dtype: None where the weights and the processor decide. prompt: the form of the task's prompt.
     """
