@@ -4,7 +4,7 @@
 prompt, its reading included. Programs a second are that rate by the tokens that an answer takes, measured once with a
 limit of LIMIT tokens: to its end, or to the end of its program. The order of the ways changes from round to round.
 
-    as it was      one thread, float32, all of the vocabulary sorted, whole answers
+    as it was      one thread, float32, all of the vocabulary sorted, whole answers to the plain prompt
     ours           as the preset says
     generate       transformers' own, same numbers and threads, whole answers
     generate_batch transformers' continuous batching, the same
@@ -40,7 +40,12 @@ def main() -> None:
     write_base(base, Path("models/embedded"), **section)
     task = Task(TASK, run_settings(base)["prompt"])
     ours = TransformersBackend(base, function=task.function)
-    answers = {is_whole: tokens_of_an_answer(ours, task, is_whole) for is_whole in (True, False)}
+    lengths = {
+        "as it was": tokens_of_an_answer(ours, Task(TASK), is_whole=True),
+        "ours": tokens_of_an_answer(ours, task, is_whole=False),
+        "generate": (whole := tokens_of_an_answer(ours, task, is_whole=True)),
+        "generate_batch": whole,
+    }
     ways: dict[str, Callable[[int], int]] = {
         "as it was": lambda seed: as_it_was(ours, task, seed),
         "ours": lambda seed: written(ours, task, seed),
@@ -55,7 +60,7 @@ def main() -> None:
     print(f"{sys.argv[1]}, {ours.model.dtype}, {ours.run_settings['threads']} threads")
     print("| way | tokens/s | tokens an answer | programs/s | tokens/s of it, ours = 1 |\n|---|---|---|---|---|")
     for way, values in rates.items():
-        rate, n_tokens = statistics.median(values), answers[way != "ours"]
+        rate, n_tokens = statistics.median(values), lengths[way]
         shares = sorted(value / mine for value, mine in zip(values, rates["ours"], strict=True))
         spread = f"{statistics.median(shares):.2f} ({shares[0]:.2f}-{shares[-1]:.2f})"
         print(f"| {way} | {rate:.0f} | {n_tokens:.0f} | {rate / n_tokens:.2f} | {spread} |", flush=True)
@@ -108,7 +113,6 @@ def generated(ours: TransformersBackend, task: Task, seed: int) -> int:
     return int((out[:, ids.shape[1] :] != pad).sum())
 
 
-@torch.inference_mode()
 def batched(ours: TransformersBackend, task: Task, seed: int) -> int:
     """Return the tokens that transformers' generate_batch writes."""
     from transformers import GenerationConfig
