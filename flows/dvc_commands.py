@@ -47,9 +47,7 @@ class DvcCommands:
 
         workers: how many stages may run side by side; those of one task hardly ever do.
         """
-        self.lock = lock
-        n_tasks = len(params.read().get("tasks", ())) if params.FILE.exists() else 0
-        self.n_stages = max(1, min(workers, n_tasks))
+        self.lock, self.workers = lock, workers
         self.is_stopped = threading.Event()
         self.starting = threading.Lock()  # a command that is not in `running` when the event is set never starts
         self.running: set[Supervised] = set()
@@ -92,6 +90,10 @@ class DvcCommands:
                 self.running.discard(command)
         return Finished(status, lines)
 
+    def n_stages(self) -> int:
+        """Return how many stages share this machine's cores: at most one of each task, and `workers` of them."""
+        return max(1, min(self.workers, len(params.read().get("tasks", ()))))
+
     def started(self, words: tuple[str, ...], timeout_s: float | None) -> Supervised:
         """Start `dvc WORDS`. A stage's command finds the programs of this Python's environment first."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
@@ -99,7 +101,7 @@ class DvcCommands:
             [sys.executable, SCRIPT, "--wait-for-lock", *words],
             GRACE_S,
             timeout_s,
-            env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1", STAGES: str(self.n_stages)},
+            env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1", STAGES: str(self.n_stages())},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -44,7 +44,7 @@ def settings(probe: dict[str, float] | None = None, **trainer: Any) -> Settings:
     return Settings(
         **sections,
         search_options=search_loop.options("independent", file),
-        trainer_options=trainers.options("dpo", file) | small | trainer,
+        trainer_options={"dpo": trainers.options("dpo", file) | small | trainer},
     )
 
 
