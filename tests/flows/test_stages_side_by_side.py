@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from toy_repository import FLOWS
+
+sys.path.insert(0, str(FLOWS))
+
 from dvc_commands import DvcCommands
 
 
