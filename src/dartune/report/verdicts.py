@@ -6,7 +6,7 @@ from dartune.evaluation.statistics import significance
 from dartune.report.results import Result
 from dartune.report.table import arm_summary
 
-SAMPLED = {"mean": "mean", "top_10": "top 10", "best_of_100": "best of 100"}
+SAMPLED = {"validity": "validity", "mean": "mean", "top_10": "top 10", "best_of_100": "best of 100"}
 EQUAL_COST = {"same_evaluations": "same evaluations", "same_seconds": "same seconds"}
 CONTROL = "the best at equal cost"
 SEARCHED = "search: "  # begins the name of a search method's measure
@@ -57,7 +57,7 @@ def sentence(by_task: dict[str, Verdicts]) -> str:
 def conclusion(counts: dict[str, list[str]]) -> str:
     """Return what follows for the average program and for the best ones. counts: significances by words."""
     mean = "better" in counts["the mean"]
-    best = any("better" in signs for words, signs in counts.items() if words != "the mean")
+    best = any("better" in signs for words, signs in counts.items() if words not in ("the mean", "the validity"))
     if mean:
         return "The average program is better, and some of the best are." if best else AVERAGE_ONLY
     return (
@@ -68,4 +68,4 @@ def conclusion(counts: dict[str, list[str]]) -> str:
 
 
 BEST_ONLY = "Some of the best programs are better; the average one is not."
-AVERAGE_ONLY = "So the average program is better; that the best ones are is not shown."
+AVERAGE_ONLY = "So the average program is better; nothing shows that the best ones are."
