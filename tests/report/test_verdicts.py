@@ -20,8 +20,8 @@ def test_the_sentence_counts_what_is_better_and_what_is_worse() -> None:
     assert sentence(two_tasks) == (
         "Tuning raised, by more than chance explains, the validity in 1 of 2, the mean in 2 of 2, the top 10 in 0 of 2,"
         " the best program of a search in 0 of 2. It lowered the validity in 1. In the runs of `make trainers`, at"
-        " equal cost, the best was better in 0 of 1 and worse in 1. So the average program is better; nothing shows that"
-        " the best ones are."
+        " equal cost, the best was better in 0 of 1 and worse in 1. So the average program is better; nothing shows"
+        " that the best ones are."
     )
 
 
