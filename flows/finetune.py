@@ -44,7 +44,7 @@ from graph import Step, check_remote, explained, files_for_git, locked_stages, p
 from schedule import Outcome, schedule
 from server import Server
 from supervisor import TIMED_OUT
-from workspace import CancelledWhileWaiting, exclusive
+from workspace import CancelledWhileWaiting, dvc_is_at_work, exclusive
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = "modules"  # the stage that writes down the code of all others
@@ -153,6 +153,8 @@ def run_stages(
         return run_stage.submit(step, commands, timeout_s, pull, return_state=False, wait_for=needed)
 
     run = partial(schedule, workers=workers, submit=submit, watch=partial(stop_if_cancelled, commands))
+    if dvc_is_at_work():
+        log("waiting for a DVC command that is at work in this folder")
     steps, before = plan_or_check(targets), locked_stages()
     is_stale = any(step.is_stale for step in steps)
     modules = [step for step in steps if step.stage == MODULES]

@@ -66,6 +66,15 @@ def exclusive(
         write_holder(file, None)
 
 
+def dvc_is_at_work() -> bool:
+    """Return whether a DVC command holds this folder, as `dvc exp run` does to its end."""
+    file = Path(".dvc/tmp/lock")  # DVC locks it with flock(2), too
+    if not file.exists():
+        return False
+    with file.open("a") as stream:
+        return not try_lock(stream)
+
+
 def try_lock(file: IO[str]) -> bool:
     """Lock the file; return whether that worked."""
     try:

@@ -219,3 +219,22 @@ def test_the_plan_is_the_graph_of_dvc_with_what_may_be_out_of_date(repo: Path, m
         ("report", ["train"], True, []),
     ]
     assert [step.stage for step in load(repo).plan(["pool"])] == ["base", "pool@a", "pool@b"]
+
+
+HOLD = """
+import fcntl, sys, time
+with open(".dvc/tmp/lock", "a") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    print("held", flush=True)
+    time.sleep(3)
+"""
+
+
+def test_a_run_says_that_it_waits_for_a_dvc_command(repo: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert run(repo).is_completed()
+    (repo / ".dvc/tmp").mkdir(exist_ok=True)
+    with subprocess.Popen([sys.executable, "-c", HOLD], cwd=repo, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout and holder.stdout.readline() == b"held\n"
+        assert run(repo).is_completed()
+    words = "waiting for a DVC command that is at work in this folder"
+    assert [record.getMessage() for record in caplog.records].count(words) == 1
