@@ -15,8 +15,10 @@ from typing import Any
 from dartune import params
 from dartune.base_model.base import write_base
 from dartune.files.atomic import write_json
+from dartune.files.fingerprint import fingerprint
 from dartune.models.backend import Decoding
 from dartune.models.checkpoint import revision
+from dartune.models.host import run_settings
 from dartune.models.transformers_backend import TransformersBackend
 from dartune.referee.completions import equals_template, judge, template_score
 from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
@@ -59,7 +61,8 @@ def main() -> None:
     for task in arguments.tasks:
         for form in arguments.forms:
             for temperature in arguments.temperatures:
-                file = CELLS / revision(base)[:16] / f"{task}-{form}-{temperature:g}-{arguments.n}.json"
+                key = fingerprint([], prompt=Task(task, form).prompt, run=run_settings(base), model=revision(base))
+                file = CELLS / f"{task}-{form}-{temperature:g}-{arguments.n}-{key}.json"
                 if not file.exists():
                     backend = backend or TransformersBackend(base, function=Task(task).function)
                     backend.function = Task(task).function

@@ -21,7 +21,7 @@ import torch
 
 from dartune import params
 from dartune.base_model.base import write_base
-from dartune.models import transformers_backend
+from dartune.models import nucleus
 from dartune.models.backend import Decoding
 from dartune.models.host import run_settings
 from dartune.models.transformers_backend import TransformersBackend
@@ -83,12 +83,12 @@ def written(ours: TransformersBackend, task: Task, seed: int) -> int:
 
 def as_it_was(ours: TransformersBackend, task: Task, seed: int) -> int:
     """Return the tokens that it writes with one thread in float32, with all of the vocabulary sorted."""
-    run, n_likely, dtype = ours.run_settings, transformers_backend.N_LIKELY, ours.model.dtype
-    ours.run_settings, transformers_backend.N_LIKELY = {**run, "threads": 1}, WHOLE
+    run, n_likely, dtype = ours.run_settings, nucleus.N_LIKELY, ours.model.dtype
+    ours.run_settings, nucleus.N_LIKELY = {**run, "threads": 1}, WHOLE
     ours.model.float()
     n_tokens = written(ours, task, seed)
     ours.model.to(dtype)
-    ours.run_settings, transformers_backend.N_LIKELY = run, n_likely
+    ours.run_settings, nucleus.N_LIKELY = run, n_likely
     return n_tokens
 
 

@@ -20,6 +20,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from dartune import presets
 from dartune.errors import UserError, nearest
+from dartune.params import SETTINGS
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def by_file(overrides: dict[str, Any]) -> dict[Path, dict[str, Any]]:
     known = {params: dict(presets.dotted(content))}
     if preset.exists():
         sections = parse_yaml(preset.read_text(), str(preset))
-        known[preset] = dict(presets.dotted({name: sections[name] for name in sections if name != presets.SECTION}))
+        known[preset] = dict(presets.dotted({name: sections[name] for name in sections if name != SETTINGS}))
     result: dict[Path, dict[str, Any]] = {}
     for name, value in overrides.items():
         file = next((file for file, names in known.items() if name in names), None)

@@ -6,13 +6,15 @@ from pathlib import Path
 from dartune.cli import check
 from dartune.errors import one_line
 from dartune.files.modules import write_modules
+from dartune.training.trainers import in_turn
 
 
 @one_line
 def main(stages: str, output: str) -> None:
     content = check()
     learnt, remembered = content["embedded"]["tasks"], content["train"]["probe"]["remember"]
-    write_modules(Path(stages), Path(output), learnt=learnt, remembered=remembered)
+    trainers = {name: content["trainers"][name] for name in in_turn(content["train"]["method"])}
+    write_modules(Path(stages), Path(output), learnt=learnt, remembered=remembered, trainers=trainers)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,9 @@ def new_project(folder: Path) -> None:
     params = yaml.load((ROOT / "params.yaml").read_text()) | {"tasks": [TASK]}
     with (folder / "params.yaml").open("w") as stream:
         yaml.dump(params, stream)
-    write_modules(folder / "stages", folder / "data/modules", learnt=params["embedded"]["tasks"], remembered=[TASK])
+    write_modules(
+        folder / "stages", folder / "data/modules", learnt=params["embedded"]["tasks"], remembered=[TASK], trainers={}
+    )
     for path in made_by_stages(folder):
         path = path if path.suffix else path / "any.json"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -54,8 +54,6 @@ def check(file: Path = params.FILE) -> dict[str, Any]:
     """Validate params.yaml with its preset and return the content; raise UserError on the first invalid value."""
     preset = params.preset(params.read(file), file)  # raises where no preset is named
     content, functions = params.everything(file), stages()
-    if presets.SECTION not in params.read(file):
-        content.pop(presets.SECTION, None)  # the preset's own, no parameter
     presets.settings(preset.stem, file)
     for name in content:
         if name not in ("tasks", "preset", "methods", "trainers", *functions):
@@ -125,6 +123,7 @@ def check_options(methods: Any, sections: dict[str, dict[str, Any]], file: Path)
     for name in dict.fromkeys([sections["pool"]["method"], *sections["search"]["methods"]]):
         search_loop.options(name, file)
     check_form(sections["base"]["prompt"])
+    check_writers(sections)
     check_strategy(sections["sample"]["strategy"], sections["sample"]["options"])
     refuse_contradictions(sections["train"])
     method = sections["train"]["method"]
@@ -136,6 +135,27 @@ def check_options(methods: Any, sections: dict[str, dict[str, Any]], file: Path)
         raise UserError(f"{file}: train.probe.remember: there is no task {name!r}{nearest(name, names())}")
     if sections["base"]["model"] != EMBEDDED:
         check_model(sections["base"]["model"], sections["base"]["revision"])
+
+
+def check_writers(sections: dict[str, dict[str, Any]]) -> None:
+    """Raise UserError about what is to write a pool, or for base and tuned model: a preset's model, or a server."""
+    from dartune.base_model.base import EMBEDDED, write_base
+    from dartune.models.checkpoint import check_model
+    from dartune.models.openai_backend import open_server
+    from dartune.pool.pool import search_seeds
+
+    pool = sections["pool"]
+    search_seeds(pool["seed"], pool["n_searches"], pool["n_programs"])
+    files = [sections[stage]["server"] for stage in ("evaluate", "search")]
+    if (source := Path(pool["source"])).suffix == ".yaml":
+        if "base" in (preset := params.read(source)):
+            base = params.check("base", preset["base"], write_base, source)
+            if base["model"] != EMBEDDED:
+                check_model(base["model"], base["revision"])
+        else:
+            files.append(pool["source"])
+    for file in filter(None, files):
+        open_server(Path(file))
 
 
 def print_preset(name: str) -> None:

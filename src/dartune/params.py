@@ -16,6 +16,7 @@ from dartune.errors import UserError, nearest
 
 FILE = Path("params.yaml")
 PRESETS = "presets"  # beside params.yaml
+SETTINGS = "params"  # section of a preset: what it sets of params.yaml, see presets.py
 
 
 def read(file: Path = FILE) -> dict[str, Any]:
@@ -57,6 +58,8 @@ def everything(file: Path = FILE) -> dict[str, Any]:
         return content
     source = preset(content, file)
     for name, values in read(source).items():
+        if name == SETTINGS:
+            continue
         section = content.setdefault(name, {})
         if not isinstance(section, dict) or not isinstance(values, dict):
             raise UserError(f"{source}: {name} is no section with values")

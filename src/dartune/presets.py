@@ -12,7 +12,6 @@ from typing import Any
 from dartune import params
 from dartune.errors import UserError, nearest
 
-SECTION = "params"
 BARE = re.compile(r"(?!(?:true|false|null|inf|nan)$)[a-z_][\w./-]*", re.IGNORECASE)  # texts that need no quotes
 
 
@@ -28,23 +27,24 @@ def settings(name: str, file: Path = params.FILE) -> dict[str, Any]:
     """Return what a preset sets of params.yaml, by dotted name.
 
     Raises UserError where there is no such preset, for a name that params.yaml lacks, and for a section where its
-    values are to be named: by DVC's -S it would be added to, by --set replaced.
+    values are to be named: by DVC's -S it would be added to, by --set replaced. Raises what `word` raises.
     """
     names = sorted(path.stem for path in (file.parent / params.PRESETS).glob("*.yaml"))
     if name not in names:
         raise UserError(f"{params.PRESETS}: there is no preset {name!r}{nearest(name, names)}")
     source = file.parent / params.PRESETS / f"{name}.yaml"
-    values = params.read(source).get(SECTION, {})
+    values = params.read(source).get(params.SETTINGS, {})
     if not isinstance(values, dict):
-        raise UserError(f"{source}: {SECTION} is no section with values")
+        raise UserError(f"{source}: {params.SETTINGS} is no section with values")
     known = dict(dotted(params.read(file)))
     for key, value in values.items():
         if key not in known or key == "preset":
-            raise UserError(f"{source}: {SECTION}: {file} has no {key!r} to set{nearest(str(key), known)}")
+            raise UserError(f"{source}: {params.SETTINGS}: {file} has no {key!r} to set{nearest(str(key), known)}")
         if isinstance(value, dict) and isinstance(known[key], dict):
             raise UserError(
-                f"{source}: {SECTION}: {key} is a section; name its values, as in {key}.{next(iter(value))}"
+                f"{source}: {params.SETTINGS}: {key} is a section; name its values, as in {key}.{next(iter(value))}"
             )
+        word(value)
     return values
 
 
@@ -65,5 +65,7 @@ def word(value: Any) -> str:
     if not isinstance(value, str):
         return json.dumps(value)
     if re.search(r"\s", value):
-        raise UserError(f"{SECTION}: {value!r} has a blank, at which a shell splits; set it in params.yaml itself")
+        raise UserError(
+            f"{params.SETTINGS}: {value!r} has a blank, at which a shell splits; set it in params.yaml itself"
+        )
     return value if BARE.fullmatch(value) else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

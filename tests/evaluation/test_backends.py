@@ -10,6 +10,7 @@ import pytest
 
 from byte_llama import write_byte_llama
 from completion_server import body, described, faulty, sent
+from dartune.errors import UserError
 from dartune.evaluation.evaluate import EVALUATION_SCHEMA, write_evaluation
 from dartune.evaluation.search import write_search
 from dartune.files.parquet import read
@@ -62,3 +63,15 @@ def test_both_models_of_a_server_write_in_searches(base: Path, tmp_path: Path) -
     rows = pq.read_table("rows.parquet").to_pylist()
     assert [row["model"] for row in rows] == ["base"] * 4 + ["tuned"] * 4
     assert all(row["program"].strip().endswith("nodes[-1]") for row in rows if row["model"] == "tuned")
+
+
+def test_the_budget_of_a_server_holds_for_an_evaluation(base: Path, tmp_path: Path) -> None:
+    with faulty(by_model) as server, pytest.raises(UserError, match="max_tokens"):
+        write_evaluation(
+            *(TASK.name, base, base, Path("rows.parquet"), Path("metrics.json")),
+            **{"n_samples": 6, "batch_size": 2, "seed": 0, "max_new_tokens": 9, "held_out": "validation"},
+            **{"with_shifted": False, "cluster": None},
+            **{"server": str(described(tmp_path, url=server.url, max_tokens=10))},
+            **LIMITS,
+        )
+    assert len(server.requests) == 2 * 1  # a batch takes 2 x 5 tokens, and none begins once 10 are reached

@@ -54,7 +54,7 @@ class Tree:
         """The text of each file that the stage writes, by its path below data/modules."""
         output = self.folder / "modules"
         shutil.rmtree(output, ignore_errors=True)
-        write_modules(self.folder / "stages", output, learnt=TASKS, remembered=TASKS)
+        write_modules(self.folder / "stages", output, learnt=TASKS, remembered=TASKS, trainers={})
         return {str(file.relative_to(output)): file.read_text() for file in output.rglob("*.json")}
 
     def stale(self, before: dict[str, str]) -> set[str]:

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from dartune.errors import UserError
 from dartune.models import fetch as module
 from dartune.models.checkpoint import check_model
-from dartune.models.fetch import KNOWN, WEIGHTS, Weights, fetch
+from dartune.models.fetch import KNOWN, WEIGHTS, Weights, disk_errors, fetch, hub_errors
 from dartune.models.fetched import record
 from dartune.models.gguf import sha256
 from dartune.models.hub import check_access
@@ -146,3 +148,16 @@ def test_a_hub_that_refuses_is_told_in_one_line(refusing: str) -> None:
     with pytest.raises(UserError, match=refusing) as caught:
         check_access("a/model", "0" * 40)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (httpx.ReadError("cut"), "fetch a: the Hub: cut; what came is kept: run it again"),
+        (LocalEntryNotFoundError("gone"), "fetch a: the Hub: gone; what came is kept: run it again"),
+        (OSError(28, "No space left on device"), "No space left on device; make room, or set DARTUNE_CACHE"),
+    ],
+)
+def test_a_download_that_breaks_and_a_full_disk_are_told_apart(error: Exception, words: str) -> None:
+    with pytest.raises(UserError, match=words), disk_errors("a"), hub_errors("a"):
+        raise error

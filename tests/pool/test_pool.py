@@ -33,7 +33,7 @@ def written(backend: Any, limits: Path, monkeypatch: pytest.MonkeyPatch, **chang
     """The bytes of a pool that write_pool writes with this back end."""
     settings = POOL | changed
     name = settings["method"]
-    monkeypatch.setattr(pool, "open_backend", lambda source, function: backend)
+    monkeypatch.setattr(pool, "open_backend", lambda source, task: backend)
     outputs = Path("pool.parquet"), Path("pool.json")
     write_pool(TASK.name, limits / f"{name}.json", OPTIONS[name], *outputs, **settings)
     return outputs[0].read_bytes()

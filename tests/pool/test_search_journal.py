@@ -197,7 +197,7 @@ class Slow(Replaying):
         time.sleep(0.05)
         return super().complete(prompts, **settings)
 
-pool.open_backend = lambda source, function: Slow()
+pool.open_backend = lambda source, task: Slow()
 for folder in sys.stdin:  # imports take longer than the pool: so each run is a fork, whose number and end are told
     child = os.fork()
     if child == 0:

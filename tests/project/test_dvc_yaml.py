@@ -23,7 +23,7 @@ WHOLE = everything(ROOT / "params.yaml")
 OTHER = {"modules", "referee"}  # stages without a section of their own
 SECTIONS = {
     "modules": [],
-    "report": ["report", "base"],
+    "report": ["report", "base", "trainers"],
     "referee": ["score"],
     "rounds": ["rounds", "pool", "score", "sample", "pairs", "train"],
 }
@@ -86,8 +86,8 @@ def test_a_stage_follows_its_own_sections_in_params_and_in_the_preset_only(stage
     listed = STAGES[stage].get("params", [])
     names = [name for name in listed if isinstance(name, str)]
     assert set(names) - {"tasks", "preset"} == {name for name in sections if name in PARAMS} | OPTIONS.get(stage, set())
-    trainer = ["trainers"] * ("train" in sections)
-    from_preset = [name for name in sections if name in PRESET] + trainer
+    assert ("data/modules/trainers.json" in STAGES[stage]["deps"]) is ("train" in sections)
+    from_preset = [name for name in sections if name in PRESET]
     expected = [{"presets/${preset}.yaml": from_preset}] if from_preset else []
     assert [entry for entry in listed if isinstance(entry, dict)] == expected
 

@@ -111,6 +111,13 @@ MISTAKES = [
     ("evaluate.held_out", "train", "which admissible_set does not hold out"),
     ("evaluate.held_out", "tset", "did you mean 'test'?"),
     ("base.model", "./nowhere", "is no folder with a config.json"),
+    ("base.prompt", "blok", "base.prompt: there is no form 'blok'; did you mean 'block'?"),
+    ("base.dtype", "float16", "base.dtype is 'float16': input should be 'float32' or 'bfloat16'"),
+    ("train.method", ["sft", "sft"], "train.method is ['sft', 'sft']; expected one or more different trainers"),
+    ("pool.n_searches", 7, "pool: n_programs, 1200, is no multiple of n_searches, 7; make it one"),
+    ("pool.source", "presets/smollm2-135m.yaml", "smollm2-135m is not on this machine; run: dartune fetch"),
+    ("pool.source", "servers/none.yaml", "servers/none.yaml: there is no such file"),
+    ("evaluate.server", "servers/none.yaml", "servers/none.yaml: there is no such file"),
     ("base.model", "meta-llama/Llama-3.2-1B-Instruct", "needs the 40-digit commit"),
 ]
 

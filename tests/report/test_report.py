@@ -256,3 +256,14 @@ def test_the_page_has_the_rounds_and_a_refusal_is_a_warning(tmp_path: Path) -> N
     html, table, _ = report(tmp_path)
     assert "warning: tour: rounds: round 2 refused: validity fell: validity 1 to 0.43\n" in table
     assert "4 rounds were asked for; the model of round 1" in html and "0.512" in html and "43.0 %" in html
+
+
+def test_the_curves_of_an_earlier_training_are_drawn_too(tmp_path: Path) -> None:
+    write_inputs(tmp_path, rows("base", FAIR), rows("tuned", BETTER))
+    write_training(tmp_path, trained("sft"))
+    (tmp_path / "plots/tour").rename(tmp_path / "sft")
+    write_training(tmp_path, trained("dpo") | {"earlier": [trained("sft")]})
+    (tmp_path / "sft").rename(tmp_path / "plots/tour/sft")
+    html, *_ = report(tmp_path)
+    assert "trained by sft, then dpo" in html and "The training before, per batch." in html
+    assert METHODS["sft"] in unescape(html) and METHODS["dpo"] in unescape(html)

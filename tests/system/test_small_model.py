@@ -1,7 +1,7 @@
 """A real model: SmolLM2's weights come from the Python index and go through all stages, with tiny numbers."""
 
 import json
-import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -21,21 +21,23 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A project whose pool the embedded model writes, because SmolLM2's own programs hardly ever run."""
     folder = tmp_path_factory.mktemp("small")
     copy_project(folder, [TASK])
-    os.environ["DARTUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    patch = pytest.MonkeyPatch()
+    patch.setenv("DARTUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
     pool = {"source": "models/embedded", "n_programs": 60, "batch_size": 60}
     searches = {"methods": ["climb"], "n_evaluations": 4, "seeds": [0]}
-    train = {"method": ["sft", "dpo"], "probe": {"n_times": 0}}
+    train = {"method": ["sft", "dpo"], "probe": {"n_times": 1, "n_samples": 4}}
     set_params(folder, {"preset": MODEL, "pool": pool, "search": searches, "train": train})
     preset, yaml = folder / f"presets/{MODEL}.yaml", YAML()
     content = yaml.load(preset.read_text())
     update(content, TINY | {"pool": {"n_programs": 60, "batch_size": 60, "max_new_tokens": 256}})
     with preset.open("w") as stream:
         yaml.dump(content, stream)
-    return folder
+    yield folder
+    patch.undo()
 
 
 def test_what_was_not_fetched_is_named_with_the_command_that_fetches_it(project: Path) -> None:
@@ -52,6 +54,7 @@ def test_a_small_model_is_fetched_tuned_and_reported(project: Path) -> None:
     assert (
         "quantised to Q4_1" in trained["weights"] and trained["weights"] in (project / "report/index.html").read_text()
     )
+    assert [len(part["probe"]) for part in (*trained["earlier"], trained)] == [2, 2]  # before and after the two steps
     rows = pq.read_table(project / f"data/evaluation/{TASK}.parquet").to_pylist()
     assert {row["model"] for row in rows} == {"base", "tuned"}
     assert {row["finish"] for row in rows} <= {"program", "stop", "length"}

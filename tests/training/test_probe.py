@@ -12,6 +12,7 @@ import pytest
 
 from dartune.models.backend import Decoding, start_seed
 from dartune.models.checkpoint import open_model, open_tokenizer
+from dartune.models.host import PLAIN, write_run
 from dartune.models.transformers_backend import TransformersBackend
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
@@ -23,6 +24,7 @@ from small_llama import (
     DROPOUT,
     FIRST,
     LAST,
+    LORA,
     NONE,
     PROBED,
     TASK,
@@ -245,3 +247,11 @@ def test_a_checkpoint_waits_until_half_a_minute_after_the_last(monkeypatch: pyte
             saving.on_save(None, None, control)
     # with early stopping each evaluation of the held-out pairs needs its checkpoint
     assert saved == [False, True, False, True, False, True]
+
+
+def test_an_adapter_of_a_bf16_model_is_probed_while_it_is_trained(base: Path, pairs: Path) -> None:
+    write_run(base, **PLAIN | {"dtype": "bfloat16"})
+    tune(base, pairs, "tuned", lora=LORA, probe=PROBED | {"n_times": 1})
+    looks = json.loads(Path("tuned.json").read_text())["probe"]
+    assert [look["step"] for look in looks] == [0, 4]
+    assert all(math.isfinite(look["chosen"]) for look in looks)

@@ -110,7 +110,12 @@ def complete(
         completions = [{"completion": answer.text, **vars(answer)} for answer in answers]
         return pa.Table.from_pylist(completions, schema=COMPLETION_SCHEMA)
 
-    return batches.run(f"evaluate {task.name} {name}", key, n_samples, batch_size, batch, output)
+    def count(table: pa.Table) -> None:
+        """Give a finished batch's tokens to the back end, which may have a budget."""
+        n_prompt_tokens, n_tokens = (sum(table[column].to_pylist()) for column in ("n_prompt_tokens", "n_tokens"))
+        backend.count([task.prompt] * len(table), n_prompt_tokens, n_tokens)
+
+    return batches.run(f"evaluate {task.name} {name}", key, n_samples, batch_size, batch, output, after=count)
 
 
 def evaluate(

@@ -13,6 +13,7 @@ import tokenize
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from dartune.files.atomic import write_json
 
@@ -154,13 +155,16 @@ def docstring_lines(module: ast.Module) -> set[int]:
     return lines
 
 
-def write_modules(stages: Path, output: Path, *, learnt: list[str], remembered: list[str]) -> None:
+def write_modules(
+    stages: Path, output: Path, *, learnt: list[str], remembered: list[str], trainers: dict[str, Any]
+) -> None:
     """Write what DVC hashes instead of source files, one JSON object a file: {module or data file: hash}.
 
     <stage>.json: of each script in `stages`. methods/<name>.json: of a search method. tasks/<name>.json: what a task
     adds to the referee. remembered.json: grammars, prompts and templates of the tasks that a training is probed with.
     learnt: tasks whose grammars the embedded model learns. Its stage depends on its own package and on these, and not
     on the helpers that it calls: no edit elsewhere shall train it anew, which takes the better part of an hour.
+    trainers.json: the settings of the trainers in use, `trainers`, whose names DVC's templates cannot take from a list.
     """
     for script in sorted(stages.glob("*.py")):
         write_json(output / f"{script.stem}.json", stage_closure(script, learnt))
@@ -171,6 +175,7 @@ def write_modules(stages: Path, output: Path, *, learnt: list[str], remembered: 
         write_json(output / f"tasks/{task}.json", closure(*judging(task)))
     texts = [PACKAGE / "tasks" / task / name for task in remembered for name in ("prompt.md", "template.py")]
     shown = {label(text): bytes_hash(text) for text in texts}
+    write_json(output / "trainers.json", trainers)
     write_json(output / "remembered.json", closure(*map(grammar, remembered)) | shown)
 
 

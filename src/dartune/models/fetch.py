@@ -93,7 +93,7 @@ def from_hub(name: str, weights: Weights, *, is_needed: bool) -> dict[str, str] 
 
     try:
         check_access(weights.hub, "main")
-        with hub_errors(name), disk_errors(name):
+        with disk_errors(name), hub_errors(name):  # errors of the Hub's client are OSErrors too
             commit = HfApi().model_info(weights.hub, timeout=10).sha
             snapshot_download(weights.hub, revision=commit, allow_patterns=ORIGINAL)
     except UserError:

@@ -20,12 +20,12 @@ from dartune.files.fingerprint import fingerprint
 from dartune.models.backend import Completion, Decoding
 from dartune.models.checkpoint import open_model, open_tokenizer, prompt_ids, revision
 from dartune.models.host import PLAIN, n_rows, row_bytes, run_settings
+from dartune.models.nucleus import draw_tokens
 from dartune.models.program_end import has_program
 
 N_SLOTS = 256  # rows generated at once, at most
 N_READ = 16  # prompts read at once
 MIN_FREE = 16  # free slots that are worth a forward pass over new prompts while other rows are being generated
-N_LIKELY = 512  # tokens of a large vocabulary that are sorted
 AreWhole = Callable[[list[list[int]], torch.Tensor], torch.Tensor]  # see TransformersBackend._are_whole
 STATED = 2**28  # bytes of keys and values from which on they are worth a line
 FULL, MAX_LENGTH = "full_attention", "max_position_embeddings"
@@ -72,7 +72,8 @@ class TransformersBackend:
         uniforms = torch.rand((len(ids), decoding.max_new_tokens), generator=torch.Generator().manual_seed(seed))
         length = max(map(len, ids)) + decoding.max_new_tokens
         self._state(n_rows(self.model, length, min(len(ids), N_SLOTS)), length)
-        written = generate(self.model, ids, uniforms.to(self.model.device), decoding, self._are_whole)
+        are_whole = self._are_whole if self.function else None
+        written = generate(self.model, ids, uniforms.to(self.model.device), decoding, are_whole)
         return [self._completion(len(prompt), tokens) for prompt, tokens in zip(ids, written, strict=True)]
 
     def _state(self, n_slots: int, length: int) -> None:
@@ -91,9 +92,8 @@ class TransformersBackend:
     def _are_whole(self, rows: list[list[int]], tokens: torch.Tensor) -> torch.Tensor:
         """Return whether each answer has its program, (rows,). rows: all tokens of each. tokens: (rows,), the last."""
         result = torch.zeros(len(rows), dtype=torch.bool, device=tokens.device)
-        if self.function:  # a block can only have ended where a backtick was written
-            for row in torch.isin(tokens, self._marks).nonzero().flatten().tolist():
-                result[row] = has_program(self._text(rows[row]), self.function)
+        for row in torch.isin(tokens, self._marks).nonzero().flatten().tolist():  # a block ends with backticks
+            result[row] = has_program(self._text(rows[row]), self.function)
         return result
 
     def _text(self, ids: list[int]) -> str:
@@ -169,39 +169,6 @@ def generate(
         if waiting and slots.n_free >= min(MIN_FREE, slots.n, len(waiting)):
             logits = torch.cat([logits, slots.admit(ids, waiting)])
     return written
-
-
-def draw_tokens(logits: torch.Tensor, uniforms: torch.Tensor, decoding: Decoding) -> torch.Tensor:
-    """Return one token id per row, shape (n,). logits: (n, vocabulary). uniforms: (n,), numbers in [0, 1).
-
-    The nucleus is the smallest set of most probable tokens with a total probability of at least top_p; a row's number
-    selects one of them. Sorting a vocabulary of 150,000 words would take twice as long as the model does, so of a large
-    one the N_LIKELY most probable tokens are sorted, and all of it only for rows whose nucleus is larger.
-    """
-    scores = logits if decoding.temperature == 1 else logits.float() / decoding.temperature
-    probabilities = scores.softmax(-1, dtype=torch.float32)
-    if probabilities.shape[-1] <= 8 * N_LIKELY:
-        return select(*probabilities.sort(stable=True, dim=-1, descending=True), uniforms, decoding.top_p)
-    order = scores.topk(N_LIKELY).indices
-    likely = probabilities.gather(-1, order)
-    tokens = select(likely, order, uniforms, decoding.top_p)
-    rest = likely.sum(-1) < decoding.top_p
-    if rest.any():
-        ordered = probabilities[rest].sort(stable=True, dim=-1, descending=True)
-        tokens[rest] = select(*ordered, uniforms[rest], decoding.top_p)
-    return tokens
-
-
-def select(probabilities: torch.Tensor, order: torch.Tensor, uniforms: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Return the token of the nucleus that each row's number selects, (n,).
-
-    probabilities: (n, k), falling. order: (n, k), their tokens. uniforms: (n,).
-    """
-    mass = probabilities.cumsum(-1)
-    size = (mass - probabilities < top_p).sum(-1, keepdim=True)
-    nucleus_mass = mass.gather(-1, size - 1)
-    place = torch.searchsorted(mass, uniforms[:, None] * nucleus_mass, right=True)
-    return order.gather(-1, torch.minimum(place, size - 1)).squeeze(-1)
 
 
 class Slots:

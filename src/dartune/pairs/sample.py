@@ -18,7 +18,7 @@ from dartune.pairs.datasheet import NOISE, pair_metrics, warnings_of
 from dartune.pairs.strategies import check_strategy, header, involved, starts, statement
 
 FILES = ("macros.sql", "finished.sql", "datasheet.md.jinja")
-MIN_SUBSETS = {"dar_authors_code": 4}  # the others need one more than their gap
+MIN_SUBSETS = {"dar_authors_code": 4}  # the others need three, and one more than their gap
 MACROS, FINISHED, SHEET = (Path(__file__).parent / name for name in FILES)
 
 
@@ -154,7 +154,7 @@ def fitting(
         one_per = {"one_per": options[name].get("one_per", *header(name, "one_per"))}
         query = "select count(*), count(distinct score) from candidates($one_per, 0)"
         n, n_scores = connection.execute(query, one_per).fetchall()[0]
-        n_subsets, fewest = min(asked, n // 2, n_scores), MIN_SUBSETS.get(name, options[name].get("gap", 0) + 1)
+        n_subsets, fewest = min(asked, n // 2, n_scores), max(MIN_SUBSETS.get(name, 3), options[name].get("gap", 0) + 1)
         if n_subsets < fewest:
             raise UserError(
                 f"sample: {n} distinct programs of {task} with {n_scores} scores are ok; {2 * fewest} with {fewest} are"

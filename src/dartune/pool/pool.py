@@ -31,6 +31,7 @@ POOL_SCHEMA = pa.schema(
     ]
 )
 SPLIT = "train"
+SEED_STEP = 1_000_000  # between the seeds of two searches
 
 
 def write_pool(
@@ -70,17 +71,20 @@ def write_pool(
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     size = batch_size if method == INDEPENDENT else None
     seeds = search_seeds(seed, n_searches, n_programs)
-    backend = open_backend(Path(source), Task(task).function)
+    backend = open_backend(Path(source), Task(task))
     this = Task(task, backend.run_settings.get("prompt", "plain"))
     spec = SearchSpec(this, method, options, n_programs // n_searches, seeds, decoding, size)
     generate_pool(spec, backend, json.loads(limits.read_text()), output, metrics)
 
 
 def search_seeds(seed: int, n_searches: int, n_programs: int) -> list[int]:
-    """Return the seed of each search. Raises UserError where they cannot share the programs evenly."""
+    """Return the seed of each search, none of which a later round has (see rounds.SEED_STEP).
+
+    Raises UserError where the searches cannot share the programs evenly.
+    """
     if n_programs % n_searches:
         raise UserError(f"pool: n_programs, {n_programs}, is no multiple of n_searches, {n_searches}; make it one")
-    return [seed + 100 * number for number in range(n_searches)]
+    return [seed + SEED_STEP * number for number in range(n_searches)]
 
 
 def generate_pool(spec: SearchSpec, backend: Backend, limits: dict[str, Any], output: Path, metrics: Path) -> None:
@@ -115,13 +119,14 @@ def write_table(table: pa.Table, prices: tuple[float, float], output: Path, metr
     parquet.write(table, output)
 
 
-def open_backend(source: Path, function: str) -> Backend:
-    """Return the back end for a source of write_pool. Raises UserError for other paths. function: the task's."""
+def open_backend(source: Path, task: Task) -> Backend:
+    """Return the back end for a source of write_pool. Raises UserError for other paths."""
     model = params.read(source).get("base") if source.suffix == ".yaml" else None
     if source.is_dir() or isinstance(model, dict):
         from dartune.models.transformers_backend import TransformersBackend
 
-        return TransformersBackend(source if model is None else writer(source, model), function=function)
+        folder = source if model is None else writer(source, model, task.name)
+        return TransformersBackend(folder, function=task.function)
     if source.suffix == ".yaml":
         from dartune.models.openai_backend import open_server
 
@@ -134,8 +139,10 @@ def open_backend(source: Path, function: str) -> Backend:
     raise UserError(f"{source}: expected {expected}")
 
 
-def writer(preset: Path, base: dict[str, Any]) -> Path:
-    """Make and return a base folder for the model of a preset. base: the preset's section.
+def writer(preset: Path, base: dict[str, Any], task: str) -> Path:
+    """Make and return a base folder for the model of a preset, one for each task: stages run side by side.
+
+    base: the preset's section.
 
     Raises UserError for the embedded model, which has a folder of its own.
     """
@@ -144,7 +151,7 @@ def writer(preset: Path, base: dict[str, Any]) -> Path:
 
     if base["model"] == "embedded":
         raise UserError(f"pool.source: {preset} is the embedded model; take models/embedded")
-    folder = batches.WORK / "writers" / preset.stem
+    folder = batches.WORK / "writers" / task / preset.stem
     point_to(folder, base["model"], base["revision"])
     write_run(folder, **{name: value for name, value in base.items() if name not in ("model", "revision")})
     return folder

@@ -89,20 +89,13 @@ class Probe:
 
         Raises UserError where the model's probabilities are not finite; step: named in that error.
         """
-        import torch
-
-        was_training, is_bf16 = model.training, model.dtype == torch.bfloat16
+        was_training = model.training
         model.eval()
-        # An adapter is float32, and its inputs are not cast while it is trained: see patches.plain_adapter_inputs.
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=is_bf16):
-            figures = self._figures(model, step)
-        model.train(was_training)
-        return {name: round(float(value), 6) for name, value in figures.items()}
-
-    def _figures(self, model: Any, step: int) -> dict[str, float]:
         if not math.isfinite(log_probabilities(model, [self.template_ids])[0]):
             raise diverged("the model's probabilities are not finite", step)
-        return self._sample_figures(model) | self._pair_figures(model) | self._text_figures(model)
+        figures = self._sample_figures(model) | self._pair_figures(model) | self._text_figures(model)
+        model.train(was_training)
+        return {name: round(float(value), 6) for name, value in figures.items()}
 
     def _sample_figures(self, model: Any) -> dict[str, float]:
         from dartune.models.transformers_backend import TransformersBackend

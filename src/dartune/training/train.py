@@ -87,7 +87,7 @@ def write_tuned(
     SAVE_STEPS steps, without a lower loss, and keep the model with the lowest; null trains to the end, and must be null
     for grpo and rloo, which have no such loss. max_length: tokens of prompt and answer; longer pairs, which TRL would
     cut, are left out and named in the metrics. lora: null trains all weights. load_in: bits of the base model's weights
-    under an adapter; null: as host.cpu_dtype and a GPU have them. launch: null for one process. report_to: trackers
+    under an adapter; null: as checkpoint.number_format says. launch: null for one process. report_to: trackers
     beside DVCLive, each an installed package. temperature, top_p, max_new_tokens: of
     completions written during the training.
 
@@ -109,10 +109,10 @@ def write_tuned(
     for name in before:
         folder = work / name
         part = Outputs(folder / "tuned", folder / "metrics.json", folder / "plots")
-        if not agreed(part.metrics.exists):
+        if not part.metrics.exists():
             inputs = TrainingInputs(task, rows, sources.base, start, folder, settings | {"method": name}, None)
             train(inputs, limits, part, known)
-        earlier.append(agreed(lambda file=part.metrics: json.loads(file.read_text())))  # type: ignore[misc]
+        earlier.append(json.loads(part.metrics.read_text()))
         start = part.model
     inputs = TrainingInputs(task, rows, sources.base, start, work, settings | {"method": last}, None)
     train(inputs, limits, outputs, known | {"earlier": earlier})
@@ -160,7 +160,7 @@ def refuse_contradictions(settings: dict[str, Any]) -> None:
     missing = [name for name in settings["report_to"] if find_spec(name) is None]
     problems = {
         f"method is {methods}; expected one or more different trainers": len(set(methods)) < max(1, len(methods)),
-        f"launch: {kind} takes one method; make it ddp or null": len(methods) > 1 and is_sharded,
+        f"launch takes one method, not {methods}; set it to null": len(methods) > 1 and launch,
         f"launch: {kind} cannot generate programs, as {method} does; take ddp": is_online and kind != "ddp",
         f"launch: {kind} leaves no process the whole model; set train.probe.n_times: 0": is_probed and is_sharded,
         f"launch: {kind} cannot shard {load_in} weights; set train.load_in: null or take ddp": load_in and is_sharded,
