@@ -153,6 +153,11 @@ def test_another_evaluation_setting_runs_evaluation_and_report(project: Path, fl
     assert repro(project) == {"modules", "evaluate", "report"}
 
 
+def test_settings_of_a_trainer_that_is_not_used_train_nothing(project: Path, flown) -> None:
+    set_params(project, {"trainers": {"grpo": {"beta": 0.07}}})
+    assert repro(project) == {"modules", "report"}
+
+
 def test_an_edited_report_draws_the_report(project: Path, flown) -> None:
     edit(project, "src/dartune/report/report.html.jinja", "</body>", "<p>edited</p></body>")
     assert repro(project) == {"modules", "report"}
