@@ -58,16 +58,20 @@ def test_a_preset_gives_every_stage_and_every_trainer_all_its_values(preset: Pat
     assert model in ("embedded", *KNOWN) or re.fullmatch(r"[0-9a-f]{40}", revision)
 
 
-@pytest.mark.parametrize("preset", PRESETS, indirect=True)
-def test_presets_put_lora_on_all_linear_layers_but_the_output_layer(preset: Path, referee: Referee) -> None:
+EACH = [(preset, "dpo") for preset in PRESETS] + [("smollm2-135m", method) for method in TRAINERS if method != "dpo"]
+
+
+@pytest.mark.parametrize(("preset", "method"), EACH, indirect=["preset"])
+def test_presets_put_lora_on_all_linear_layers_but_the_output_layer(
+    preset: Path, method: str, referee: Referee
+) -> None:
     content = params.everything(preset)
     section, name = params.section("train", write_tuned, preset), content["preset"]
     base = point_to_base(write_relative(Path("relative"), name))
     rows = rows_of(write_some_pairs(base, corpus(TASK, 8, 3), held_out=0.25))
-    for method in TRAINERS:
-        settings = section | {"method": method, method: trainers.options(method, preset)}
-        this = new_trainer(TrainingInputs(TASK, rows, base, None, Path("work"), settings, referee), Path())
-        assert is_wrapped_as(this.model, section["lora"], n_layers=2)
+    settings = section | {"method": method, method: trainers.options(method, preset)}
+    this = new_trainer(TrainingInputs(TASK, rows, base, None, Path("work"), settings, referee), Path())
+    assert is_wrapped_as(this.model, section["lora"], n_layers=2)
 
 
 def is_wrapped_as(model: Any, lora: dict[str, Any] | None, n_layers: int) -> bool:
