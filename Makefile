@@ -79,6 +79,9 @@ fetch-small: .venv/run.stamp        ## the weights of a small real model into th
 prompts: .venv/run.stamp            ## what a model writes to each form of a task's prompt, by temperature (an hour or more); PRESET
 	@$(BIN)/python benchmarks/prompts.py $(PRESET)
 
+real: .venv/run.stamp               ## the experiment with real weights, cell by cell (hours a cell's task): experiments/real.yaml
+	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/real.py
+
 bench-noop: .venv/run.stamp         ## what a run costs if everything is up to date
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/noop.py
 
@@ -92,7 +95,7 @@ references: .venv/test.stamp        ## near-optimal costs of every routing insta
 lock: .venv/test.stamp              ## resolve requirements*.in; the +cpu of a CPU wheel is not part of a version
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip compile -q --upgrade --no-header requirements-dev.in -o requirements-dev.lock
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip compile -q --upgrade --no-header requirements.in -c requirements-dev.lock -o requirements.lock
-	@for extra in s3 ssh system; do $(BIN)/uv pip compile -q requirements-$$extra.in -c requirements-dev.lock -o /dev/null || exit 1; done
+	@for extra in bench s3 ssh system; do $(BIN)/uv pip compile -q requirements-$$extra.in -c requirements-dev.lock -o /dev/null || exit 1; done
 	sed -i 's/+cpu$$//' requirements.lock requirements-dev.lock
 	@! grep -nE '^(nvidia|cuda|triton)' requirements.lock requirements-dev.lock | grep -v nvidia-ml-py  # which is pure Python
 
@@ -142,4 +145,4 @@ clean:                              ## remove what `make` and Prefect built; dat
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-dev.lock
 	@rm .venv/installing && touch $@
 
-.PHONY: run test test-system test-container check evidence fetch-small prompts bench-referee bench-sampling bench-generation search-methods children trainers chaos bench-noop bench-train serve serve-base serve-model paper ablation references lock clean
+.PHONY: run test test-system test-container check evidence fetch-small prompts real bench-referee bench-sampling bench-generation search-methods children trainers chaos bench-noop bench-train serve serve-base serve-model paper ablation references lock clean

@@ -20,7 +20,7 @@ N_PAIRS = 200  # what every pool gives under every strategy
 SETTINGS: dict[str, object] = {
     "presets/embedded.yaml:sample.n_pairs": N_PAIRS,
     "evaluate.held_out": "validation",
-    "evaluate.with_shifted": "false",
+    "evaluate.with_shifted": False,
 }
 BASELINE = "uniform"
 Measured = dict[tuple[str, str, int], dict[str, float]]  # metrics by (task, strategy, seed)

@@ -1,8 +1,10 @@
-"""DVC experiments that a benchmark compares: queued where they do not exist, and run two at a time."""
+"""DVC experiments that a benchmark compares: queued where they do not exist, and run side by side."""
 
 import os
 import subprocess
 from pathlib import Path
+
+from dartune.presets import word
 
 RESOURCES = Path(".work/resources").absolute()  # what stages of experiments took, by experiment
 METRICS = ("validity", "mean", "median", "top_10", "better_than_template", "distinct_behaviours")  # what tables show
@@ -15,16 +17,20 @@ def existing() -> set[str]:
     return {ref.rpartition("/")[2] for ref in refs.stdout.split()}
 
 
-def run(settings: dict[str, dict[str, object]], targets: list[str], extra: list[str]) -> None:
+def run(settings: dict[str, dict[str, object]], targets: list[str], extra: list[str], n_jobs: int = 2) -> None:
     """Run the experiments that do not exist yet, in order, in copies of the working tree.
 
     settings: by name of the experiment, values by dotted parameter. targets: stages to run, [] for all. extra:
-    NAME=VALUE, for every experiment.
+    NAME=VALUE, for every experiment. n_jobs: how many run at a time.
     """
     done = existing()
     for name in [name for name in settings if name not in done]:
-        words = [f"{key}={value}" for key, value in settings[name].items()] + extra
-        options = [word for setting in words for word in ("-S", setting)]
+        options = [*words(settings[name]), *(part for setting in extra for part in ("-S", setting))]
         subprocess.run(["dvc", "exp", "run", "-q", "--queue", "-n", name, *options, *targets], check=True)
     environment = os.environ | {"DARTUNE_RESOURCES": str(RESOURCES)}
-    subprocess.run(["dvc", "exp", "run", "--run-all", "-j", "2"], check=True, env=environment)
+    subprocess.run(["dvc", "exp", "run", "--run-all", "-j", str(n_jobs)], check=True, env=environment)
+
+
+def words(settings: dict[str, object]) -> list[str]:
+    """Return the options of `dvc exp run` that set these values."""
+    return [part for key, value in settings.items() for part in ("-S", f"{key}={word(value)}")]

@@ -8,6 +8,8 @@ limit of LIMIT tokens: to its end, or to the end of its program. The order of th
     ours           as the preset says
     generate       transformers' own, same numbers and threads, whole answers
     generate_batch transformers' continuous batching, the same
+    openvino       OpenVINO GenAI's continuous batching of the GGUF file, where requirements-bench.in is installed and
+                   it opens the file: SmolLM2's, but not those of Qwen
 """
 
 import statistics
@@ -23,6 +25,7 @@ from dartune import params
 from dartune.base_model.base import write_base
 from dartune.models import nucleus
 from dartune.models.backend import Decoding
+from dartune.models.fetched import record
 from dartune.models.host import run_settings
 from dartune.models.transformers_backend import TransformersBackend
 from dartune.tasks.task import Task
@@ -52,6 +55,8 @@ def main() -> None:
         "generate": lambda seed: generated(ours, task, seed),
         "generate_batch": lambda seed: batched(ours, task, seed),
     }
+    if pipeline := opened_by_openvino(Path(record(section["model"])["model"])):
+        lengths["openvino"], ways["openvino"] = whole, lambda seed: openvino(ours, pipeline, task, seed)
     rates: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(N_ROUNDS):
         for way, write in (list(ways.items()), list(reversed(ways.items())))[number % 2]:
@@ -123,6 +128,32 @@ def batched(ours: TransformersBackend, task: Task, seed: int) -> int:
     config = GenerationConfig(**settings(), eos_token_id=ends, pad_token_id=ours.tokenizer.pad_token_id)
     found = ours.model.generate_batch(inputs=inputs(ours, task), generation_config=config, progress_bar=False)
     return sum(len(one.generated_tokens) for one in found.values())
+
+
+def opened_by_openvino(file: Path) -> Any:
+    """Return OpenVINO's pipeline for a GGUF file; None, and a line that says why, where there is none."""
+    try:
+        from openvino_genai import ContinuousBatchingPipeline, SchedulerConfig
+
+        scheduler = SchedulerConfig()
+        scheduler.cache_size, scheduler.max_num_seqs, scheduler.enable_prefix_caching = 4, N_ROWS, True
+        return ContinuousBatchingPipeline(str(file), scheduler, "CPU")
+    except (ImportError, RuntimeError) as error:
+        print(f"openvino is left out: {str(error).splitlines()[0]}")
+        return None
+
+
+def openvino(ours: TransformersBackend, pipeline: Any, task: Task, seed: int) -> int:
+    """Return the tokens that OpenVINO writes, counted in its texts by our tokenizer."""
+    from openvino_genai import GenerationConfig
+
+    config = GenerationConfig()
+    config.do_sample, config.temperature, config.top_p, config.rng_seed = True, 1.0, 0.95, seed
+    config.max_new_tokens = N_TOKENS
+    turns = [{"role": "user", "content": task.prompt}]
+    prompt = ours.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    results = pipeline.generate([prompt] * N_ROWS, [config] * N_ROWS)
+    return sum(len(ours.tokenizer(text)["input_ids"]) for result in results for text in result.m_generation_ids)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ OUTPUT = Path("metrics/trainers.json")
 
 def settings_of(arm: str, seed: int) -> dict[str, object]:
     seeds = {f"{stage}.seed": seed for stage in SEEDED}
-    return {"tasks": f"[{','.join(TASKS)}]", "evaluate.with_shifted": "false"} | seeds | ARMS[arm]
+    return {"tasks": TASKS, "evaluate.with_shifted": False} | seeds | ARMS[arm]
 
 
 def frozen(task: str, seed: int) -> tuple[np.ndarray, float]:
