@@ -1,0 +1,61 @@
+"""The plans in experiments/: what their cells set exists, and a cell has one command of its own."""
+
+import shlex
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from real import Cell, Plan, lines
+
+from dartune import params
+from dartune.presets import dotted
+from dartune.tasks.task import names
+
+ROOT = Path(__file__).parents[2]
+PLANS = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
+each_plan = pytest.mark.parametrize("name", PLANS)
+FIGURES = {"validity": 0.5, "mean": 0.25, "top_10": 0.75}
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def cells(plan: Plan) -> list[Cell]:
+    return list(map(Cell._make, product(*(plan.content[f"{name}s"] for name in Cell._fields))))
+
+
+@each_plan
+def test_a_plan_sets_only_parameters_that_exist(here: None, name: str) -> None:
+    plan = Plan(Path(f"experiments/{name}.yaml"))
+    assert set(plan.content["tasks"]) <= set(names())
+    for cell in cells(plan):
+        for key in plan.settings(cell):
+            file, _, parameter = key.rpartition(":")
+            assert parameter in dict(dotted(params.read(Path(file or "params.yaml")))), key
+
+
+@each_plan
+def test_the_cells_of_a_plan_have_different_commands_and_names(here: None, name: str) -> None:
+    plan = Plan(Path(f"experiments/{name}.yaml"))
+    all_cells = cells(plan)
+    commands = {plan.command(cell).replace(plan.name_of(cell), "") for cell in all_cells}
+    assert len(commands) == len({plan.name_of(cell) for cell in all_cells}) == len(all_cells)
+    words = shlex.split(plan.command(all_cells[0]))
+    assert words[:3] == ["dvc", "exp", "run"] and words[-1] == f"evaluate@{all_cells[0].task}"
+
+
+def test_the_table_has_means_over_seeds_and_the_gain_over_the_untuned_model(here: None) -> None:
+    plan = Plan(Path("experiments/real.yaml"))
+    results: dict[str, dict[str, Any]] = {}
+    for seed, mean in ((1, 0.5), (2, 0.75)):
+        cell = Cell("smollm2-135m", "admissible_set", "recorded", "sft", seed)
+        results[plan.name_of(cell)] = {**cell._asdict(), "base": FIGURES, "tuned": FIGURES | {"mean": mean}}
+    results["writer-admissible_set"] = {"task": "admissible_set", "base": FIGURES}
+    writer, untuned, tuned = list(lines(plan, results))[2:]
+    assert writer.startswith("| admissible_set | qwen2.5-coder-1.5b |  | untuned |  | 0.500 | 0.250 | 0.750 |")
+    assert untuned.startswith("| admissible_set | smollm2-135m |  | untuned | 2 | 0.500 | 0.250 | 0.750 |")
+    assert tuned.startswith("| admissible_set | smollm2-135m | recorded | sft | 2 | 0.500 | 0.625 | 0.750 |")
+    assert "| +0.375 [-1.213, +1.963] | `dvc exp run -n real-smollm2-135m-admissible-set-recorded-sft-1 " in tuned
