@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "LOG.md", *(ROOT / "docs").glob("*.md")])
-FOLDERS = "src|stages|flows|tests|metrics|models|benchmarks|docs|presets|servers"
+FOLDERS = "src|stages|flows|tests|metrics|models|benchmarks|docs|presets|servers|experiments"
 WRITTEN = (
     "data/",
     "report/",

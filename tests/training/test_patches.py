@@ -78,6 +78,57 @@ def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield partial(trainer, base, rows)
 
 
+def test_on_a_cpu_the_head_scores_labels_only_and_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trl.kernels import chunked_logprob
+
+    for module, name in (
+        (utils, "_use_triton"),
+        (utils, "_CHUNKED_LOGPROB_CHUNK_SIZE"),
+        (chunked_logprob, "TOKEN_CHUNK_SIZE"),
+    ):
+        monkeypatch.setattr(module, name, getattr(module, name))  # restored after the test
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SIZE | {"vocab_size": 9000}))
+    utils.add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
+    ids = torch.randint(9000, (2, 400), generator=torch.Generator().manual_seed(0))
+    labels = ids.masked_fill(torch.arange(400) < 100, -100)
+    results = []
+    for _ in range(2):
+        scored = counted_rows(monkeypatch)
+        model.zero_grad()
+        output = model(input_ids=ids, labels=labels, fused_lm_head=True)
+        output.loss.backward()
+        gradient = torch.cat([weight.grad.flatten() for weight in model.parameters()])
+        results.append((scored, output.loss, output.log_probs, output.entropy, gradient))
+        patches.score_labels_only()
+    (all_rows, *known), (rows, *other) = results
+    assert (all_rows, rows) == ([2 * 399], [2 * 300])  # TRL's own choice makes the patch needless once it is the same
+    for left, right in zip(known, other, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)
+
+
+def counted_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The positions of each call of TRL's head from now on."""
+    from trl.kernels.chunked_logprob import ChunkedLogProbFunction
+
+    rows: list[int] = []
+
+    def apply(hidden: torch.Tensor, *rest: Any) -> Any:
+        rows.append(len(hidden))
+        return ChunkedLogProbFunction.apply(hidden, *rest)
+
+    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", SimpleNamespace(apply=apply))
+    return rows
+
+
+def test_a_large_vocabulary_alone_is_scored_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(patches, "score_labels_only", lambda: calls.append(1))
+    for size, n_calls in ((40, 0), (9000, 1 - torch.cuda.is_available())):
+        patch_model(LlamaForCausalLM(LlamaConfig(**SIZE | {"vocab_size": size})))
+        assert len(calls) == n_calls
+
+
 def test_the_installed_versions_are_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     patches.check_versions.__wrapped__()
     assert not capsys.readouterr().err

@@ -6,6 +6,8 @@ TrainerMixin          a trainer stops at a loss that is not finite: TRL goes on 
                       epoch repeats the first one's order.
 patch_model           packing.py: TRL's padding_free does nothing in DPO since its refactoring. Liger's kernels on a GPU
                       without its loss, which does not know packed texts.
+score_labels_only     on a CPU TRL computes the probabilities of prompts and padding too, in tiles that no cache holds:
+                      half of a step of a small model with a large vocabulary.
 plain_adapter_inputs  a setting of PEFT's that TRL does not pass on.
 skip_reference_hash   TRL hashes all weights, over 80 s for 8B, to name a file in a folder that ends with the process.
 plain_reference       TRL copies a tuned adapter as its own reference, dropout included.
@@ -26,6 +28,8 @@ from uuid import uuid4
 from dartune.errors import UserError
 from dartune.training.packing import pack
 
+LARGE_VOCABULARY = 8192  # tokens; for smaller ones the probabilities are a small part of a step
+TILE = 256  # positions whose probabilities are computed at once, each for LARGE_VOCABULARY tokens: 8 MiB in float32
 KNOWN = {"trl": "1.16", "peft": "0.21", "transformers": "5"}
 
 
@@ -107,10 +111,24 @@ def patch_model(model: Any) -> None:
     import torch
 
     pack(model)
+    if not torch.cuda.is_available() and model.config.vocab_size > LARGE_VOCABULARY:
+        score_labels_only()
     if torch.cuda.is_available() and find_spec("liger_kernel"):
         from transformers.integrations.liger import apply_liger_kernel
 
         apply_liger_kernel(model, {"fused_linear_cross_entropy": False})
+
+
+def score_labels_only() -> None:
+    """Make TRL's language-model head compute the positions alone that have a label, as on a GPU, and in small tiles.
+
+    For the rest of the process.
+    """
+    from trl.kernels import chunked_logprob
+    from trl.trainer import utils
+
+    utils._use_triton = lambda device: True  # it decides there on the positions alone; the kernels have their own
+    utils._CHUNKED_LOGPROB_CHUNK_SIZE, chunked_logprob.TOKEN_CHUNK_SIZE = LARGE_VOCABULARY, TILE
 
 
 def skip_reference_hash() -> None:
