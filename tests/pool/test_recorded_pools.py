@@ -42,6 +42,7 @@ def pool(method: str, completions: list[str]) -> pa.Table:
             "parents": ["template"] if number == 0 else ["tsp_construct-0-000000"],
             "task": "tsp_construct",
             "method": method,
+            "operation": "m1",
             "model": KNOWN["smollm2-135m"].digest,
             "temperature": 1.0,
             "completion": completion,
@@ -77,4 +78,6 @@ def test_the_card_counts_what_the_referee_makes_of_each_pool(
     printed = capsys.readouterr().out
     assert "| tsp_construct | independent | 1.0 | None | None | 4 | 0.750 | 2 | 0.667 | 0 |" in printed
     assert "| tsp_construct | eoh | 1.0 | None | None | 2 | 1.000 | 1 | 0.000 | 0 |" in printed
+    assert "| tsp_construct | independent | m1 | 3 | 0.667 | 0.333 | 0.000 |" in printed
+    assert "| tsp_construct | eoh | m1 | 1 | 1.000 | 0.000 | 0.000 |" in printed
     assert printed.strip() in Path("smollm2-135m/README.md").read_text()
