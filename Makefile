@@ -79,7 +79,7 @@ fetch-small: .venv/run.stamp        ## the weights of a small real model into th
 prompts: .venv/run.stamp            ## what a model writes to each form of a task's prompt, by temperature (an hour or more); PRESET
 	@$(BIN)/python benchmarks/prompts.py $(PRESET)
 
-real: .venv/run.stamp               ## the experiment with real weights, cell by cell (hours a cell's task): experiments/real.yaml
+real: .venv/run.stamp               ## the experiment with real weights, cell by cell (days): experiments/real.yaml
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/real.py
 
 bench-noop: .venv/run.stamp         ## what a run costs if everything is up to date

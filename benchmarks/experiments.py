@@ -1,4 +1,4 @@
-"""DVC experiments that a benchmark compares: queued where they do not exist, and run side by side."""
+"""DVC experiments that a benchmark compares: queued where they do not exist, and run two at a time."""
 
 import os
 import subprocess
@@ -17,18 +17,18 @@ def existing() -> set[str]:
     return {ref.rpartition("/")[2] for ref in refs.stdout.split()}
 
 
-def run(settings: dict[str, dict[str, object]], targets: list[str], extra: list[str], n_jobs: int = 2) -> None:
+def run(settings: dict[str, dict[str, object]], targets: list[str], extra: list[str]) -> None:
     """Run the experiments that do not exist yet, in order, in copies of the working tree.
 
     settings: by name of the experiment, values by dotted parameter. targets: stages to run, [] for all. extra:
-    NAME=VALUE, for every experiment. n_jobs: how many run at a time.
+    NAME=VALUE, for every experiment.
     """
     done = existing()
     for name in [name for name in settings if name not in done]:
         options = [*words(settings[name]), *(part for setting in extra for part in ("-S", setting))]
         subprocess.run(["dvc", "exp", "run", "-q", "--queue", "-n", name, *options, *targets], check=True)
     environment = os.environ | {"DARTUNE_RESOURCES": str(RESOURCES)}
-    subprocess.run(["dvc", "exp", "run", "--run-all", "-j", str(n_jobs)], check=True, env=environment)
+    subprocess.run(["dvc", "exp", "run", "--run-all", "-j", "2"], check=True, env=environment)
 
 
 def words(settings: dict[str, object]) -> list[str]:

@@ -12,16 +12,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+from judged import judged
+
 from dartune import params
 from dartune.base_model.base import write_base
+from dartune.evaluation.evaluate import COMPLETION_SCHEMA
 from dartune.files.atomic import write_json
 from dartune.files.fingerprint import fingerprint
 from dartune.models.backend import Decoding
 from dartune.models.checkpoint import revision
 from dartune.models.host import run_settings
 from dartune.models.transformers_backend import TransformersBackend
-from dartune.referee.completions import equals_template, judge, template_score
-from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
 from dartune.tasks.forms import FORMS
 from dartune.tasks.task import Task, names
 
@@ -76,26 +78,23 @@ def cell(backend: TransformersBackend, task: Task, temperature: float, n: int) -
     decoding, began = Decoding(temperature, TOP_P, MAX_NEW_TOKENS), time.perf_counter()
     answers = backend.complete([task.prompt] * n, seed=SEED, decoding=decoding)
     seconds = time.perf_counter() - began
-    with Referee(task, SPLIT, max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB) as referee:
-        template = template_score(referee)
-        verdicts = [one.verdict for one in judge(referee, [answer.text for answer in answers])]
-    scores = [verdict.score for verdict in verdicts if verdict.score is not None]
-    n_copies = sum(equals_template(score, template) for score in scores)
-    n_better = sum(score > template and not equals_template(score, template) for score in scores)
+    table = pa.Table.from_pylist([{"completion": answer.text, **vars(answer)} for answer in answers], COMPLETION_SCHEMA)
+    rows, figures = judged(task.name, SPLIT, table)
+    validity = figures["validity"]
     return {
         "task": task.name,
         "form": task.form,
         "temperature": temperature,
         "n": n,
-        "valid": round(len(scores) / n, 3),
-        "behaviours": len({verdict.behaviour for verdict in verdicts} - {None}),
-        "copies": round(n_copies / max(1, len(scores)), 3),
-        "better": n_better,
-        "best": round(max((task.quality(score, SPLIT) for score in scores), default=0.0), 3),
-        "tokens": round(sum(answer.n_tokens for answer in answers) / n),
+        "valid": validity,
+        "behaviours": round(figures["distinct_behaviours"] * n),
+        "copies": round(figures["equal_to_template"] / validity, 3) if validity else 0.0,
+        "better": round(figures["better_than_template"] * n),
+        "best": round(max(row["quality"] for row in rows), 3),
+        "tokens": figures["mean_tokens"],
         "per_second": round(n / seconds, 2),
         "finish": [answer.finish for answer in answers],
-        "status": [verdict.status for verdict in verdicts],
+        "status": [row["status"] for row in rows],
         "answers": [answer.text for answer in answers],
     }
 

@@ -3,7 +3,8 @@
 `make real`, or a part: python benchmarks/real.py --students smollm2-135m --tasks admissible_set --seeds 1. --plan: a
 file of experiments/, real.yaml by default. One cell at a time, since its model uses all cores. What each came to stands
 in metrics/<plan>.json, which is in git: what stands there is not run again. Prints the table, each row with the command
-that makes it; --table runs nothing.
+that makes it; --table runs nothing. A cell that fails, because its pool teaches nothing for example, does not stop the
+others.
 
 On the test split, all answers counted. Rows without a training are the untuned student, and the untuned writer of the
 recorded pool, whose recorded answers are judged there.
@@ -14,26 +15,24 @@ import io
 import json
 import shlex
 import statistics
-from collections.abc import Iterable, Iterator
+import subprocess
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import dvc.api
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from experiments import SEEDED, existing, run, words
+from experiments import SEEDED, words
+from judged import judged
 
 from dartune import params, presets
-from dartune.evaluation.evaluate import COMPLETION_SCHEMA, evaluate, summary
 from dartune.evaluation.statistics import interval_text, t_interval
 from dartune.files import atomic, parquet
 from dartune.pool.ask_tell import INDEPENDENT
 from dartune.programs.features import text_fingerprint
-from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB
-from dartune.tasks.task import Task
 
 SPLIT = "test"
 COLUMNS = (
@@ -57,11 +56,6 @@ class Cell(NamedTuple):
     pool: str
     training: str
     seed: int
-
-    @property
-    def target(self) -> str:
-        """The last stage that runs."""
-        return f"evaluate@{self.task}"
 
 
 class Plan:
@@ -88,8 +82,9 @@ class Plan:
         }
 
     def command(self, cell: Cell) -> str:
-        """Return the command that makes a cell, and no other."""
-        return shlex.join(["dvc", "exp", "run", "-n", self.name_of(cell), *words(self.settings(cell)), cell.target])
+        """Return the command that makes a cell, and no other, in a copy of the working tree."""
+        options = ["--temp", "-n", self.name_of(cell), *words(self.settings(cell))]
+        return shlex.join(["dvc", "exp", "run", *options, f"evaluate@{cell.task}"])
 
 
 def main() -> None:
@@ -106,29 +101,26 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="run nothing")
     asked = parser.parse_args()
     results = json.loads(plan.output.read_text()) if plan.output.exists() else {}
-    if not asked.table:
-        cells = map(Cell._make, product(*(getattr(asked, f"{name}s") for name in Cell._fields)))
-        for name, result in new_results(plan, cells, results):
-            results[name] = result
-            atomic.write_json(plan.output, results)
+    cells = map(Cell._make, product(*(getattr(asked, f"{name}s") for name in Cell._fields)))
+    failed = [cell for cell in cells if not asked.table and not is_there(plan, cell, results)]
     print(*lines(plan, results), sep="\n")
+    if failed:
+        raise SystemExit(f"failed, see above: {', '.join(map(plan.name_of, failed))}")
 
 
-def new_results(plan: Plan, cells: Iterable[Cell], known: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield what is not known: of each task the writer's figures, then of each cell both models'.
-
-    Raises SystemExit where an experiment fails.
-    """
-    for cell in cells:
-        name, writer = plan.name_of(cell), f"writer-{cell.task}"
-        if writer not in known and (plan.recorded / f"{cell.task}.parquet").exists():
-            yield writer, {"task": cell.task, "base": of_writer(plan, cell.task)}
-        if name not in known:
-            print(plan.command(cell), flush=True)
-            run({name: plan.settings(cell)}, [cell.target], [], n_jobs=1)
-            if name not in existing():
-                raise SystemExit(f"{name} failed: see above, or run its command; the finished ones are kept")
-            yield name, {**cell._asdict(), **measured(cell, name)}
+def is_there(plan: Plan, cell: Cell, results: dict[str, Any]) -> bool:
+    """Add to the results what they lack of a cell and of its task's writer; return whether the cell is there."""
+    name, writer = plan.name_of(cell), f"writer-{cell.task}"
+    if writer not in results and (plan.recorded / f"{cell.task}.parquet").exists():
+        results[writer] = {"task": cell.task, "base": of_writer(plan, cell.task)}
+        atomic.write_json(plan.output, results)
+    if name not in results:
+        print(plan.command(cell), flush=True)
+        if subprocess.run(shlex.split(plan.command(cell))).returncode:
+            return False
+        results[name] = {**cell._asdict(), **measured(cell, name)}
+        atomic.write_json(plan.output, results)
+    return True
 
 
 def measured(cell: Cell, name: str) -> dict[str, Any]:
@@ -155,11 +147,7 @@ def share_of(pool: set[int], table: pa.Table, model: str) -> float:
 def of_writer(plan: Plan, task: str) -> dict[str, Any]:
     """Return the figures of the writer's recorded answers to the task's prompt, all counted, on the test split."""
     pool = parquet.read(plan.recorded / f"{task}.parquet")
-    answers = pool.filter(pc.equal(pool["method"], INDEPENDENT)).select(COMPLETION_SCHEMA.names)
-    limits = {"max_slowdown": MAX_SLOWDOWN, "memory_mib": MEMORY_MIB, "cluster": None}
-    table, template = evaluate(Task(task), SPLIT, {"base": answers}, limits)
-    rows = table.to_pylist()
-    return summary(rows, np.array([row["quality"] for row in rows]), template)
+    return judged(task, SPLIT, pool.filter(pc.equal(pool["method"], INDEPENDENT)))[1]
 
 
 def lines(plan: Plan, results: dict[str, dict[str, Any]]) -> Iterator[str]:

@@ -9,19 +9,18 @@ and what is in them. It is written anew each time: name all pools of the folder.
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from judged import judged
 
 from dartune.files import parquet
 from dartune.models.fetch import KNOWN
 from dartune.pool.pool import POOL_SCHEMA, SPLIT
 from dartune.pool.search_loop import TEMPLATE_ID
-from dartune.programs.verdict import Verdict
-from dartune.referee.completions import equals_template, judge, template_score
-from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
-from dartune.tasks.task import Task
 
+Row = dict[str, Any]
 GROUP = ("task", "method", "temperature", "top_p", "max_new_tokens")
 POOL_HEAD = (
     *GROUP,
@@ -58,7 +57,7 @@ def main() -> None:
     for task, tables in by_task.items():
         write = {"compression": "zstd", "compression_level": 19}
         pq.write_table(pa.concat_tables(tables), arguments.folder / f"{task}.parquet", **write)
-    pools = [(table, verdicts(table)) for tables in by_task.values() for table in tables]
+    pools = [(table.to_pylist(), *judged(task, SPLIT, table)) for task, tables in by_task.items() for table in tables]
     text = "\n".join([*pool_lines(pools), "", CHILDREN, *child_lines(pools)])
     (arguments.folder / "README.md").write_text(card_head(by_task, arguments.folder) + text + "\n")
     print(text)
@@ -80,65 +79,38 @@ def card_head(by_task: dict[str, list[pa.Table]], folder: Path) -> str:
     return CARD.format(name=name, folder=folder, split=SPLIT, **weights._asdict())
 
 
-def verdicts(table: pa.Table) -> list[Verdict]:
-    """Return the referee's verdicts on a pool's completions, in order."""
-    with opened(table) as referee:
-        return [one.verdict for one in judge(referee, table["completion"].to_pylist())]
-
-
-def opened(table: pa.Table) -> Referee:
-    """Return the referee of a pool's task."""
-    return Referee(Task(table["task"][0].as_py()), SPLIT, max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB)
-
-
-def pool_lines(pools: list[tuple[pa.Table, list[Verdict]]]) -> Iterator[str]:
-    """Yield a table that says what the referee makes of each pool."""
+def pool_lines(pools: list[tuple[list[Row], list[Row], Row]]) -> Iterator[str]:
+    """Yield a table that says what the referee makes of each pool: its rows, its verdicts, their summary."""
     yield from head(POOL_HEAD)
-    for table, found in pools:
-        first = table.slice(0, 1).to_pylist()[0]
-        with opened(table) as referee:
-            template = template_score(referee)
-        scores = [verdict.score for verdict in found if verdict.score is not None]
-        n_copies = sum(equals_template(score, template) for score in scores)
-        n_better = sum(score > template and not equals_template(score, template) for score in scores)
-        n_behaviours = len({verdict.behaviour for verdict in found} - {None})
-        cells = [*(first[name] for name in GROUP), len(table), share(len(scores), len(table)), n_behaviours]
-        yield "| " + " | ".join(map(str, [*cells, share(n_copies, len(scores)), n_better])) + " |"
+    for rows, _, summary in pools:
+        validity, copies = summary["validity"], summary["equal_to_template"]
+        numbers = [round(summary[name] * len(rows)) for name in ("distinct_behaviours", "better_than_template")]
+        shares = [f"{validity:.3f}", f"{copies / validity:.3f}" if validity else "-"]
+        cells = [*(rows[0][name] for name in GROUP), len(rows), shares[0], numbers[0], shares[1], numbers[1]]
+        yield "| " + " | ".join(map(str, cells)) + " |"
 
 
-def child_lines(pools: list[tuple[pa.Table, list[Verdict]]]) -> Iterator[str]:
-    """Yield a table of what the prompts of searches bring, by operation."""
+def child_lines(pools: list[tuple[list[Row], list[Row], Row]]) -> Iterator[str]:
+    """Yield a table of what the prompts of searches bring, by operation, in pools as of pool_lines."""
     yield from head(CHILD_HEAD)
-    for table, found in pools:
-        by_id = dict(zip(table["id"].to_pylist(), found, strict=True))
-        by_operation: dict[str, list[tuple[Verdict, list[Verdict]]]] = {}
-        for row in table.select(["id", "parents", "operation"]).to_pylist():
-            parents = [by_id[id] for id in row["parents"] if id in by_id]
-            if parents:
-                by_operation.setdefault(row["operation"], []).append((by_id[row["id"]], parents))
-        for operation, families in by_operation.items():
-            valid = [(child, parents) for child, parents in families if child.score is not None]
-            n_new = sum(child.behaviour not in {one.behaviour for one in parents} for child, parents in valid)
-            n_better = sum(is_better(child, parents) for child, parents in valid)
-            shares = [share(n, len(families)) for n in (len(valid), n_new, n_better)]
-            first = [table["task"][0].as_py(), table["method"][0].as_py(), operation]
-            yield "| " + " | ".join([*first, str(len(families)), *shares]) + " |"
-
-
-def is_better(child: Verdict, parents: list[Verdict]) -> bool:
-    """Return whether a child has a higher score than each of its parents, which all have one."""
-    best = max(one.score for one in parents if one.score is not None)
-    return child.score is not None and child.score > best
+    for rows, verdicts, _ in pools:
+        by_id = {row["id"]: verdict for row, verdict in zip(rows, verdicts, strict=True)}
+        families: dict[str, list[tuple[Row, list[Row]]]] = {}
+        for row in rows:
+            if parents := [by_id[id] for id in row["parents"] if id in by_id]:
+                families.setdefault(row["operation"], []).append((by_id[row["id"]], parents))
+        for operation, pairs in families.items():
+            valid = [(child, parents) for child, parents in pairs if child["score"] is not None]
+            n_new = sum(child["behaviour"] not in {one["behaviour"] for one in parents} for child, parents in valid)
+            n_better = sum(child["score"] > max(one["score"] for one in parents) for child, parents in valid)
+            shares = [f"{n / len(pairs):.3f}" for n in (len(valid), n_new, n_better)]
+            cells = [rows[0]["task"], rows[0]["method"], operation, str(len(pairs)), *shares]
+            yield "| " + " | ".join(cells) + " |"
 
 
 def head(names: tuple[str, ...]) -> list[str]:
     """Return the first two lines of a table."""
     return ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
-
-
-def share(n: int, of: int) -> str:
-    """Return a share as a text; a dash of nothing."""
-    return f"{n / of:.3f}" if of else "-"
 
 
 if __name__ == "__main__":

@@ -68,6 +68,15 @@ def test_the_lineage_has_the_hashes_that_dvc_gave_and_the_commit(here: Path) -> 
     assert "`, the first one" in card("merged") and f"`{head}`, the first one" not in card("merged")
 
 
+def test_a_card_says_how_other_engines_sample_as_was_measured(here: Path) -> None:
+    for name in ("merged", "weights"):
+        assert "llama-server -m model.gguf --temp 1.0 --top-p 0.95 --top-k 0 --min-p 0 --repeat-penalty 1\n" in card(
+            name
+        )
+        assert "PARAMETER top_k 0\\nPARAMETER min_p 0\\nPARAMETER repeat_penalty 1\\n' > Modelfile\n" in card(name)
+    assert "llama.cpp" not in card("adapter")  # the converter takes whole weights
+
+
 def test_a_card_of_the_embedded_model_says_what_it_is_not(copied: Path) -> None:
     relock(lambda: (shutil.rmtree("models/base"), new_model(Path("models/base"), seed=2)), "models/base")
     export(TASK, Path("out"), False)

@@ -46,6 +46,9 @@ def pool(method: str, completions: list[str]) -> pa.Table:
             "model": KNOWN["smollm2-135m"].digest,
             "temperature": 1.0,
             "completion": completion,
+            "n_prompt_tokens": 9,
+            "n_tokens": 9,
+            "finish": "stop",
         }
         for number, completion in enumerate(completions)
     ]
