@@ -9,7 +9,6 @@ are out of date and what they have made is up to DVC.
 import argparse
 import logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -23,24 +22,25 @@ import httpx
 from dvc.exceptions import DvcException
 from prefect import State, flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
 from prefect.exceptions import ParameterTypeError
 from prefect.futures import PrefectFuture
-from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Cancelled, Completed, Crashed, Failed
-from prefect.tasks import exponential_backoff
+from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
 import artifacts
 import choices
 import history
 import overrides as parameters
+import run_log
 import webhook
+from cancellation import is_cancelled, stop_if_cancelled, stopped
 from dartune.errors import UserError, disk_problem, one_line
 from dvc_commands import DVC_LINE, DvcCommands
 from graph import Step, check_remote, explained, files_for_git, locked_stages, plan, sort_lock
+from push import PUSH, push_outputs
+from run_log import log
 from schedule import Outcome, schedule
 from server import Server
 from supervisor import TIMED_OUT
@@ -48,8 +48,6 @@ from workspace import CancelledWhileWaiting, dvc_is_at_work, exclusive
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = "modules"  # the stage that writes down the code of all others
-PUSH = Step("push", needs=[], is_stale=True, nested=[])  # no stage, but shown as one
-PARENT = os.getppid()
 
 
 @flow(
@@ -181,29 +179,6 @@ def plan_or_check(targets: list[str]) -> list[Step]:
         raise
 
 
-def stop_if_cancelled(commands: DvcCommands) -> None:
-    """Stop the stages of a run that somebody cancelled."""
-    if not commands.is_stopped.is_set() and is_cancelled():
-        commands.stop()
-
-
-def is_orphan() -> bool:
-    """Return whether the worker that started the run is gone. A run started by hand may outlive its shell (nohup)."""
-    return __name__ != "__main__" and os.getppid() != PARENT
-
-
-def is_cancelled() -> bool:
-    """Return whether somebody cancelled the run, or killed its worker. A server that is away cancels nothing."""
-    if is_orphan():
-        return True
-    try:
-        with get_client(sync_client=True) as client:
-            state = client.read_flow_run(flow_run.id).state
-    except httpx.HTTPError:
-        return False
-    return state is not None and (state.is_cancelled() or state.is_cancelling())
-
-
 # Never retried: what failed was wrong or was stopped, and `make run` goes on where it ended.
 @task(task_run_name="{step.stage}", cache_policy=NO_CACHE, persist_result=False, retries=0)
 def run_stage(step: Step, commands: DvcCommands, timeout_s: float | None, pull: bool) -> State[Any]:
@@ -243,51 +218,7 @@ def run_dvc(commands: DvcCommands, stage: str, timeout_s: float | None, *words: 
     return Failed(message=finished.failure() or f"{stage}: its command failed without a message")
 
 
-class PushFailed(Exception):
-    """What DVC printed about a push that failed."""
-
-
-# Errors that a second attempt would meet again.
-PERMANENT = re.compile(
-    r"credential|denied|forbidden|authenti|does not exist|NoSuchBucket|InvalidAccessKey|SignatureDoesNotMatch"
-    r"|config file error|not supported|requires",
-    re.IGNORECASE,
-)
-
-
-def is_temporary(_: object, __: object, state: State[Any]) -> bool:
-    """Return whether a push that failed may succeed at another attempt."""
-    return not PERMANENT.search(state.message or "")
-
-
-@task(
-    name="push",
-    task_run_name="push",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=3,
-    retry_delay_seconds=exponential_backoff(backoff_factor=3),
-    retry_condition_fn=is_temporary,
-)
-def push_outputs(commands: DvcCommands) -> State[Any]:
-    """Send what is new to the DVC remote, run-cache included. Raises PushFailed, for Prefect to try again."""
-    finished = commands.run("push", "--run-cache", timeout_s=None, on_line=partial(log, stage="push"))
-    if finished.status == 0:
-        return Completed()
-    if commands.is_stopped.is_set():
-        return Cancelled(message="stopped with the run")
-    errors = [line.removeprefix("ERROR: ") for line in finished.lines if line.startswith("ERROR: ")]
-    raise PushFailed(f"push: {'; '.join(errors) or 'no message'}; what was made is still here: `dvc push` sends it")
-
-
 # ---- Report
-
-
-def log(line: str, stage: str = "") -> None:
-    """Write to the run's log and, where the script was started by hand, to the terminal."""
-    get_run_logger().info(line)
-    if __name__ == "__main__":
-        print(f"{stage} | {line}" if stage else line, flush=True)
 
 
 def final_state(outcomes: list[Outcome]) -> State[Any]:
@@ -299,13 +230,6 @@ def final_state(outcomes: list[Outcome]) -> State[Any]:
     if any(state.is_cancelled() for state in states):
         return stopped()
     return Completed(name="Cached") if all(state.name == "Cached" for state in states) else Completed()
-
-
-def stopped() -> State[Any]:
-    """Return the state of a run that was cancelled or lost its worker."""
-    if is_orphan():
-        return Crashed(message="the worker of this run was killed: the next run goes on from here")
-    return Cancelled(message="stopped: the next run goes on from here")
 
 
 def out_of_date(outcomes: list[Outcome], targets: list[str]) -> list[str]:
@@ -380,6 +304,7 @@ def prefect_server() -> Iterator[None]:
 @one_line
 def main() -> None:
     """Run the flow with the arguments of the command line; exit with its failure."""
+    run_log.is_by_hand = True
     arguments = parse_arguments()
     arguments.overrides = parameters.parse_settings(arguments.overrides)
     os.chdir(ROOT)  # where our server finds prefect.toml

@@ -242,7 +242,9 @@ def test_outputs_in_a_folder_that_a_stage_reads_are_fetched_too(repo: Path) -> N
 def test_a_push_is_tried_again_unless_the_remote_would_say_the_same(repo: Path) -> None:
     from prefect.states import Failed
 
-    is_temporary = load(repo).is_temporary
+    load(repo)
+    from push import is_temporary
+
     again = ["failed to push data to the cloud - 3 files failed to upload", "Connection reset by peer", "timed out"]
     final = ["An error occurred (AccessDenied)", "Unable to locate credentials", "config file error: no remote"]
     assert [is_temporary(None, None, Failed(message=words)) for words in again + final] == [True] * 3 + [False] * 3
