@@ -7,7 +7,9 @@ that makes it; --table runs nothing. A cell that fails, because its pool teaches
 others.
 
 On the test split, all answers counted. Rows without a training are the untuned student, and the untuned writer of the
-recorded pool, whose recorded answers are judged there.
+recorded pool, whose recorded answers are judged there. Training `more-sampling` is none: the untuned student writes as
+many answers as fit in the seconds that a training and its evaluation take. `best` is the row's best program. Intervals
+are of 2,000 bootstrap samples of the answers for one seed, and t intervals over several seeds.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import dvc.api
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -29,18 +32,23 @@ from experiments import SEEDED, words
 from judged import judged
 
 from dartune import params, presets
-from dartune.evaluation.statistics import interval_text, t_interval
+from dartune.evaluation.statistics import MODELS, difference, interval_text, t_interval
 from dartune.files import atomic, parquet
 from dartune.pool.ask_tell import INDEPENDENT
 from dartune.programs.features import text_fingerprint
 
 SPLIT = "test"
+MORE_SAMPLING, OWN = "more-sampling", "own"  # a training that is none, and its pool
+WRITER = "writer"  # beside "base" and "tuned": the untuned model that wrote the recorded pool
+MODEL_NAMES = {"base": "untuned", WRITER: WRITER}
+SHOWN = (("base", "mean"), (WRITER, "validity"), (WRITER, "mean"), (WRITER, "best_of_100"))  # differences to a model
 COLUMNS = (
     "validity",
     "mean",
     "top_10",
     "best_of_10",
     "best_of_100",
+    "best",
     "better_than_template",
     "distinct_behaviours",
     "equal_to_template",
@@ -59,12 +67,18 @@ class Cell(NamedTuple):
 
 
 class Plan:
-    """A file of experiments/: {students, tasks, pools, trainings, seeds, writer}."""
+    """A file of experiments/: {students, tasks, pools, trainings, seeds, writer, more_sampling: {student: answers}}."""
 
     def __init__(self, file: Path) -> None:
         self.name, self.content = file.stem, params.read(file)
         self.recorded = Path("data/recorded") / str(self.content["writer"])
         self.output = Path("metrics") / f"{file.stem}.json"
+
+    def cells(self, asked: dict[str, list[Any]]) -> Iterator[Cell]:
+        """Yield the cells. asked: the values of each field of a cell."""
+        for cell in map(Cell._make, product(*(asked[f"{name}s"] for name in Cell._fields))):
+            if cell.training != MORE_SAMPLING or cell.pool == OWN:
+                yield cell
 
     def name_of(self, cell: Cell) -> str:
         """Return the name of a cell's experiment."""
@@ -77,14 +91,21 @@ class Plan:
             **presets.settings(cell.student),
             "tasks": [cell.task],
             **self.content["pools"][cell.pool],
-            **self.content["trainings"][cell.training],
+            **self.of_training(cell),
             **{f"{stage}.seed": cell.seed for stage in SEEDED},
         }
+
+    def of_training(self, cell: Cell) -> dict[str, object]:
+        """Return the parameters that a cell's training sets."""
+        if cell.training != MORE_SAMPLING:
+            return dict(self.content["trainings"][cell.training])
+        return {f"presets/{cell.student}.yaml:pool.n_programs": self.content["more_sampling"][cell.student]}
 
     def command(self, cell: Cell) -> str:
         """Return the command that makes a cell, and no other, in a copy of the working tree."""
         options = ["--temp", "-n", self.name_of(cell), *words(self.settings(cell))]
-        return shlex.join(["dvc", "exp", "run", *options, f"evaluate@{cell.task}"])
+        stage = "pool" if cell.training == MORE_SAMPLING else "evaluate"
+        return shlex.join(["dvc", "exp", "run", *options, f"{stage}@{cell.task}"])
 
 
 def main() -> None:
@@ -96,13 +117,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, parents=[first]
     )
     for name in Cell._fields:
-        options = list(plan.content[f"{name}s"])
+        options = [*plan.content[f"{name}s"]]
+        if name == "training" and "more_sampling" in plan.content:
+            options.append(MORE_SAMPLING)
         parser.add_argument(f"--{name}s", nargs="+", type=type(options[0]), choices=options, default=options)
     parser.add_argument("--table", action="store_true", help="run nothing")
     asked = parser.parse_args()
     results = json.loads(plan.output.read_text()) if plan.output.exists() else {}
-    cells = map(Cell._make, product(*(getattr(asked, f"{name}s") for name in Cell._fields)))
-    failed = [cell for cell in cells if not asked.table and not is_there(plan, cell, results)]
+    cells = [] if asked.table else plan.cells(vars(asked))
+    failed = [cell for cell in cells if not is_there(plan, cell, results)]
     print(*lines(plan, results), sep="\n")
     if failed:
         raise SystemExit(f"failed, see above: {', '.join(map(plan.name_of, failed))}")
@@ -110,53 +133,70 @@ def main() -> None:
 
 def is_there(plan: Plan, cell: Cell, results: dict[str, Any]) -> bool:
     """Add to the results what they lack of a cell and of its task's writer; return whether the cell is there."""
-    name, writer = plan.name_of(cell), f"writer-{cell.task}"
-    if writer not in results and (plan.recorded / f"{cell.task}.parquet").exists():
-        results[writer] = {"task": cell.task, "base": of_writer(plan, cell.task)}
-        atomic.write_json(plan.output, results)
+    name = plan.name_of(cell)
     if name not in results:
         print(plan.command(cell), flush=True)
         if subprocess.run(shlex.split(plan.command(cell))).returncode:
             return False
-        results[name] = {**cell._asdict(), **measured(cell, name)}
+        figures, qualities = measured(cell, name)
+        if (recorded := plan.recorded / f"{cell.task}.parquet").exists():
+            of_writer, qualities[WRITER] = of_answers(cell.task, parquet.read(recorded))
+            results[f"writer-{cell.task}"] = {"task": cell.task, "base": of_writer}
+        results[name] = {**cell._asdict(), **figures, "differences": dict(differences(qualities, cell.seed))}
         atomic.write_json(plan.output, results)
     return True
 
 
-def measured(cell: Cell, name: str) -> dict[str, Any]:
-    """Return {"base", "tuned"}: the figures of the student before and after. name: of the experiment."""
-    figures = json.loads(dvc.api.read(f"metrics/evaluate/{cell.task}.json", rev=name))[SPLIT]
-    table = read_table(f"data/evaluation/{cell.task}.parquet", name, ["model", "split", "program"])
-    pool = set(read_table(f"data/scored/{cell.task}.parquet", name, ["text"])["text"].to_pylist())
-    return {model: figures[model] | {"of_the_pool": share_of(pool, table, model)} for model in ("base", "tuned")}
+def measured(cell: Cell, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the figures of the student, untuned and tuned, by model, and their qualities. name: of the experiment."""
+    if cell.training == MORE_SAMPLING:
+        figures, of_student = of_answers(cell.task, read_table(f"data/pool/{cell.task}.parquet", name))
+        return {"tuned": figures}, {"tuned": of_student}
+    metrics = json.loads(dvc.api.read(f"metrics/evaluate/{cell.task}.json", rev=name))[SPLIT]
+    table = read_table(f"data/evaluation/{cell.task}.parquet", name)
+    table = table.filter(pc.equal(table["split"], SPLIT))
+    pool = set(read_table(f"data/scored/{cell.task}.parquet", name)["text"].to_pylist())
+    tables = {model: table.filter(pc.equal(table["model"], model)) for model in MODELS}
+    qualities = {model: of_model["quality"].to_numpy() for model, of_model in tables.items()}
+    best = {model: {"best": float(of_model.max())} for model, of_model in qualities.items()}
+    return {model: metrics[model] | best[model] | of_pool(tables[model], pool) for model in MODELS}, qualities
 
 
-def read_table(path: str, revision: str, columns: list[str]) -> pa.Table:
-    """Return columns of a Parquet file of an experiment."""
+def differences(qualities: dict[str, np.ndarray], seed: int) -> Iterator[tuple[str, Any]]:
+    """Yield (model, tuned minus that model: an interval for each metric). qualities: by model."""
+    for model, values in qualities.items():
+        if model != "tuned":
+            yield model, difference(values, qualities["tuned"], seed)
+
+
+def read_table(path: str, revision: str) -> pa.Table:
+    """Return a Parquet file of an experiment."""
     with dvc.api.open(path, rev=revision, mode="rb") as stream:
-        return pq.read_table(io.BytesIO(stream.read()), columns=columns)
+        return pq.read_table(io.BytesIO(stream.read()))
 
 
-def share_of(pool: set[int], table: pa.Table, model: str) -> float:
-    """Return the share of a model's answers whose program is one of the pool's."""
-    is_it = pc.and_(pc.equal(table["model"], model), pc.equal(table["split"], SPLIT))
-    programs = table.filter(is_it)["program"].to_pylist()
-    return round(sum(text_fingerprint(program) in pool for program in programs if program) / len(programs), 6)
+def of_pool(answers: pa.Table, pool: set[int]) -> dict[str, float]:
+    """Return the share of answers whose program is one of the pool's, given by fingerprints."""
+    programs = answers["program"].to_pylist()
+    n_known = sum(text_fingerprint(program) in pool for program in programs if program)
+    return {"of_the_pool": round(n_known / len(programs), 6)}
 
 
-def of_writer(plan: Plan, task: str) -> dict[str, Any]:
-    """Return the figures of the writer's recorded answers to the task's prompt, all counted, on the test split."""
-    pool = parquet.read(plan.recorded / f"{task}.parquet")
-    return judged(task, SPLIT, pool.filter(pc.equal(pool["method"], INDEPENDENT)))[1]
+def of_answers(task: str, pool: pa.Table) -> tuple[dict[str, Any], np.ndarray]:
+    """Return the figures and the qualities (n,) of a pool's answers to the task's prompt, all counted, on SPLIT."""
+    rows, figures = judged(task, SPLIT, pool.filter(pc.equal(pool["method"], INDEPENDENT)))
+    qualities = np.array([row["quality"] for row in rows])
+    return figures | {"best": float(qualities.max())}, qualities
 
 
 def lines(plan: Plan, results: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Yield the table: untuned and tuned models, the mean over seeds, and the command of the first seed."""
-    yield "| task | model | pool | training | seeds | " + " | ".join(COLUMNS) + " | mean - untuned | command |"
-    yield "|" + "---|" * (len(COLUMNS) + 7)
+    titles = [*Cell._fields[:-1], "seeds", *COLUMNS, *(f"{metric} - {MODEL_NAMES[model]}" for model, metric in SHOWN)]
+    yield "| " + " | ".join([*titles, "command"]) + " |"
+    yield "|" + "---|" * (len(titles) + 1)
     for task in plan.content["tasks"]:
         if f"writer-{task}" in results:
-            yield row_of([task, plan.content["writer"], "", "untuned", ""], [results[f"writer-{task}"]["base"]])
+            yield row_of([plan.content["writer"], task, "", "untuned", ""], [results[f"writer-{task}"]["base"]])
         for student in plan.content["students"]:
             yield from rows_of(plan, task, student, [row for row in results.values() if is_of(row, task, student)])
 
@@ -168,20 +208,30 @@ def is_of(row: dict[str, Any], task: str, student: str) -> bool:
 
 def rows_of(plan: Plan, task: str, student: str, cells: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the rows of a student. cells: its results, one a tuned model."""
-    if untuned := {row["seed"]: row["base"] for row in cells}:
-        yield row_of([task, student, "", "untuned", str(len(untuned))], list(untuned.values()))
-    for pool, training in product(plan.content["pools"], plan.content["trainings"]):
+    if untuned := {row["seed"]: row["base"] for row in cells if "base" in row}:
+        yield row_of([student, task, "", "untuned", str(len(untuned))], list(untuned.values()))
+    for pool, training in product(plan.content["pools"], [MORE_SAMPLING, *plan.content["trainings"]]):
         if runs := [row for row in cells if (row["pool"], row["training"]) == (pool, training)]:
-            gain = interval_text(t_interval([row["tuned"]["mean"] - row["base"]["mean"] for row in runs]))
+            words = [student, task, pool, training, str(len(runs))]
             command = plan.command(Cell(*(runs[0][name] for name in Cell._fields)))
-            yield row_of([task, student, pool, training, str(len(runs))], [row["tuned"] for row in runs], gain, command)
+            yield row_of(words, [row["tuned"] for row in runs], [row["differences"] for row in runs], command)
 
 
-def row_of(words: list[str], figures: list[dict[str, Any]], gain: str = "", command: str = "") -> str:
-    """Return a row of the table. figures: of each seed. gain, command: of a tuned model."""
+def row_of(
+    words: list[str], figures: list[dict[str, Any]], differences: list[dict[str, Any]] | None = None, command: str = ""
+) -> str:
+    """Return a row of the table. figures, differences: of each seed; the latter and the command of a tuned model."""
     of_column = {name: [row[name] for row in figures if name in row] for name in COLUMNS}
     means = [f"{statistics.mean(values):.3f}" if values else "" for values in of_column.values()]
-    return "| " + " | ".join([*words, *means, gain, f"`{command}`" if command else ""]) + " |"
+    shown = [over_seeds([row[model][metric] for row in differences or [] if model in row]) for model, metric in SHOWN]
+    return "| " + " | ".join([*words, *means, *shown, f"`{command}`" if command else ""]) + " |"
+
+
+def over_seeds(intervals: list[dict[str, Any]]) -> str:
+    """Return the bootstrap interval of one seed, or the t interval over several."""
+    if len(intervals) < 2:
+        return "".join(map(interval_text, intervals))
+    return interval_text(t_interval([interval["estimate"] for interval in intervals]))
 
 
 if __name__ == "__main__":
