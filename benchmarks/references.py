@@ -13,7 +13,7 @@ import numpy as np
 from pyvrp import Model
 from pyvrp.stop import MaxRuntime
 
-from dartune.tasks.task import TASKS, Task
+from dartune.tasks.task import Task
 
 SCALE = 1e6  # PyVRP's distances are integers
 SECONDS_PER_NODE = 0.08
@@ -65,7 +65,7 @@ def main() -> None:
 
 def write(task: str, costs: dict[str, list[float]]) -> None:
     lines = ",\n".join(f'  "{split}": {json.dumps(values)}' for split, values in costs.items())
-    (TASKS / task / "references.json").write_text(f"{{\n{lines}\n}}\n")
+    (Task(task).folder / "references.json").write_text(f"{{\n{lines}\n}}\n")
 
 
 if __name__ == "__main__":

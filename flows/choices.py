@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from dartune import params
 from dartune.errors import UserError
+from dartune.tasks.task import TASK_FOLDER
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src/dartune"
@@ -33,8 +36,11 @@ def some_of(names: Iterable[str]) -> FieldInfo:
 
 
 def tasks() -> list[str]:
-    """Return the names of all tasks."""
-    return [file.parent.name for file in SOURCE.glob("tasks/*/prompt.md")]
+    """Return the names of all tasks but those of installed packages."""
+    folders = {SOURCE / "tasks"}
+    with suppress(UserError):  # the run says what is wrong with params.yaml
+        folders.add(ROOT / str(params.read(ROOT / params.FILE).get(TASK_FOLDER, "")))
+    return sorted({file.parent.name for folder in folders for file in folder.glob("*/prompt.md")})
 
 
 def presets() -> list[str]:

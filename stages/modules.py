@@ -6,6 +6,7 @@ from pathlib import Path
 from dartune.cli import check
 from dartune.errors import one_line
 from dartune.files.modules import write_modules
+from dartune.tasks.task import Task, names
 from dartune.training.trainers import in_turn
 
 
@@ -14,7 +15,14 @@ def main(stages: str, output: str) -> None:
     content = check()
     learnt, remembered = content["embedded"]["tasks"], content["train"]["probe"]["remember"]
     trainers = {name: content["trainers"][name] for name in in_turn(content["train"]["method"])}
-    write_modules(Path(stages), Path(output), learnt=learnt, remembered=remembered, trainers=trainers)
+    write_modules(
+        Path(stages),
+        Path(output),
+        tasks={name: Task(name).folder for name in names()},
+        learnt=learnt,
+        remembered=remembered,
+        trainers=trainers,
+    )
 
 
 if __name__ == "__main__":

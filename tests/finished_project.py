@@ -131,8 +131,14 @@ def new_project(folder: Path) -> None:
     params = yaml.load((ROOT / "params.yaml").read_text()) | {"tasks": [TASK]}
     with (folder / "params.yaml").open("w") as stream:
         yaml.dump(params, stream)
+    tasks = {name: folder / "src/dartune/tasks" / name for name in params["embedded"]["tasks"]}
     write_modules(
-        folder / "stages", folder / "data/modules", learnt=params["embedded"]["tasks"], remembered=[TASK], trainers={}
+        folder / "stages",
+        folder / "data/modules",
+        tasks=tasks,
+        learnt=[*tasks],
+        remembered=[TASK],
+        trainers={},
     )
     for path in made_by_stages(folder):
         path = path if path.suffix else path / "any.json"

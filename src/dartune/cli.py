@@ -14,6 +14,7 @@ from typing import Any
 from dartune import params, presets
 from dartune.errors import UserError, nearest, one_line
 
+OPTIONS = ("tasks", "task_folder", "preset", "methods", "trainers")  # of params.yaml, beside the sections of stages
 IMPORTED = Path("data/imported")
 TABLE = "{file:<{width}} {status:<16} {score:>12} {objective:>12} {gap:>8} {cpu_s:>8}  {reason}"  # of `dartune score`
 NARROWEST = 12  # characters for the names of files
@@ -56,22 +57,24 @@ def check(file: Path = params.FILE) -> dict[str, Any]:
     content, functions = params.everything(file), stages()
     presets.settings(preset.stem, file)
     for name in content:
-        if name not in ("tasks", "preset", "methods", "trainers", *functions):
+        if name not in (*OPTIONS, *functions):
             raise UserError(f"{file}: {name!r} is not a stage{nearest(name, functions)}")
     sections = {name: params.section(name, function, file) for name, function in functions.items()}
-    check_tasks(content.get("tasks"), file)
+    check_tasks(content.get("tasks"), content.get("task_folder"), file)
     for key in ("evaluate.held_out", "search.guide", "search.held_out", "train.probe.split"):
         check_split(content["tasks"], key, sections, file)
     check_options(content.get("methods"), sections, file)
     warn_of_unlearnt(content["tasks"], sections)
-    options = {name: content[name] for name in ("tasks", "preset", "methods", "trainers")}
+    options = {name: content[name] for name in OPTIONS}
     return options | sections
 
 
-def check_tasks(tasks: Any, file: Path) -> None:
+def check_tasks(tasks: Any, task_folder: Any, file: Path) -> None:
     """Raise UserError unless `tasks` is a list of different tasks whose folders are as docs/task.md says."""
     from dartune.tasks.contract import check_task
 
+    if not isinstance(task_folder, str) or not Path(task_folder).is_dir():
+        raise UserError(f"{file}: task_folder is {task_folder!r}; expected a folder, such as src/dartune/tasks")
     if not isinstance(tasks, list) or not tasks or len(set(map(str, tasks))) < len(tasks):
         raise UserError(f"{file}: tasks is {tasks!r}; expected a list of different names, at least one")
     for name in tasks:

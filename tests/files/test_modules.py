@@ -54,7 +54,8 @@ class Tree:
         """The text of each file that the stage writes, by its path below data/modules."""
         output = self.folder / "modules"
         shutil.rmtree(output, ignore_errors=True)
-        write_modules(self.folder / "stages", output, learnt=TASKS, remembered=TASKS, trainers={})
+        tasks = {prompt.parent.name: prompt.parent for prompt in self.package.glob("tasks/*/prompt.md")}
+        write_modules(self.folder / "stages", output, tasks=tasks, learnt=TASKS, remembered=TASKS, trainers={})
         return {str(file.relative_to(output)): file.read_text() for file in output.rglob("*.json")}
 
     def stale(self, before: dict[str, str]) -> set[str]:
@@ -181,14 +182,16 @@ def test_a_task_changes_files_of_its_own_only(tree: Tree) -> None:
     before = tree.hashes()
     tree.edit("tasks/cvrp_construct/cost.py", with_code)
     after = tree.hashes()
-    assert {name for name in before if before[name] != after[name]} == {"tasks/cvrp_construct.json"}
+    assert {name for name in before if before[name] != after[name]} == {"tasks/cvrp_construct/judging.json"}
 
 
 def test_a_new_task_makes_no_stage_of_another_task_stale(tree: Tree) -> None:
     before = tree.hashes()
     shutil.copytree(tree.package / "tasks/tsp_construct", tree.package / "tasks/another_task")
     after = tree.hashes()
-    assert after.keys() - before.keys() == {"tasks/another_task.json"}
+    assert after.keys() - before.keys() == {
+        f"tasks/another_task/{name}.json" for name in ("judging", "references", "texts")
+    }
     assert all(after[name] == text for name, text in before.items())
 
 

@@ -10,9 +10,8 @@ import pytest
 
 import dartune.tasks
 from dartune.errors import UserError
-from dartune.tasks import contract, task
 from dartune.tasks.contract import check_task
-from dartune.tasks.task import TASKS, names
+from dartune.tasks.task import Task, names
 
 Edit = Callable[[Path], object]
 NAME = "a_task_of_mine"
@@ -22,10 +21,9 @@ NAME = "a_task_of_mine"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of tsp_construct under another name, the only task there is."""
     copy = tmp_path / NAME
-    shutil.copytree(TASKS / "tsp_construct", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Task("tsp_construct").folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(dartune.tasks, "__path__", [str(tmp_path)])
-    for module in (task, contract):
-        monkeypatch.setattr(module, "TASKS", tmp_path)
+    monkeypatch.chdir(tmp_path)
     yield copy
     for name in [name for name in sys.modules if name.startswith(f"dartune.tasks.{NAME}")]:
         del sys.modules[name]

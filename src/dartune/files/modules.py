@@ -46,7 +46,7 @@ def closure(*starts: str | Path, within: str = "dartune", stops: tuple[str, ...]
 
 
 @cache
-def code_fingerprint(*starts: str, within: str = "dartune") -> str:
+def code_fingerprint(*starts: str | Path, within: str = "dartune") -> str:
     """Return one hash of the closure of these modules, for the keys of unfinished work. Computed once a process."""
     content = closure(*starts, within=within)
     return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
@@ -156,30 +156,44 @@ def docstring_lines(module: ast.Module) -> set[int]:
 
 
 def write_modules(
-    stages: Path, output: Path, *, learnt: list[str], remembered: list[str], trainers: dict[str, Any]
+    stages: Path,
+    output: Path,
+    *,
+    tasks: dict[str, Path],
+    learnt: list[str],
+    remembered: list[str],
+    trainers: dict[str, Any],
 ) -> None:
     """Write what DVC hashes instead of source files, one JSON object a file: {module or data file: hash}.
 
-    <stage>.json: of each script in `stages`. methods/<name>.json: of a search method. tasks/<name>.json: what a task
-    adds to the referee. remembered.json: grammars, prompts and templates of the tasks that a training is probed with.
+    <stage>.json: of each script in `stages`. methods/<name>.json: of a search method. tasks/<name>/: what a task adds
+    to the referee, its texts, its references. remembered.json: grammars and texts of the tasks that a training is
+    probed with. tasks: folders by name.
     learnt: tasks whose grammars the embedded model learns. Its stage depends on its own package and on these, and not
     on the helpers that it calls: no edit elsewhere shall train it anew, which takes the better part of an hour.
     trainers.json: the settings of the trainers in use, `trainers`, whose names DVC's templates cannot take from a list.
     """
     for script in sorted(stages.glob("*.py")):
-        write_json(output / f"{script.stem}.json", stage_closure(script, learnt))
+        write_json(output / f"{script.stem}.json", stage_closure(script, [tasks[name] for name in learnt]))
     for method in sorted((PACKAGE / "pool" / "methods").glob("[!_]*.py")):
         write_json(output / f"methods/{method.stem}.json", closure(f"dartune.pool.methods.{method.stem}"))
-    for prompt in sorted((PACKAGE / "tasks").glob("*/prompt.md")):
-        task = prompt.parent.name
-        write_json(output / f"tasks/{task}.json", closure(*judging(task)))
-    texts = [PACKAGE / "tasks" / task / name for task in remembered for name in ("prompt.md", "template.py")]
-    shown = {label(text): bytes_hash(text) for text in texts}
+    for name, folder in tasks.items():
+        texts = hashes(folder, "prompt.md", "template.py")
+        write_json(output / f"tasks/{name}/judging.json", closure(*judging(folder)) | hashes(folder, "template.py"))
+        write_json(output / f"tasks/{name}/texts.json", texts)
+        write_json(output / f"tasks/{name}/references.json", hashes(folder, "references.json"))
     write_json(output / "trainers.json", trainers)
-    write_json(output / "remembered.json", closure(*map(grammar, remembered)) | shown)
+    probed = [tasks[name] for name in remembered]
+    shown = {name: value for folder in probed for name, value in hashes(folder, "prompt.md", "template.py").items()}
+    write_json(output / "remembered.json", closure(*map(grammar, probed)) | shown)
 
 
-def stage_closure(script: Path, learnt: list[str]) -> dict[str, str]:
+def hashes(folder: Path, *names: str) -> dict[str, str]:
+    """Return the hashes of files in which everything counts."""
+    return {label(folder / name): bytes_hash(folder / name) for name in names}
+
+
+def stage_closure(script: Path, learnt: list[Path]) -> dict[str, str]:
     """Return what stage <script's name> depends on; of `embedded` its own package and the grammars it learns."""
     if script.stem == "embedded":
         package = "dartune.base_model"
@@ -187,11 +201,11 @@ def stage_closure(script: Path, learnt: list[str]) -> dict[str, str]:
     return closure(script, stops=() if script.stem == "referee" else DOORS)
 
 
-def grammar(task: str) -> str:
-    """Return the name of a task's module of program grammar."""
-    return f"dartune.tasks.{task}.grammar"
+def grammar(task: Path) -> Path:
+    """Return the module of program grammar in a task's folder."""
+    return task / "grammar.py"
 
 
-def judging(task: str) -> list[str]:
-    """Return the modules of a task that decide verdicts."""
-    return [f"dartune.tasks.{task}.{part}" for part in ("instances", "rollout", "cost")]
+def judging(task: Path) -> list[Path]:
+    """Return the modules in a task's folder that decide verdicts: all that neither a model nor a person reads."""
+    return [file for file in sorted(task.glob("*.py")) if file.stem not in ("__init__", "grammar", "template")]

@@ -7,12 +7,13 @@ their calls.
 import os
 import socket
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from dartune.errors import UserError
 from dartune.programs.verdict import Verdict
 from dartune.referee.worker_pool import WorkerPool
-from dartune.tasks.task import Task
+from dartune.tasks.task import Task, task_in
 
 CHUNK = 16  # programs per call: enough to hide the cost of a call, few enough to balance the load at the end
 TRIES = 3  # for a chunk whose actor dies
@@ -21,8 +22,8 @@ TRIES = 3  # for a chunk whose actor dies
 class RayWorker:
     """A Ray actor with a pool of one worker."""
 
-    def __init__(self, task: str, split: str) -> None:
-        self._pool = WorkerPool(Task(task), split, n_workers=1).__enter__()
+    def __init__(self, folder: Path, split: str) -> None:
+        self._pool = WorkerPool(task_in(folder), split, n_workers=1).__enter__()
 
     def missing_layers(self) -> list[str]:
         """Return the layers of the sandbox that the actor's node does not offer."""
@@ -45,7 +46,7 @@ class RayPool:
         ray = self._ray = connect(self._address)
         actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=TRIES)(RayWorker)
         n_workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        self._workers = [actor.remote(self._task.name, self._split) for _ in range(n_workers)]
+        self._workers = [actor.remote(self._task.folder, self._split) for _ in range(n_workers)]
         layers = ray.get([worker.missing_layers.remote() for worker in self._workers])
         self.missing_layers = sorted({layer for missing in layers for layer in missing})
         return self

@@ -138,7 +138,7 @@ def key(program: str) -> str:
 
 def code_version(task: Task) -> str:
     """Return a hash of the code that affects a verdict: referee, task, and template, which sets the time limit."""
-    return fingerprint([task.file], code=code_fingerprint(*DOORS, *judging(task.name)))
+    return fingerprint([task.file], code=code_fingerprint(*DOORS, *judging(task.folder)))
 
 
 def rounded(seconds: float) -> float:

@@ -78,7 +78,7 @@ def write_scored(
 
 def task_version(task: Task) -> str:
     """Return a hash of the parts of a task that affect verdicts: instances, rollout, cost and template."""
-    return fingerprint([task.file], code=code_fingerprint(*judging(task.name), within="dartune.tasks"))
+    return fingerprint([task.file], code=code_fingerprint(*judging(task.folder), within="dartune.tasks"))
 
 
 def add_columns(

@@ -1,11 +1,11 @@
 """The process that runs programs: one warm process per worker, which forks a child for every program.
 
-worker_pool.py starts it as `python worker.py TASK PARENT`. It reads the instances once, then one request per program on
-standard input, and answers each on standard output with a report and the bytes that the child wrote, unread. Programs
-and answers pass through one buffer, which is wiped after use: a child starts as a copy of this process, and must find
-no trace of earlier programs. The child gets the program's text and, by the fork, its own copy of the instances, and
-returns decisions (decisions.py). scorer.py checks them and computes their costs in the process that started the worker,
-on instances that no child can reach.
+worker_pool.py starts it as `python worker.py FOLDER PARENT`, with the folder of a task. It reads the instances once,
+then one request per program on standard input, and answers each on standard output with a report and the bytes that the
+child wrote, unread. Programs and answers pass through one buffer, which is wiped after use: a child starts as a copy of
+this process, and must find no trace of earlier programs. The child gets the program's text and, by the fork, its own
+copy of the instances, and returns decisions (decisions.py). scorer.py checks them and computes their costs in the
+process that started the worker, on instances that no child can reach.
 
 Covered, as far as the kernel offers the layers of sandbox.py (every verdict names the missing ones): endless loops and
 long C calls (the worker watches the child's CPU clock; RLIMIT_CPU is the backstop), sleeping and waiting (refused, or
@@ -50,7 +50,7 @@ if __name__ == "__main__":
 from dartune.programs.decisions import MAX_BYTES, encode, encode_failure
 from dartune.programs.verdict import Refused
 from dartune.referee import sandbox
-from dartune.tasks.task import Task
+from dartune.tasks.task import Task, task_in
 
 # Imported once in the worker, so that children need not: loading numpy.random alone takes longer than most programs.
 PRELOADED = "numpy.random numpy.linalg math random itertools functools collections heapq operator statistics typing"
@@ -139,15 +139,15 @@ class WorkerState:
         return called
 
 
-def serve(task: str) -> None:
-    """Run a worker for the task: answer requests until standard input ends."""
+def serve(folder: Path) -> None:
+    """Run a worker for the task in this folder: answer requests until standard input ends."""
     requests, answers = take_over_descriptors()
     for name in PRELOADED.split():
         import_module(name)
     for name, value in REMOVED.items():
         vars(np).setdefault(name, value)
     instances = pickle.loads(read_frame(requests) or b"")  # from the parent, before any program runs
-    state = WorkerState(Task(task), instances)
+    state = WorkerState(task_in(folder), instances)
     sys.path[:] = [path for path in sys.path if "-packages" not in path and path != str(Path(__file__).parents[2])]
     os.environ.clear()
     for limit, value in LIMITS.items():
@@ -356,4 +356,4 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops this process
     sandbox.die_with_parent()
     if os.getppid() == int(sys.argv[2]):
-        serve(sys.argv[1])
+        serve(Path(sys.argv[1]))

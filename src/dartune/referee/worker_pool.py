@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from dartune.programs.canonical import runs_twice
@@ -53,7 +54,7 @@ class WorkerPool:
         self._task, self._instances = task, task.instances(split)
         # Pinned, since a child that starts on the core where its worker has just run takes a tenth less time.
         cores = [None] * n_workers if n_workers else usable_cores()
-        self._workers = [Worker(task.name, pickle.dumps(self._instances), core) for core in cores]
+        self._workers = [Worker(task.folder, pickle.dumps(self._instances), core) for core in cores]
 
     def __enter__(self) -> "WorkerPool":
         with ExitStack() as stack:  # stops the workers if one of them cannot start
@@ -120,7 +121,7 @@ class WorkerPool:
 class Worker:
     """A worker process, its pipes, and the jobs that it has not answered yet."""
 
-    def __init__(self, task: str, instances: bytes, core: int | None) -> None:
+    def __init__(self, task: Path, instances: bytes, core: int | None) -> None:
         self._task, self._instances, self._core = task, instances, core
         self.missing_layers: list[str] = []
         self.jobs: deque[Job] = deque()
@@ -129,7 +130,7 @@ class Worker:
         """Start the process and send it the instances."""
         with tempfile.TemporaryDirectory(suffix=".dartune") as folder:  # nothing can be created in a removed folder
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-s", "-B", worker_module.__file__, self._task, str(os.getpid())],
+                [sys.executable, "-P", "-s", "-B", worker_module.__file__, str(self._task), str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,

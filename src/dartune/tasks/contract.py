@@ -3,16 +3,18 @@
 import ast
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import dartune.tasks
 from dartune.errors import UserError
 from dartune.programs.decisions import decode, encode
 from dartune.programs.verdict import Refused
-from dartune.tasks.task import TASKS, Task
+from dartune.tasks.task import PROMPT, Task, add_folders
 
-FILES = ("prompt.md", "template.py", "instances.py", "rollout.py", "cost.py", "references.json")
+FILES = (PROMPT, "template.py", "instances.py", "rollout.py", "cost.py", "references.json")
 NAMES = {
     "instances": ("SPLITS", "SHIFTED", "draw"),
     "rollout": ("FUNCTION", "N_ARGUMENTS", "run"),
@@ -29,8 +31,14 @@ def check_task(name: str) -> None:
 
     Runs the template on the first training instances, in this process: it is the task's own program.
     """
-    if (TASKS / name).is_dir() and not (TASKS / name / FILES[0]).exists():  # by which a task is known
-        raise UserError(f"tasks/{name}/{FILES[0]}: missing or empty; expected {', '.join(FILES)}")
+    add_folders()
+    folders = [folder for path in dartune.tasks.__path__ if (folder := Path(path) / name).is_dir()]
+    if folders and not any((folder / PROMPT).exists() for folder in folders):
+        raise UserError(f"tasks/{name}/{PROMPT}: missing or empty; expected {', '.join(FILES)}")
+    if len(folders) > 1:
+        raise UserError(
+            f"tasks: {name} lies in {' and in '.join(str(folder.parent) for folder in folders)}; rename one"
+        )
     task = Task(name)
     for problem in problems(task):
         raise UserError(f"tasks/{name}/{' '.join(problem.split())}")
@@ -51,7 +59,7 @@ def missing_files(task: Task) -> Iterator[str]:
     if not task.name.isidentifier():
         yield f": {task.name!r} is no name of a Python package; expected letters, digits and _"
     for name in FILES:
-        file = TASKS / task.name / name
+        file = task.folder / name
         if not file.is_file() or not file.read_text().strip():
             yield f"{name}: missing or empty; expected {', '.join(FILES)}"
 
@@ -111,7 +119,7 @@ def wrong_template(task: Task) -> Iterator[str]:
 def wrong_references(task: Task) -> Iterator[str]:
     """Yield what references.json lacks: one positive number per instance, for each split."""
     try:
-        content = json.loads((TASKS / task.name / "references.json").read_text())
+        content = json.loads((task.folder / "references.json").read_text())
     except ValueError as error:
         yield f"references.json: {error}"
         return

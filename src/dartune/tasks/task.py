@@ -1,21 +1,75 @@
-"""A task: one folder under tasks/ with prompt, template program, instances, rollout, cost and references."""
+"""A task: one folder with prompt, template program, instances, rollout, cost and references.
+
+Folders lie in this package, in the folder that params.yaml names as task_folder, or in an installed package whose entry
+point in the group `dartune.tasks` names it. The modules of all of them are imported as dartune.tasks.<name>.<module>.
+"""
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import dartune.tasks
 from dartune.errors import UserError, nearest
 from dartune.tasks.forms import FORMS, check_form, without_body
 
-TASKS = Path(__file__).parent
+ENTRY_POINTS = "dartune.tasks"  # the group of installed packages that bring tasks
+TASK_FOLDER = "task_folder"  # in params.yaml
+PROMPT = "prompt.md"  # the file by which a folder is known to be a task
 
 
 def names() -> list[str]:
     """Return the names of all tasks, sorted."""
-    return sorted(path.parent.name for path in TASKS.glob("*/prompt.md"))
+    add_folders()
+    return sorted(path.parent.name for folder in dartune.tasks.__path__ for path in Path(folder).glob(f"*/{PROMPT}"))
+
+
+def folder_of(name: str) -> Path | None:
+    """Return the folder of a task among those that are known, None if there is none."""
+    folders = (Path(folder) / name for folder in dartune.tasks.__path__)
+    return next((folder for folder in folders if (folder / PROMPT).exists()), None)
+
+
+def add_folders() -> None:
+    """Make the tasks known that lie outside this package.
+
+    Raises UserError as params.read does, and where the package of an entry point cannot be imported.
+    """
+    from dartune import params  # here: workers, which are given their task's folder, do without
+
+    outside = list(installed_folders())
+    if params.FILE.exists() and TASK_FOLDER in (content := params.read()):
+        outside.append(Path(str(content[TASK_FOLDER])).resolve())
+    for folder in map(str, outside):
+        if folder not in dartune.tasks.__path__:
+            dartune.tasks.__path__.append(folder)
+
+
+def installed_folders() -> Iterator[Path]:
+    """Yield the folders that hold the tasks of installed packages."""
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            yield Path(entry.load().__path__[0]).parent
+        except Exception as error:  # whatever a package's code raises
+            message = f"tasks: entry point {entry.name} = {entry.value} cannot be imported: {error}"
+            raise UserError(" ".join(message.split())) from error
+
+
+@contextmanager
+def without_bytecode() -> Iterator[None]:
+    """A block whose imports write no __pycache__."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 @dataclass(frozen=True)
@@ -26,9 +80,16 @@ class Task:
     form: str = "plain"  # a key of FORMS
 
     def __post_init__(self) -> None:
-        if self.name not in names():
+        if not folder_of(self.name) and self.name not in names():  # only the latter reads params.yaml
             raise UserError(f"tasks: there is no task {self.name!r}{nearest(self.name, names())}")
         check_form(self.form)
+
+    @property
+    def folder(self) -> Path:
+        """The task's folder."""
+        folder = folder_of(self.name)
+        assert folder, f"the folder of {self.name} is gone"
+        return folder
 
     @property
     def prompt(self) -> str:
@@ -52,7 +113,7 @@ class Task:
     @property
     def description(self) -> str:
         """The task in words."""
-        return self._read("prompt.md").strip()
+        return self._read(PROMPT).strip()
 
     @property
     def template(self) -> str:
@@ -133,11 +194,19 @@ class Task:
     @property
     def file(self) -> Path:
         """The path of the template."""
-        return TASKS / self.name / "template.py"
+        return self.folder / "template.py"
 
     def _read(self, file: str) -> str:
-        return (TASKS / self.name / file).read_text()
+        return (self.folder / file).read_text()
 
     def part(self, module: str) -> Any:
-        """Import and return a module of the task's folder."""
-        return import_module(f"dartune.tasks.{self.name}.{module}")
+        """Import and return a module of the task's folder, in which nothing is written: DVC would see a change."""
+        with without_bytecode():
+            return import_module(f"dartune.tasks.{self.name}.{module}")
+
+
+def task_in(folder: Path) -> Task:
+    """Return the task of a folder, where params.yaml need not name it. Raises UserError where there is none."""
+    if str(folder.parent) not in dartune.tasks.__path__:
+        dartune.tasks.__path__.append(str(folder.parent))
+    return Task(folder.name)
