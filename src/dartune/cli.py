@@ -272,6 +272,7 @@ def parse_arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("check", help="check params.yaml before a run: names, types, models, tasks")
     commands.add_parser("tasks", help="list the tasks with their functions, splits and references")
+    add_task_commands(commands.add_parser("task", help="make a task of your own, and check it"))
     score = commands.add_parser(
         "score", help="have the referee judge programs, or models' answers, in files; exit 1 unless all are ok"
     )
@@ -328,6 +329,47 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def add_task_commands(parser: argparse.ArgumentParser) -> None:
+    """Add `dartune task new` and `dartune task check`."""
+    commands = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    new = commands.add_parser("new", help="write a small task that works, to be changed into yours")
+    new.add_argument("name", metavar="NAME", help="letters, digits and _")
+    new.add_argument(
+        "folder", metavar="FOLDER", nargs="?", type=Path, default=Path("tasks"), help="of your tasks (default: tasks)"
+    )
+    check = commands.add_parser(
+        "check", help="try a task: its contract, what it gives away, cheats, what its scores are like"
+    )
+    check.add_argument("task", metavar="TASK", help="one of those that `dartune tasks` lists, or its folder")
+    check.add_argument(
+        "--pool", type=Path, metavar="FILE", help="a Parquet file of answers, whose scores are shown; else others"
+    )
+
+
+def new_task(name: str, parent: Path) -> None:
+    """Write a task and print what comes next."""
+    from dartune.authoring.skeleton import write_skeleton
+
+    folder = write_skeleton(name, parent)
+    print(f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
+    print(f"check it:  dartune task check {folder}")
+    print(f"run it:    in params.yaml, task_folder: {parent}, and {name} under tasks")
+
+
+def check_one_task(task: str, pool: Path | None) -> int:
+    """Print what `dartune task check` finds; return the number of errors. task: a name or a folder."""
+    from dartune.authoring.check import print_findings
+    from dartune.tasks.task import add_folder
+
+    if "/" in task or Path(task).is_dir():
+        add_folder(Path(task).resolve().parent)
+    with ExitStack() as stack:
+        if not params.FILE.exists():  # verdicts are kept inside a project only
+            pool = pool and pool.resolve()
+            stack.enter_context(chdir(stack.enter_context(TemporaryDirectory())))
+        return print_findings(Path(task).name, pool)
+
+
 @one_line
 def main() -> None:
     """Run the command that the arguments name. A reader that closes the pipe early, such as `head`, ends it quietly."""
@@ -347,6 +389,10 @@ def run(arguments: argparse.Namespace) -> int:
         return int(score_files(arguments.task, arguments.split, arguments.files, as_json=arguments.json) > 0)
     if arguments.command == "tasks":
         list_tasks()
+    elif arguments.command == "task":
+        if arguments.action == "check":
+            return int(check_one_task(arguments.task, arguments.pool) > 0)
+        new_task(arguments.name, arguments.folder)
     elif arguments.command == "pool":
         from dartune.pool import overview
         from dartune.tasks.task import Task

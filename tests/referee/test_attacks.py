@@ -7,7 +7,6 @@ the sandbox, or the machine, without which the program could do harm; there it i
 
 import os
 import platform
-import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dartune.authoring.cheats import read_cheat
 from dartune.programs.verdict import STATUSES, Verdict
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task, names
@@ -47,14 +47,10 @@ class Attack:
 
 
 def read(path: Path) -> Attack:
-    text = path.read_text()
-    first, second = text.splitlines()[:2]
-    head = re.fullmatch(r"# ([\w=, ]+): .+", first)
-    assert head, f"{path}: the first line is not '# statuses: what it tries'"
-    allowed = [status.partition("=") for status in head[1].split(", ")]
+    cheat = read_cheat(path)
+    second = cheat.text.splitlines()[1]
     needs = second.removeprefix("# needs: ").split(", ") if second.startswith("# needs: ") else []
-    baseline = next((name for status, _, name in allowed if name), None)
-    return Attack(path.parent.name, path.stem, text, tuple(each[0] for each in allowed), baseline, tuple(needs))
+    return Attack(path.parent.name, cheat.name, cheat.text, cheat.allowed, cheat.baseline, tuple(needs))
 
 
 ALL = [read(path) for path in sorted(ATTACKS.glob("*/*.py"))]

@@ -45,9 +45,14 @@ def add_folders() -> None:
     outside = list(installed_folders())
     if params.FILE.exists() and TASK_FOLDER in (content := params.read()):
         outside.append(Path(str(content[TASK_FOLDER])).resolve())
-    for folder in map(str, outside):
-        if folder not in dartune.tasks.__path__:
-            dartune.tasks.__path__.append(folder)
+    for folder in outside:
+        add_folder(folder)
+
+
+def add_folder(folder: Path) -> None:
+    """Make the tasks in a folder known."""
+    if str(folder) not in dartune.tasks.__path__:
+        dartune.tasks.__path__.append(str(folder))
 
 
 def installed_folders() -> Iterator[Path]:
@@ -151,9 +156,8 @@ class Task:
         return self.part("cost")
 
     @cached_property
-    def _references(self) -> dict[str, float]:
-        costs = json.loads(self._read("references.json"))
-        return {split: sum(values) / len(values) for split, values in costs.items()}
+    def _references(self) -> dict[str, list[float]]:
+        return dict(json.loads(self._read("references.json")))
 
     @property
     def grammar(self) -> Any:
@@ -168,6 +172,11 @@ class Task:
 
     def reference(self, split: str) -> float:
         """Return the best known or near-optimal mean objective of a split, where the gap is 0."""
+        values = self.references(split)
+        return sum(values) / len(values)
+
+    def references(self, split: str) -> list[float]:
+        """Return the best known or near-optimal objective of each instance of a split, or one for all of them."""
         return self._references[split]
 
     def score(self, costs: list[float]) -> float:
@@ -207,6 +216,5 @@ class Task:
 
 def task_in(folder: Path) -> Task:
     """Return the task of a folder, where params.yaml need not name it. Raises UserError where there is none."""
-    if str(folder.parent) not in dartune.tasks.__path__:
-        dartune.tasks.__path__.append(str(folder.parent))
+    add_folder(folder.parent)
     return Task(folder.name)

@@ -26,7 +26,7 @@ def run(program: Callable[..., Any], instance: dict[str, np.ndarray]) -> list[in
         node = index(program(walk[-1], 0, fits, rest, demands, distances)) if len(fits) else 0
         if node == 0 == walk[-1]:
             raise Refused("infeasible", "stayed at the depot")
-        if node != 0 and node not in fits:
+        if node != 0 and not (0 < node < len(is_open) and is_open[node] and demands[node] <= rest):
             raise Refused("infeasible", f"chose node {node}, which is served, does not fit or does not exist")
         rest = capacity if node == 0 else rest - int(demands[node])
         is_open[node] = False

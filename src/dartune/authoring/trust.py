@@ -1,0 +1,168 @@
+"""What a task gives away: answers that a program can read, and books that it can change.
+
+The template runs in this process, as it is the task's own program; nothing else does.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from dartune.programs.decisions import decode, encode
+from dartune.programs.verdict import Refused
+from dartune.tasks.task import Task
+
+SPLIT = "validation"
+N_INSTANCES = 2
+AS_GOOD = 0.999  # of the reference's quality
+EQUAL = 1e-9  # relative
+Program = Callable[..., Any]
+
+
+def gifts(task: Task) -> Iterator[str]:
+    """Yield what the task gives away, each in one line."""
+    instances = [frozen(instance) for instance in task.instances(SPLIT)[:N_INSTANCES]]
+    template = function_of(task)
+    yield from answers_in_sight(task, instances, template)
+    yield from costs_from_within(task, instances, template)
+    yield from open_books(task, instances, template)
+    yield from future_in_sight(task, instances[0], template)
+
+
+def function_of(task: Task) -> Program:
+    """Return the template's function."""
+    scope: dict[str, Any] = {}
+    exec(compile(task.template, "template.py", "exec"), scope)  # the task's own program, as trusted as its cost.py
+    program: Program = scope[task.function]
+    return program
+
+
+def frozen(instance: dict[str, Any]) -> dict[str, Any]:
+    """Return the instance with arrays that nobody can write, as programs get them."""
+    for value in instance.values():
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+    return instance
+
+
+def arguments_of(task: Task, instance: dict[str, Any], program: Program) -> list[tuple[Any, ...]]:
+    """Return copies of the arguments of each call of the program on an instance."""
+    calls: list[tuple[Any, ...]] = []
+
+    def noting(*arguments: Any) -> Any:
+        """Call the program."""
+        calls.append(copy.deepcopy(arguments))
+        return program(*arguments)
+
+    task.rollout.run(noting, instance)
+    return calls
+
+
+def answers_in_sight(task: Task, instances: list[dict[str, Any]], program: Program) -> Iterator[str]:
+    """Yield instances' values and arguments that are a reference or a solution as good as one."""
+    for number, instance in enumerate(instances):
+        seen = {f"instance[{name!r}]": value for name, value in instance.items()}
+        first = arguments_of(task, instance, program)[0]
+        seen |= {f"argument {i + 1}": value for i, value in enumerate(first)}
+        for name, value in seen.items():
+            if is_reference(task, number, value):
+                yield f"{name} of {SPLIT}'s instance {number} is its reference, which programs can read"
+            elif is_solution(task, instance, value):
+                yield f"{name} of {SPLIT}'s instance {number} is a solution as good as the reference"
+
+
+def reference_of(task: Task, number: int) -> float | None:
+    """Return the reference of an instance, None where the split has a single one for all."""
+    values = task.references(SPLIT)
+    return values[number] if len(values) > 1 else None
+
+
+def is_reference(task: Task, number: int, value: Any) -> bool:
+    """Return whether a value is the instance's reference, a single number that is no small integer."""
+    reference = reference_of(task, number)
+    if reference is None or np.size(value) != 1 or np.asarray(value).dtype.kind not in "if":
+        return False
+    return math.isclose(float(np.asarray(value).ravel()[0]), reference, rel_tol=EQUAL)
+
+
+def is_solution(task: Task, instance: dict[str, Any], value: Any) -> bool:
+    """Return whether a list of numbers, taken for decisions, is about as good as the reference."""
+    array = np.asarray(value) if isinstance(value, list | tuple | np.ndarray) else None
+    if array is None or array.ndim != 1 or array.dtype.kind not in "if" or not len(array):
+        return False
+    cost = cost_of(task, instance, array.tolist())
+    return cost is not None and cost > 0 and task.quality(task.score([cost]), SPLIT) >= AS_GOOD
+
+
+def cost_of(task: Task, instance: dict[str, Any], decisions: list[Any]) -> float | None:
+    """Return the cost of decisions on an instance, None where they are refused, or not even that."""
+    try:
+        arrays = decode(encode([decisions]), 1)
+        return float(task.cost.compute_costs(task.cost.prepare([instance]), arrays)[0][0])
+    except (Refused, ArithmeticError, IndexError, KeyError, TypeError, ValueError):
+        return None
+
+
+def costs_from_within(task: Task, instances: list[dict[str, Any]], program: Program) -> Iterator[str]:
+    """Yield whether a cost is what the rollout returned, where programs are: it must come from decisions."""
+    for instance in instances:
+        decisions = list(task.rollout.run(program, instance))
+        if len(decisions) != 1:
+            continue
+        cost, half = (cost_of(task, instance, values) for values in (decisions, [decisions[0] / 2]))
+        if cost and half and math.isclose(cost, abs(decisions[0])) and math.isclose(half, cost / 2):
+            yield "cost.py takes the cost that rollout.py returned, and programs share its process: return decisions"
+            return
+
+
+def open_books(task: Task, instances: list[dict[str, Any]], program: Program) -> Iterator[str]:
+    """Yield whether what a program writes to its arguments changes later calls."""
+    for instance in instances:
+        expected = task.rollout.run(program, copy.deepcopy(instance))
+        try:
+            decisions = task.rollout.run(vandal(program), frozen(copy.deepcopy(instance)))
+        except Exception as error:  # whatever the task's code raises on spoilt books
+            yield f"a program that writes to its arguments breaks run(): {type(error).__name__}: {error}; pass copies"
+            return
+        if list(decisions) != list(expected):
+            yield "a program that writes to its arguments changes what run() makes of its choices; pass copies"
+            return
+
+
+def vandal(program: Program) -> Program:
+    """Return a program that chooses as the given one does, and then spoils all that it can write to."""
+
+    def choose_and_spoil(*arguments: Any) -> Any:
+        """Return the program's choice."""
+        choice = copy.deepcopy(program(*copy.deepcopy(arguments)))
+        for argument in arguments:
+            if isinstance(argument, np.ndarray) and argument.flags.writeable:
+                argument[...] = 0
+            elif isinstance(argument, list | dict | set):
+                argument.clear()
+        return choice
+
+    return choose_and_spoil
+
+
+def future_in_sight(task: Task, instance: dict[str, Any], program: Program) -> Iterator[str]:
+    """Yield whether a call of an online task sees items that are handed over later.
+
+    rollout.ONLINE: the key of an instance's items, in their order, if the task is an online one.
+    """
+    key = getattr(task.rollout, "ONLINE", None)
+    if key is None:
+        return
+    items = np.asarray(instance[key])
+    half = len(items) // 2
+    other = instance | {key: np.concatenate([items[:half], items[half:][::-1]])}
+    calls, others = (arguments_of(task, one, program)[:half] for one in (instance, frozen(other)))
+    if any(not same(a, b) for a, b in zip(calls, others, strict=False)):
+        yield f"a call sees {key} that are handed over later: its arguments change with them"
+
+
+def same(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
+    """Return whether two calls have equal arguments."""
+    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(first, second, strict=True))

@@ -1,0 +1,278 @@
+"""`dartune task new` and `dartune task check`: a new task is in order, and planted mistakes are found."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import dartune.tasks
+from dartune.authoring import check
+from dartune.authoring.check import Finding, findings, print_findings
+from dartune.authoring.mutations import mutations
+from dartune.authoring.skeleton import write_skeleton
+from dartune.cli import main
+from dartune.errors import UserError
+from dartune.tasks.task import Task, add_folder
+
+NAME = "my_jobs"
+Edit = Callable[[Path], object]
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer programs whose scores are shown."""
+    monkeypatch.setattr(check, "N_PROGRAMS", 100)
+    monkeypatch.setattr(check, "MIN_VALID", 10)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a new task; the test runs beside it."""
+    monkeypatch.setattr(dartune.tasks, "__path__", [*dartune.tasks.__path__])
+    monkeypatch.chdir(tmp_path)
+    folder = write_skeleton(NAME, tmp_path / "tasks")
+    add_folder(folder.parent)
+    yield folder
+    for name in [name for name in sys.modules if name.startswith(f"dartune.tasks.{NAME}")]:
+        del sys.modules[name]
+
+
+def replaced(file: str, *changes: tuple[str, str]) -> Edit:
+    def edit(folder: Path) -> None:
+        text = (folder / file).read_text()
+        for old, new in changes:
+            assert old in text, old
+            text = text.replace(old, new)
+        (folder / file).write_text(text)
+
+    return edit
+
+
+def both(*edits: Edit) -> Edit:
+    return lambda folder: [edit(folder) for edit in edits]
+
+
+def with_references(change: Callable[[float], float]) -> Edit:
+    def edit(folder: Path) -> None:
+        content = json.loads((folder / "references.json").read_text())
+        changed = {split: [change(value) for value in values] for split, values in content.items()}
+        (folder / "references.json").write_text(json.dumps(changed))
+
+    return edit
+
+
+DRAW = "    return [\n        {"
+ENTRY = '"weights": generator.uniform(1, 10, n_jobs)}'
+GIVEN = f"""    jobs = [
+        {{"hours": generator.uniform(1, 10, n_jobs), {ENTRY}
+        for _ in range(n_instances)
+    ]
+"""
+ADDED = {
+    "order": 'np.argsort(-job["weights"] / job["hours"])',
+    "best": "np.array(SOLVED[split][number])",
+}
+
+
+def giving(name: str) -> Edit:
+    """Instances that hold the answer, as an order of jobs or as its cost."""
+
+    def edit(folder: Path) -> None:
+        file = folder / "instances.py"
+        head, _, _ = file.read_text().partition(DRAW)
+        solved = f"\n\nSOLVED = {(folder / 'references.json').read_text()}\n"
+        lines = f'    return [job | {{"{name}": {ADDED[name]}}} for number, job in enumerate(jobs)]\n'
+        file.write_text(head + GIVEN + lines + solved)
+
+    return edit
+
+
+CHECKED = '        if not 0 <= job < len(hours) or not is_waiting[job]:\n            raise Refused("infeasible", '
+LOOP = """        job = index(program(np.flatnonzero(is_waiting), hours, weights))
+"""
+SMITH = ("return waiting[0]", "return waiting[np.argmax(weights[waiting] / hours[waiting])]")
+# What is planted, and the level, the check and the words of a finding that it must have.
+MISTAKES: dict[str, tuple[Edit, Finding]] = {
+    "wrong direction": (
+        both(replaced("cost.py", ('"minimise"', '"maximise"')), with_references(lambda value: 1.4 * value)),
+        Finding("error", "scores", "DIRECTION is wrong"),
+    ),
+    "references that are no bounds": (
+        with_references(lambda value: 1.2 * value),
+        Finding("error", "scores", "times as good as the reference"),
+    ),
+    "the cost of the optimum in the instance": (giving("best"), Finding("error", "trust", "is its reference")),
+    "the optimum in the instance": (giving("order"), Finding("error", "trust", "a solution as good as the reference")),
+    "unseeded instances": (
+        replaced("instances.py", ("RandomState(seed)", 'RandomState(seed if split == "train" else None)')),
+        Finding("error", "splits", "draw('validation') differs from call to call"),
+    ),
+    "splits that overlap": (
+        replaced("instances.py", ('"test": (16, 20, 3)', '"test": (16, 20, 2)')),
+        Finding("warning", "splits", "test, validation share instances"),
+    ),
+    "the scorer beside the program": (
+        both(
+            replaced(
+                "rollout.py", ("    return order", "    return [float((weights[order] * hours[order].cumsum()).sum())]")
+            ),
+            replaced(
+                "cost.py",
+                (
+                    "        n_jobs = len",
+                    "        costs.append(float(decision[0]))\n        continue\n        n_jobs = len",
+                ),
+                ("np.concatenate(moves)", "np.zeros(1, int)"),
+            ),
+        ),
+        Finding("error", "trust", "cost.py takes the cost that rollout.py returned"),
+    ),
+    "a plateau": (
+        both(
+            replaced("cost.py", ("costs.append(float((", "costs.append(1.0 + 0.0 * float((")),
+            with_references(lambda _: 0.9),
+        ),
+        Finding("warning", "scores", "100% have the quality 0.900"),
+    ),
+    "books that programs can write to": (
+        replaced(
+            "rollout.py",
+            ("    order: list[int] = []", "    order: list[int] = []\n    waiting = np.arange(len(hours))"),
+            (
+                LOOP,
+                "        job = index(program(waiting, hours, weights))\n        waiting = waiting[waiting != job]\n",
+            ),
+        ),
+        Finding("error", "trust", "a program that writes to its arguments breaks run()"),
+    ),
+    "items that are handed over later in sight": (
+        replaced("rollout.py", ("N_ARGUMENTS = 3", 'N_ARGUMENTS = 3\nONLINE = "hours"')),
+        Finding("error", "trust", "a call sees hours that are handed over later"),
+    ),
+    "prompt and template that disagree": (
+        replaced("prompt.md", ("one element of waiting", "one element of open_jobs")),
+        Finding("error", "words", "prompt.md speaks of open_jobs"),
+    ),
+    "a template that is the best there is": (
+        replaced("template.py", SMITH),
+        Finding("warning", "scores", "none is better than the template"),
+    ),
+    "a cheat that works": (
+        both(
+            replaced("rollout.py", (CHECKED, '        if job < 0:\n            raise Refused("infeasible", ')),
+            replaced(
+                "rollout.py",
+                ("    while is_waiting.any():", "    for _ in hours:"),
+            ),
+            replaced(
+                "cost.py",
+                ("        if len(np.unique(order)) < n_jobs:", "        if len(order) < n_jobs:"),
+            ),
+        ),
+        Finding("error", "cheats", "does_only_the_best_job is ok; expected infeasible"),
+    ),
+    "a template that depends on the clock": (
+        replaced(
+            "template.py",
+            ("import numpy as np", "import time\n\nimport numpy as np"),
+            ("return waiting[0]", "return waiting[time.perf_counter_ns() % len(waiting)]"),
+        ),
+        Finding("error", "template", "is nondeterministic"),
+    ),
+    "no references": (lambda folder: (folder / "references.json").unlink(), Finding("error", "folder", "missing")),
+}
+
+
+def test_a_new_task_has_no_errors_and_no_warnings(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert print_findings(NAME, None) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == f"{NAME}: usable, 0 warnings"
+    assert all(line.startswith("ok ") for line in printed[:-2])
+    assert [line.split()[1] for line in printed[:-2]] == [
+        *("folder", "splits", "words", "trust", "template", "time", "cheats", "programs", "scores")
+    ]
+
+
+def test_the_references_of_a_new_task_are_the_optimum(folder: Path) -> None:
+    task = Task(NAME)
+    for split in task.splits:
+        instances = task.instances(split)
+        orders = [np.argsort(-instance["weights"] / instance["hours"]) for instance in instances]
+        costs, _ = task.cost.compute_costs(task.cost.prepare(instances), orders)
+        assert costs == pytest.approx(task.references(split))
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_planted_mistake_is_found(mistake: str, folder: Path, few: None) -> None:
+    edit, expected = MISTAKES[mistake]
+    edit(folder)
+    found = list(findings(NAME))
+    assert [one for one in found if one[:2] == expected[:2] and expected.text in one.text], found
+    assert all("\n" not in one.text for one in found)
+
+
+@pytest.mark.parametrize("name", ["admissible_set", "cvrp_construct", "tsp_construct"])
+def test_our_tasks_are_usable(name: str, tmp_path: Path, few: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = list(findings(name))
+    assert not [one for one in found if one.level == "error"]
+    assert {one.text for one in found if one.level == "warning"} <= {
+        "llm4ad, test, train, validation share instances, so what is good on one is good on the other"  # of one size
+    }
+
+
+def test_scores_are_those_of_a_pool_that_is_given(folder: Path) -> None:
+    head = "def select_next_job(waiting, hours, weights):\n    return "
+    answers = [f"Here it is:\n```python\n{head}waiting[{i} % len(waiting)]\n```" for i in range(25)] + ["no idea"]
+    pq.write_table(pa.table({"completion": answers}), "pool.parquet")
+    found = list(findings(NAME, Path("pool.parquet")))
+    assert "26 of pool.parquet: 25 ok, 1 no_program" in [one.text for one in found]
+    assert found[-1].text.startswith("25 valid, ")
+
+
+def test_mutations_differ_parse_and_are_the_same_for_a_seed() -> None:
+    template = Task("cvrp_construct").template
+    first, again = ([next(stream) for _ in range(100)] for stream in (mutations(template, 1), mutations(template, 1)))
+    assert first == again and len(set(first)) == 100
+    for program in first:
+        compile(program, "program", "exec")
+
+
+def test_a_name_that_is_taken_or_none_is_one_line(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"^task: there is a task 'my_jobs' in .*; take another name$"):
+        write_skeleton(NAME, folder.parent)
+    with pytest.raises(UserError, match=r"^task: '2-opt' is no name of a task; expected letters, digits and _$"):
+        write_skeleton("2-opt", folder.parent)
+    (folder.parent / "other").mkdir()
+    with pytest.raises(UserError, match=r"^task: .*other exists; take another name or folder$"):
+        write_skeleton("other", folder.parent)
+
+
+def test_a_cheat_without_its_statuses_is_one_line(folder: Path) -> None:
+    (folder / "cheats/first_come.py").write_text("def select_next_job(w, h, e):\n    return w[0]\n")
+    with pytest.raises(UserError, match=r"first_come.py: the first line is not '# statuses: what it tries'"):
+        list(findings(NAME))
+
+
+def test_the_command_makes_a_task_and_checks_its_folder(
+    tmp_path: Path, few: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dartune.tasks, "__path__", [*dartune.tasks.__path__])
+    monkeypatch.chdir(tmp_path)
+    for words, last in (
+        ("new bins", "run it:    in params.yaml, task_folder: tasks, and bins under tasks"),
+        ("check tasks/bins", "bins: usable, 0 warnings"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["dartune", "task", *words.split()])
+        main()
+        assert capsys.readouterr().out.splitlines()[-1] == last
+    Path("tasks/bins/prompt.md").unlink()
+    monkeypatch.setattr(sys, "argv", ["dartune", "task", "check", "tasks/bins"])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert "bins: not usable, 1 error" in capsys.readouterr().out
