@@ -39,6 +39,7 @@ from dartune.programs.features import text_fingerprint
 
 SPLIT = "test"
 MORE_SAMPLING, OWN = "more-sampling", "own"  # a training that is none, and its pool
+MORE = "more_sampling"  # of a plan: answers by student
 WRITER = "writer"  # beside "base" and "tuned": the untuned model that wrote the recorded pool
 MODEL_NAMES = {"base": "untuned", WRITER: WRITER}
 SHOWN = (("base", "mean"), (WRITER, "validity"), (WRITER, "mean"), (WRITER, "best_of_100"))  # differences to a model
@@ -67,7 +68,7 @@ class Cell(NamedTuple):
 
 
 class Plan:
-    """A file of experiments/: {students, tasks, pools, trainings, seeds, writer, more_sampling: {student: answers}}."""
+    """A file of experiments/: {students, tasks, pools, trainings, seeds, writer, n_samples, more_sampling}."""
 
     def __init__(self, file: Path) -> None:
         self.name, self.content = file.stem, params.read(file)
@@ -77,7 +78,7 @@ class Plan:
     def cells(self, asked: dict[str, list[Any]]) -> Iterator[Cell]:
         """Yield the cells. asked: the values of each field of a cell."""
         for cell in map(Cell._make, product(*(asked[f"{name}s"] for name in Cell._fields))):
-            if cell.training != MORE_SAMPLING or cell.pool == OWN:
+            if cell.training != MORE_SAMPLING or (cell.pool == OWN and cell.student in self.content[MORE]):
                 yield cell
 
     def name_of(self, cell: Cell) -> str:
@@ -90,6 +91,7 @@ class Plan:
             "preset": cell.student,
             **presets.settings(cell.student),
             "tasks": [cell.task],
+            f"presets/{cell.student}.yaml:evaluate.n_samples": self.content["n_samples"],
             **self.content["pools"][cell.pool],
             **self.of_training(cell),
             **{f"{stage}.seed": cell.seed for stage in SEEDED},
@@ -99,7 +101,7 @@ class Plan:
         """Return the parameters that a cell's training sets."""
         if cell.training != MORE_SAMPLING:
             return dict(self.content["trainings"][cell.training])
-        return {f"presets/{cell.student}.yaml:pool.n_programs": self.content["more_sampling"][cell.student]}
+        return {f"presets/{cell.student}.yaml:pool.n_programs": self.content[MORE][cell.student]}
 
     def command(self, cell: Cell) -> str:
         """Return the command that makes a cell, and no other, in a copy of the working tree."""
@@ -118,7 +120,7 @@ def main() -> None:
     )
     for name in Cell._fields:
         options = [*plan.content[f"{name}s"]]
-        if name == "training" and "more_sampling" in plan.content:
+        if name == "training" and MORE in plan.content:
             options.append(MORE_SAMPLING)
         parser.add_argument(f"--{name}s", nargs="+", type=type(options[0]), choices=options, default=options)
     parser.add_argument("--table", action="store_true", help="run nothing")

@@ -150,6 +150,16 @@ PROGRAMS = {  # the body of the template, one that acts alike, and one that does
         "best_score = -2\n",
         "best_score = -1\n    unvisited_nodes = unvisited_nodes[:2]\n",
     ),
+    "job_shop": (
+        "    return available[0]\n",
+        "    return available.min()\n",
+        "    return available[-1]\n",
+    ),
+    "max_independent_set": (
+        "    return available[0]\n",
+        "    return available.min()\n",
+        "    return available[-1]\n",
+    ),
 }
 
 

@@ -20,8 +20,8 @@ def drawn(task: str, seed: int) -> tuple[str, Any]:
     return recorded(Task(task).grammar.draw, Random(seed))
 
 
-def test_the_grammars_are_those_of_all_tasks() -> None:
-    assert tuple(names()) == TASKS
+def test_the_grammars_are_those_of_the_embedded_model() -> None:
+    assert tuple(name for name in names() if (Task(name).folder / "grammar.py").exists()) == TASKS
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -51,13 +51,17 @@ def test_a_task_in_the_folder_of_params_is_judged_as_one_of_ours(tasks: Path) ->
     assert sorted(path.name for path in (tasks / NAME).iterdir() if path.is_dir()) == []  # no __pycache__
 
 
-def test_the_code_of_a_task_is_all_of_its_modules(tasks: Path) -> None:
+def test_what_decides_verdicts_is_every_module_and_data_file(tasks: Path) -> None:
     folder = tasks / NAME
-    assert [file.name for file in judging(folder)] == ["cost.py", "instances.py", "rollout.py", "units.py"]
-    before = code_fingerprint(*judging(folder))
-    code_fingerprint.cache_clear()
-    (folder / "units.py").write_text("FACTOR = 2.0\n")
-    assert code_fingerprint(*judging(folder)) != before
+    (folder / "cities.txt").write_text("50\n")
+    files = ["cities.txt", "cost.py", "instances.py", "rollout.py", "units.py"]
+    assert [file.name for file in judging(folder)] == files
+    seen = {code_fingerprint(*judging(folder))}
+    for file, text in (("units.py", "FACTOR = 2.0\n"), ("cities.txt", "51\n")):
+        code_fingerprint.cache_clear()
+        (folder / file).write_text(text)
+        seen.add(code_fingerprint(*judging(folder)))
+    assert len(seen) == 3
 
 
 def test_a_task_of_an_installed_package_is_known(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Known answers: values measured with LLM4AD (commit e8d848f) on its own instances, and cheats that must not score."""
 
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, chdir
 from pathlib import Path
@@ -145,7 +146,7 @@ def test_a_program_that_changes_its_inputs_does_not_change_its_cost(judge: Judge
     assert changed.status == "ok" and changed.score <= alone.score
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", [name for name in names() if (Task(name).folder / "grammar.py").exists()])
 def test_the_grammar_draws_programs_that_run_and_differ(judge: Judge, name: str) -> None:
     rng = Random(7)
     programs = [Task(name).grammar.draw(rng) for _ in range(40)]
@@ -159,5 +160,5 @@ def test_splits_share_no_instance_where_a_task_has_many(name: str) -> None:
     if name == "admissible_set":
         return
     task = Task(name)
-    matrices = [instance["distances"].tobytes() for split in task.splits for instance in task.instances(split)]
-    assert len(set(matrices)) == len(matrices)
+    instances = [pickle.dumps(instance) for split in task.splits for instance in task.instances(split)]
+    assert len(set(instances)) == len(instances)

@@ -17,7 +17,7 @@ from dartune.models.transformers_backend import TransformersBackend
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
 from dartune.training import callbacks
-from dartune.training.probe import BATCH, Probe, log_probabilities, warnings_of
+from dartune.training.probe import BATCH, SAMPLED, Probe, log_probabilities, warnings_of
 from eight_word_model import LEARNT, LN2, answer_with, word_rows
 from small_llama import (
     BROKEN,
@@ -119,6 +119,14 @@ def test_the_margin_is_how_much_more_the_chosen_gained_since_the_start(eight_wor
     figures = this.measure(model)
     assert (figures["chosen"], figures["rejected"]) == pytest.approx((-3 * LN2, -5 * LN2), abs=1e-5)
     assert (figures["margin"], figures["accuracy"]) == pytest.approx((2 * LN2, 1.0), abs=1e-5)  # ln 8 - ln 2, as above
+
+
+def test_an_adapter_writes_what_the_saved_and_merged_model_writes(base: Path, pairs: Path, validation: Referee) -> None:
+    tune(base, pairs, "tuned", method="sft", lora=DROPOUT, probe=PROBED | {"n_times": 1})
+    measured = json.loads(Path("tuned.json").read_text())["probe"][-1]
+    this = Probe(validation, base, [], PROBED, Decoding(1.0, 0.95, 32), 0)  # type: ignore[arg-type]
+    figures = this.measure(open_model(base, Path("tuned")).eval())
+    assert {name: measured[name] for name in SAMPLED} == {name: figures[name] for name in SAMPLED}
 
 
 @pytest.mark.parametrize(("method", "options"), [("dpo", {}), ("grpo", {"n_completions": 16})])

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from dartune.errors import UserError
+from dartune.models.transformers_backend import TransformersBackend
 from dartune.training import callbacks, train, trainers
+from dartune.training.probe import SAMPLED
 from dartune.training.progress import Progress
 from dartune.training.trainers import ONLINE, TRAINERS
 from small_llama import (
@@ -251,6 +253,21 @@ def test_trainings_in_turn_equal_one_that_starts_from_the_other(base: Path, pair
     assert [part["last"] for part in (*both["earlier"], both)] == [first["last"], second["last"]]
     assert [part["settings"]["method"] for part in (*both["earlier"], both)] == ["sft", "dpo"]
     assert Path("both-plots/sft/plots/metrics/loss.tsv").exists()
+
+
+def test_a_second_training_takes_the_samples_of_the_first_ones_last_probe(
+    base: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    complete = TransformersBackend.complete
+    monkeypatch.setattr(TransformersBackend, "complete", lambda *a, **k: written.append(1) or complete(*a, **k))
+    tune(base, pairs, "both", **IN_TURN, probe=PROBED | {"n_times": 1})
+    assert len(written) == 3  # before, between and after
+    both = json.loads(Path("both.json").read_text())
+    last, first = both["earlier"][0]["probe"][-1], both["probe"][0]
+    assert first["step"] == 0 and [entry["step"] for entry in both["probe"]] == [0, both["steps"]]
+    assert {name: first[name] for name in SAMPLED} == {name: last[name] for name in SAMPLED}
+    assert first["margin"] == 0  # of the second training's own start
 
 
 def test_a_second_training_that_is_killed_does_not_repeat_the_first(

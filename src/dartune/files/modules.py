@@ -24,10 +24,10 @@ DOORS = ("dartune.referee.referee", "dartune.referee.completions")
 def closure(*starts: str | Path, within: str = "dartune", stops: tuple[str, ...] = DOORS) -> dict[str, str]:
     """Return {module or data file: 16 hexadecimal digits} of the starts and of all that they import, sorted.
 
-    starts: module names, or paths of scripts. within: only modules of this package are followed. stops: modules that
-    are neither followed nor listed, unless they are a start. Imports inside functions count. Files beside a module
-    that its text names (`macros.sql`, `sql/`, `report.html.jinja`) are listed with a hash of their bytes; folders of
-    modules, which hold plug-ins that are found by name, are not.
+    starts: module names, or paths of scripts or other files. within: only modules of this package are followed. stops:
+    modules that are neither followed nor listed, unless they are a start. Imports inside functions count. Files beside
+    a module that its text names (`macros.sql`, `sql/`, `report.html.jinja`) are listed with a hash of their bytes;
+    folders of modules, which hold plug-ins that are found by name, are not.
     """
     hashes: dict[str, str] = {}
     waiting = list(starts)
@@ -36,6 +36,9 @@ def closure(*starts: str | Path, within: str = "dartune", stops: tuple[str, ...]
         start = waiting.pop()
         file = start if isinstance(start, Path) else module_file(start)
         if file is None:
+            continue
+        if file.suffix != ".py":
+            hashes[label(file)] = bytes_hash(file)
             continue
         hashes[label(file)] = code_hash(file.read_text())
         hashes |= {label(other): bytes_hash(other) for other in data_files(file)}
@@ -207,5 +210,6 @@ def grammar(task: Path) -> Path:
 
 
 def judging(task: Path) -> list[Path]:
-    """Return the modules in a task's folder that decide verdicts: all that neither a model nor a person reads."""
-    return [file for file in sorted(task.glob("*.py")) if file.stem not in ("__init__", "grammar", "template")]
+    """Return the files in a task's folder that decide verdicts: all but those that a model or a person reads."""
+    others = {"__init__.py", "grammar.py", "template.py", "prompt.md", "references.json"}
+    return [file for file in sorted(task.iterdir()) if file.is_file() and file.name not in others]

@@ -21,6 +21,7 @@ from dartune.models.backend import Completion, Decoding
 from dartune.models.checkpoint import open_model, open_tokenizer, prompt_ids, revision
 from dartune.models.host import PLAIN, n_rows, row_bytes, run_settings
 from dartune.models.nucleus import draw_tokens
+from dartune.models.prefix import Prefix, shared, shared_tokens
 from dartune.models.program_end import has_program
 
 N_SLOTS = 256  # rows generated at once, at most
@@ -151,14 +152,29 @@ def generate(
     ids: token ids by prompt. uniforms: (prompts, max_new_tokens), one number in [0, 1) for each token to draw.
     are_whole: whether answers end here though the model has not ended its turn.
     """
-    ends = torch.tensor(ends_of_turn(model), dtype=torch.long, device=model.device)
     written: list[list[int]] = [[] for _ in ids]
     waiting = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), ids[i], i))  # longest first, equal prompts together
-    length = max(map(len, ids)) + decoding.max_new_tokens
-    slots = Slots(model, n_rows(model, length, min(len(ids), N_SLOTS)), length)
+    length, n_shared = max(map(len, ids)) + decoding.max_new_tokens, shared_tokens(model, ids)
+    slots = Slots(model, n_rows(model, length, min(len(ids), N_SLOTS)), length, n_shared)
+    with shared(model, n_shared):
+        write(slots, ids, waiting, written, uniforms, decoding, are_whole)
+    return written
+
+
+def write(
+    slots: "Slots",
+    ids: list[list[int]],
+    waiting: list[int],
+    written: list[list[int]],
+    uniforms: torch.Tensor,
+    decoding: Decoding,
+    are_whole: AreWhole | None,
+) -> None:
+    """Append the tokens of all answers to `written`. waiting: the prompts' numbers in the order of their turn."""
+    ends = torch.tensor(ends_of_turn(slots.model), dtype=torch.long, device=slots.model.device)
     logits = slots.admit(ids, waiting)
     while slots.rows:
-        places = torch.tensor([len(written[row]) for row in slots.rows], device=model.device)
+        places = torch.tensor([len(written[row]) for row in slots.rows], device=ends.device)
         tokens = draw_tokens(logits, uniforms[slots.rows, places], decoding)
         for row, token in zip(slots.rows, tokens.tolist(), strict=True):
             written[row].append(token)
@@ -168,18 +184,21 @@ def generate(
         logits = slots.step(slots.keep(is_going, tokens), logits)
         if waiting and slots.n_free >= min(MIN_FREE, slots.n, len(waiting)):
             logits = torch.cat([logits, slots.admit(ids, waiting)])
-    return written
 
 
 class Slots:
-    """Keys and values of the rows being generated, which differ in length. The slots in use come first."""
+    """Keys and values of the rows being generated, which differ in length. The slots in use come first.
 
-    def __init__(self, model: Any, n_slots: int, length: int) -> None:
-        self.model, self.n = model, n_slots
+    n_shared: tokens of the prefix that all prompts have in common and that is kept once; see prefix.py.
+    """
+
+    def __init__(self, model: Any, n_slots: int, length: int, n_shared: int = 0) -> None:
+        self.model, self.n, self.n_shared = model, n_slots, n_shared
+        self._prefix: Prefix | None = None
         self.rows: list[int] = []  # by slot, the number of its prompt
         self._lengths = torch.zeros(n_slots, dtype=torch.long, device=model.device)
-        self._columns = torch.arange(length, device=model.device)
-        self._layers = [SlotLayer(self._lengths, length) for _ in range(model.config.num_hidden_layers)]
+        self._columns = torch.arange(length - n_shared, device=model.device)
+        self._layers = [SlotLayer(self._lengths, length - n_shared) for _ in range(model.config.num_hidden_layers)]
         self._read: dict[tuple[int, ...], tuple[Any, torch.Tensor]] = {}  # prompt -> keys and values, logits
 
     @property
@@ -192,10 +211,13 @@ class Slots:
         taken, waiting[:] = waiting[: self.n_free], waiting[self.n_free :]
         self._read_prompts(list(dict.fromkeys(tuple(ids[row]) for row in taken)))
         read = [self._read[tuple(ids[row])] for row in taken]
+        if self.n_shared and self._prefix is None:
+            parts = [[part[:, : self.n_shared].contiguous() for part in layer] for layer in read[0][0]]
+            self._prefix = Prefix(*map(list, zip(*parts, strict=True)))
         for (states, _), row in zip(read, taken, strict=True):
-            self._lengths[len(self.rows)] = len(ids[row])
+            self._lengths[len(self.rows)] = len(ids[row]) - self.n_shared
             for layer, (keys, values) in zip(self._layers, states, strict=True):
-                layer.put(len(self.rows), keys, values, self.n)
+                layer.put(len(self.rows), keys[:, self.n_shared :], values[:, self.n_shared :], self.n)
             self.rows.append(row)
         return torch.stack([logits for _, logits in read])
 
@@ -255,10 +277,11 @@ class Slots:
         mask.masked_fill_(unseen, torch.finfo(mask.dtype).min)
         result: torch.Tensor = self.model(
             tokens[:, None],
-            position_ids=lengths[:, None],
+            position_ids=lengths[:, None] + self.n_shared,
             attention_mask=mask[:, None, None],
             past_key_values=Cache(layers=self._layers),
             use_cache=True,
+            **({"prefix": self._prefix} if self._prefix else {}),
         ).logits[:, -1]
         lengths += 1
         return result

@@ -21,11 +21,14 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
     """Measures before the first step, n_times on the way and after the last.
 
     history: {"step", figures, "warnings"} in order. It is kept in the folder of checkpoints, so that a resumed training
-    has it. probe: None in all processes but the main one, which sends its figures to the others.
+    has it. probe: None in all processes but the main one, which sends its figures to the others. measured: an earlier
+    probe of the model to begin with, whose samples are not written again; None where there is none.
     """
 
-    def __init__(self, stage: str, probe: Probe | None, config: ProbeConfig, work: Path) -> None:
-        self.stage, self.probe, self.config, self.work = stage, probe, config, work
+    def __init__(
+        self, stage: str, probe: Probe | None, config: ProbeConfig, work: Path, measured: dict[str, Any] | None
+    ) -> None:
+        self.stage, self.probe, self.config, self.work, self.measured = stage, probe, config, work, measured
         self.history: list[dict[str, Any]] = []
         self.file = work / "probe.json"
 
@@ -37,7 +40,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
                 self.probe.reference = np.array(saved["reference"])
             self.history = [entry for entry in saved["history"] if entry["step"] <= state.global_step]
         else:
-            self._measure(0, model)
+            self._measure(0, model, self.measured)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Measure the model where a probe is due, and stop the training if a warning asks for that."""
@@ -50,8 +53,8 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         n = self.config["n_times"]
         return {max(1, round(n_steps * i / n)) for i in range(1, n + 1)}
 
-    def _measure(self, step: int, model: Any) -> None:
-        figures = agreed(lambda: self.probe.measure(model, step) if self.probe else {})
+    def _measure(self, step: int, model: Any, measured: dict[str, Any] | None = None) -> None:
+        figures = agreed(lambda: self.probe.measure(model, step, measured) if self.probe else {})
         warnings = warnings_of(self.history[0], figures, self.config) if self.history else []
         self.history.append({"step": step, **figures, "warnings": warnings})
         shown = ", ".join(f"{name} {figures[name]:.3f}" for name in ("validity", "mean", "distinct_behaviours"))

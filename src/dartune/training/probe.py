@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, Positi
 from typing_extensions import TypedDict
 
 from dartune.models.backend import Decoding, start_seed
-from dartune.models.checkpoint import open_tokenizer, render, render_completion
+from dartune.models.checkpoint import open_model, open_tokenizer, render, render_completion, save_model
 from dartune.models.host import run_settings
 from dartune.referee.completions import equals_template, judge, template_score
 from dartune.referee.drift import FIGURES, exceeded
@@ -26,6 +27,7 @@ from dartune.training.patches import diverged
 N_PROBE_TEXTS = 32  # programs of each other task
 BATCH = 16  # texts a forward pass, fewer where their logits would be more than LOGITS, a GiB in float32
 LOGITS = 2**28
+SAMPLED = ("validity", "mean", "distinct_behaviours", "equal_to_template", "mean_tokens")  # figures of samples
 
 
 class ProbeConfig(TypedDict):
@@ -72,6 +74,7 @@ class Probe:
     ) -> None:
         tokenizer = open_tokenizer(base)
         self.referee, self.tokenizer, self.decoding, self.run = referee, tokenizer, decoding, run_settings(base)
+        self.base = base
         self.n_samples, self.split, self.seed = config["n_samples"], config["split"], seed
         self.task = Task(referee.task.name, self.run["prompt"])
         self.pairs = [
@@ -84,23 +87,25 @@ class Probe:
         )
         self.reference: np.ndarray | None = None
 
-    def measure(self, model: Any, step: int = 0) -> dict[str, float]:
+    def measure(self, model: Any, step: int = 0, measured: dict[str, Any] | None = None) -> dict[str, float]:
         """Return the figures of the model; its mode and the state of torch's generators stay as they were.
 
-        Raises UserError where the model's probabilities are not finite; step: named in that error.
+        measured: earlier figures of the same model, whose samples are not written again. Raises UserError where the
+        model's probabilities are not finite; step: named in that error.
         """
         was_training = model.training
         model.eval()
         if not math.isfinite(log_probabilities(model, [self.template_ids])[0]):
             raise diverged("the model's probabilities are not finite", step)
-        figures = self._sample_figures(model) | self._pair_figures(model) | self._text_figures(model)
+        samples = {name: measured[name] for name in SAMPLED} if measured else self._sample_figures(model)
+        figures = samples | self._pair_figures(model) | self._text_figures(model)
         model.train(was_training)
         return {name: round(float(value), 6) for name, value in figures.items()}
 
     def _sample_figures(self, model: Any) -> dict[str, float]:
         from dartune.models.transformers_backend import TransformersBackend
 
-        backend = TransformersBackend.from_loaded(model, self.tokenizer, self.run, self.task.function)
+        backend = TransformersBackend.from_loaded(self._writer(model), self.tokenizer, self.run, self.task.function)
         prompts, seed = [self.task.prompt] * self.n_samples, start_seed("watch", self.task.name, self.seed)
         completions = backend.complete(prompts, seed=seed, decoding=self.decoding)
         verdicts = [one.verdict for one in judge(self.referee, [completion.text for completion in completions])]
@@ -114,6 +119,16 @@ class Probe:
             "equal_to_template": n_equal / self.n_samples,
             "mean_tokens": float(np.mean([completion.n_tokens for completion in completions])),
         }
+
+    def _writer(self, model: Any) -> Any:
+        """Return the model that writes. On a CPU, where adapters take half of a step, one with the adapter merged."""
+        import torch
+
+        if model.device.type != "cpu" or not hasattr(model, "peft_config"):
+            return model
+        with TemporaryDirectory() as folder, torch.random.fork_rng():  # PEFT draws weights before it reads them
+            save_model(model, Path(folder))
+            return open_model(self.base, Path(folder)).eval()
 
     def _pair_figures(self, model: Any) -> dict[str, float]:
         """Return mean log-probabilities of the held-out pairs, and how the margin changed; {} without pairs."""

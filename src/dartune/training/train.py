@@ -111,22 +111,28 @@ def write_tuned(
         part = Outputs(folder / "tuned", folder / "metrics.json", folder / "plots")
         if not part.metrics.exists():
             inputs = TrainingInputs(task, rows, sources.base, start, folder, settings | {"method": name}, None)
-            train(inputs, limits, part, known)
+            train(inputs, limits, part, known, earlier)
         earlier.append(json.loads(part.metrics.read_text()))
         start = part.model
     inputs = TrainingInputs(task, rows, sources.base, start, work, settings | {"method": last}, None)
-    train(inputs, limits, outputs, known | {"earlier": earlier})
+    train(inputs, limits, outputs, known | {"earlier": earlier}, earlier)
     if is_main():
         for name in before:
             shutil.copytree(work / name / "plots", outputs.plots / name)
         shutil.rmtree(work)
 
 
-def train(inputs: TrainingInputs, limits: dict[str, Any], outputs: Outputs, known: dict[str, Any]) -> None:
+def train(
+    inputs: TrainingInputs,
+    limits: dict[str, Any],
+    outputs: Outputs,
+    known: dict[str, Any],
+    earlier: list[dict[str, Any]],
+) -> None:
     """Run one training, or go on with a killed one, and write what it made.
 
-    inputs: without a referee. limits: the referee's. known: what the metrics hold beside what was measured. Raises what
-    write_tuned raises.
+    inputs: without a referee. limits: the referee's. known: what the metrics hold beside what was measured. earlier:
+    metrics of the trainings before it. Raises what write_tuned raises.
     """
     method, probe, launch = (inputs.settings[name] for name in ("method", "probe", "launch"))
     with ExitStack() as stack, disk_errors(inputs.work):
@@ -137,7 +143,7 @@ def train(inputs: TrainingInputs, limits: dict[str, Any], outputs: Outputs, know
         inputs = replace(inputs, referee=referees.get(SPLIT))
         refuse_too_large(inputs)
         trainer = new_trainer(inputs, outputs.plots)
-        probes = add_probes(trainer, inputs, referees.get(probe["split"]))
+        probes = add_probes(trainer, inputs, referees.get(probe["split"]), last_probe(earlier))
         with plain_adapter_inputs(trainer.model):
             fit_activations(trainer, inputs)
             trainer.train(resume_from_checkpoint=agreed(lambda: batches.last_checkpoint(inputs.work)))
@@ -242,10 +248,19 @@ def new_trainer(inputs: TrainingInputs, plots: Path) -> Any:
     return trainer
 
 
-def add_probes(trainer: Any, inputs: TrainingInputs, referee: Referee | None) -> Any:
+def last_probe(earlier: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the probe of the model that the last training kept, None where there is none."""
+    if not earlier or not earlier[-1]["probe"]:
+        return None
+    history, kept = earlier[-1]["probe"], earlier[-1]["kept_step"]
+    return dict(next(entry for entry in reversed(history) if kept is None or entry["step"] == kept))
+
+
+def add_probes(trainer: Any, inputs: TrainingInputs, referee: Referee | None, measured: dict[str, Any] | None) -> Any:
     """Add the callback that probes the model to the trainer and return it; None where no probes are asked for.
 
-    referee: None in all processes but the main one.
+    referee: None in all processes but the main one. measured: the probe of the model to begin with, None where there
+    is none yet.
     """
     config = inputs.settings["probe"]
     if config["n_times"] == 0:
@@ -255,7 +270,7 @@ def add_probes(trainer: Any, inputs: TrainingInputs, referee: Referee | None) ->
     held_out = [row for row in inputs.rows if row["is_held_out"]]
     decoding = Decoding(*(inputs.settings[name] for name in DECODING))
     probe = Probe(referee, inputs.base, held_out, config, decoding, inputs.settings["seed"]) if referee else None
-    callback = ProbeCallback(f"train {inputs.task}", probe, config, inputs.work)
+    callback = ProbeCallback(f"train {inputs.task}", probe, config, inputs.work, measured)
     trainer.add_callback(callback)
     return callback
 

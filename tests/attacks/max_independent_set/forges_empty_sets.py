@@ -1,0 +1,7 @@
+# output: sets without a vertex
+import os
+import struct
+
+body = b"=" + struct.pack("<cI", b"i", 0) * 8
+os.write(3, struct.pack("<Q", len(body)) + body)
+os._exit(0)

@@ -1,0 +1,7 @@
+# infeasible: one vertex, sixty times, which has no edge to itself
+import os
+import struct
+
+body = b"=" + struct.pack("<cI60q", b"i", 60, *[7] * 60) * 8
+os.write(3, struct.pack("<Q", len(body)) + body)
+os._exit(0)
