@@ -192,8 +192,8 @@ def write_modules(
 
 
 def hashes(folder: Path, *names: str) -> dict[str, str]:
-    """Return the hashes of files in which everything counts."""
-    return {label(folder / name): bytes_hash(folder / name) for name in names}
+    """Return the hashes of files in which everything counts. A task that is still being written may lack some."""
+    return {label(file): bytes_hash(file) for file in (folder / name for name in names) if file.exists()}
 
 
 def stage_closure(script: Path, learnt: list[Path]) -> dict[str, str]:

@@ -15,10 +15,10 @@ SPLITS = {
     "train": (2, 60, 301),
     "validation": (4, 60, 302),
     "test": (4, 60, 303),
-    "shifted_90": (2, 90, 304),
+    "shifted_40": (2, 40, 304),
     "dimacs": (0, 0, 0),
 }
-SHIFTED = ("shifted_90",)
+SHIFTED = ("shifted_40",)
 PROBABILITIES = (0.1, 0.2)
 DEGREES = (4, 6)
 
