@@ -1,10 +1,13 @@
-"""What a task's folder must hold. A mistake is named here in one line, before anything is paid for."""
+"""What a task's folder must hold. A mistake is named here in one line, before anything is paid for.
+
+The protocols are for type checkers: `held: Rollout = my_task.rollout` holds a module against one.
+"""
 
 import ast
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,6 +16,43 @@ from dartune.errors import UserError
 from dartune.programs.decisions import decode, encode
 from dartune.programs.verdict import Refused
 from dartune.tasks.task import PROMPT, Task, add_folders
+
+Arrays = dict[str, Any]  # an instance: arrays, and whatever else the rollout takes
+
+
+class Instances(Protocol):
+    """Module instances.py. SPLITS: its keys are the splits. SHIFTED: those of another size."""
+
+    @property
+    def SPLITS(self) -> Mapping[str, Any]: ...
+    @property
+    def SHIFTED(self) -> tuple[str, ...]: ...
+    def draw(self, split: str) -> list[Arrays]:
+        """Return the instances of a split, the same at every call."""
+
+
+class Rollout(Protocol):
+    """Module rollout.py, which runs in the sandbox. FUNCTION: the name of the program's function."""
+
+    FUNCTION: str
+    N_ARGUMENTS: int
+
+    def run(self, program: Callable[..., Any], instance: Arrays) -> list[int] | list[float]:
+        """Return what the program decides on an instance. Raises Refused for what is not allowed."""
+
+
+class Cost(Protocol):
+    """Module cost.py, which runs outside of the sandbox. DIRECTION: one of DIRECTIONS."""
+
+    DIRECTION: str
+    OBJECTIVE: str
+
+    def prepare(self, instances: list[Arrays]) -> Any:
+        """Return whatever costs are computed from."""
+
+    def compute_costs(self, prepared: Any, decisions: list[Any]) -> tuple[list[float], np.ndarray]:
+        """Return the cost on each instance, and an array of moves. Raises Refused for decisions that do not hold."""
+
 
 FILES = (PROMPT, "template.py", "instances.py", "rollout.py", "cost.py", "references.json")
 NAMES = {

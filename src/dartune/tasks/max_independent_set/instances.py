@@ -64,7 +64,7 @@ def hamming(n: int, distance: int) -> np.ndarray:
     """Return the complement of hamming<n>-<distance>: words of n bits, joined there if so many bits differ, or more."""
     words = np.arange(2**n)
     differing = np.unpackbits((words[:, None] ^ words).astype(np.uint8)[..., None], axis=-1).sum(-1)
-    return (differing < distance) & (differing > 0)
+    return np.asarray((differing < distance) & (differing > 0))
 
 
 def johnson(n: int, weight: int, distance: int) -> np.ndarray:
