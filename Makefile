@@ -88,7 +88,7 @@ bench-noop: .venv/run.stamp         ## what a run costs if everything is up to d
 bench-train: .venv/run.stamp        ## tokens a second and memory of our DPO beside TRL's, with its defaults and set with care
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py
 
-references: .venv/test.stamp        ## near-optimal costs of every routing instance, by PyVRP (about 10 minutes)
+references: .venv/test.stamp        ## optimal or near-optimal costs of every instance, by PyVRP and OR-tools (about 10 minutes)
 	$(BIN)/python benchmarks/references.py
 
 # --upgrade: otherwise uv would keep torch==2.13.0 of the old file, which is not the CPU wheel, and pin its CUDA packages.

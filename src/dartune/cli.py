@@ -330,7 +330,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def add_task_commands(parser: argparse.ArgumentParser) -> None:
-    """Add `dartune task new` and `dartune task check`."""
+    """Add `dartune task new`, `dartune task check` and `dartune task export`."""
     commands = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     new = commands.add_parser("new", help="write a small task that works, to be changed into yours")
     new.add_argument("name", metavar="NAME", help="letters, digits and _")
@@ -345,6 +345,11 @@ def add_task_commands(parser: argparse.ArgumentParser) -> None:
         "--pool", type=Path, metavar="FILE", help="a Parquet file of answers, whose scores are shown; else others"
     )
 
+    export = commands.add_parser("export", help="write a task as an evaluator of OpenEvolve and of LLM4AD")
+    export.add_argument("task", metavar="TASK", help="one of those that `dartune tasks` lists, or its folder")
+    export.add_argument("folder", metavar="FOLDER", type=Path, help="where to; it must not exist, or be empty")
+    export.add_argument("--split", default="train", help="the instances to judge on (default: %(default)s)")
+
 
 def new_task(name: str, parent: Path) -> None:
     """Write a task and print what comes next."""
@@ -356,18 +361,34 @@ def new_task(name: str, parent: Path) -> None:
     print(f"run it:    in params.yaml, task_folder: {parent}, and {name} under tasks")
 
 
-def check_one_task(task: str, pool: Path | None) -> int:
-    """Print what `dartune task check` finds; return the number of errors. task: a name or a folder."""
-    from dartune.authoring.check import print_findings
+def name_of(task: str) -> str:
+    """Return the name of a task that is given by its name or its folder, and make it known."""
     from dartune.tasks.task import add_folder
 
     if "/" in task or Path(task).is_dir():
         add_folder(Path(task).resolve().parent)
+    return Path(task).name
+
+
+def export_task(task: str, folder: Path, split: str) -> None:
+    """Write a task's evaluators and print their files. task: a name or a folder."""
+    from dartune.authoring.evaluators import write_evaluators
+    from dartune.tasks.task import Task
+
+    files = write_evaluators(Task(name_of(task)), split, folder)
+    print(f"{folder}: {', '.join(file.name for file in files)}")
+
+
+def check_one_task(task: str, pool: Path | None) -> int:
+    """Print what `dartune task check` finds; return the number of errors. task: a name or a folder."""
+    from dartune.authoring.check import print_findings
+
+    name = name_of(task)
     with ExitStack() as stack:
         if not params.FILE.exists():  # verdicts are kept inside a project only
             pool = pool and pool.resolve()
             stack.enter_context(chdir(stack.enter_context(TemporaryDirectory())))
-        return print_findings(Path(task).name, pool)
+        return print_findings(name, pool)
 
 
 @one_line
@@ -392,7 +413,10 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.command == "task":
         if arguments.action == "check":
             return int(check_one_task(arguments.task, arguments.pool) > 0)
-        new_task(arguments.name, arguments.folder)
+        if arguments.action == "new":
+            new_task(arguments.name, arguments.folder)
+        else:
+            export_task(arguments.task, arguments.folder, arguments.split)
     elif arguments.command == "pool":
         from dartune.pool import overview
         from dartune.tasks.task import Task
