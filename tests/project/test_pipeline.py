@@ -196,3 +196,16 @@ def test_a_pool_too_small_stops_the_run_with_one_line(project: Path, flown, pref
         r"Raise pool\.n_programs, let a larger model write \(pool\.source\), or take another one_per",
         result.stderr.strip().splitlines()[-1],
     )
+
+
+def test_a_task_in_a_folder_of_ones_own_runs_its_own_stages_only(project: Path, flown) -> None:
+    def waiting() -> set[str]:
+        return set(json.loads(run(project, "dvc", "status", "--json").stdout))
+
+    before = waiting()
+    run(project, "dartune", "task", "new", "my_jobs")
+    set_params(project, {"tasks": [TASK, "my_jobs"], "task_folder": "tasks"})
+    assert repro(project, "score@my_jobs") == {"modules", "referee", "pool", "score"}
+    assert not list((project / "tasks").rglob("__pycache__"))  # DVC would see another folder
+    later = {f"{stage}@my_jobs" for stage in AFTER_POOL - {"score", "report"}}
+    assert waiting() - before - {"report"} == later
