@@ -72,9 +72,10 @@ def check(file: Path = params.FILE) -> dict[str, Any]:
 def check_tasks(tasks: Any, task_folder: Any, file: Path) -> None:
     """Raise UserError unless `tasks` is a list of different tasks whose folders are as docs/task.md says."""
     from dartune.tasks.contract import check_task
+    from dartune.tasks.task import OWN
 
-    if not isinstance(task_folder, str) or not Path(task_folder).is_dir():
-        raise UserError(f"{file}: task_folder is {task_folder!r}; expected a folder, such as src/dartune/tasks")
+    if not isinstance(task_folder, str) or not (task_folder == OWN or Path(task_folder).is_dir()):
+        raise UserError(f"{file}: task_folder is {task_folder!r}; expected a folder, {OWN} for dartune's own alone")
     if not isinstance(tasks, list) or not tasks or len(set(map(str, tasks))) < len(tasks):
         raise UserError(f"{file}: tasks is {tasks!r}; expected a list of different names, at least one")
     for name in tasks:

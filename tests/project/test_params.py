@@ -48,12 +48,13 @@ def change(file: Path, key: str, value: object) -> None:
 
 
 def test_the_committed_parameters_are_in_order(in_project_copy: Path) -> None:
-    assert set(check()) == {"tasks", "preset", "methods", "trainers", *stages()}
+    assert set(check()) == {"tasks", "task_folder", "preset", "methods", "trainers", *stages()}
 
 
 MISTAKES = [
     ("tasks", ["tsp_constuct"], "there is no task 'tsp_constuct'; did you mean 'tsp_construct'?"),
     ("tasks", [], "expected a list of different names"),
+    ("task_folder", "nowhere", "task_folder is 'nowhere'; expected a folder, src/dartune/tasks for"),
     ("pool.method", "eohh", "there is no search method 'eohh'; did you mean 'eoh'?"),
     ("search.methods", ["independent", "climp"], "there is no search method 'climp'; did you mean 'climb'?"),
     ("search.methods", [], "search.methods is []: list should have at least 1 item"),

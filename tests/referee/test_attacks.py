@@ -24,7 +24,13 @@ from dartune.tasks.task import Task, names
 pytestmark = pytest.mark.alone  # some are timed
 
 ATTACKS = Path(__file__).parents[1] / "attacks"
-HONEST = {"admissible_set": "honest_constant", "cvrp_construct": "honest_nearest", "tsp_construct": "honest_nearest"}
+HONEST = {
+    "admissible_set": "honest_constant",
+    "cvrp_construct": "honest_nearest",
+    "job_shop": "honest_most_work",
+    "max_independent_set": "honest_min_degree",
+    "tsp_construct": "honest_nearest",
+}
 PLACES = (Path("/tmp"), Path("/dev/shm"), Path("/var/tmp"), Path("/run"), Path.home())  # where attacks try to write
 GRACE_S = 1.0  # on the clock, above the limit on CPU time
 CHEAP_S = 0.1

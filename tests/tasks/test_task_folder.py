@@ -79,7 +79,7 @@ def test_a_task_of_an_installed_package_is_known(tasks: Path, monkeypatch: pytes
 
 
 def test_a_folder_that_is_none_and_a_name_that_is_taken_are_one_line(tasks: Path) -> None:
-    with pytest.raises(UserError, match=r"^params.yaml: task_folder is 'nowhere'; expected a folder, such as"):
+    with pytest.raises(UserError, match=r"^params.yaml: task_folder is 'nowhere'; expected a folder, src/dartune"):
         check_tasks([NAME], "nowhere", PARAMS)
     PARAMS.write_text("task_folder: mine\n")
     shutil.copytree(tasks / NAME, tasks / "tsp_construct")

@@ -20,6 +20,7 @@ from dartune.tasks.forms import FORMS, check_form, without_body
 
 ENTRY_POINTS = "dartune.tasks"  # the group of installed packages that bring tasks
 TASK_FOLDER = "task_folder"  # in params.yaml
+OWN = "src/dartune/tasks"  # its value for no folder but this package's, wherever that is installed
 PROMPT = "prompt.md"  # the file by which a folder is known to be a task
 
 
@@ -43,7 +44,8 @@ def add_folders() -> None:
     from dartune import params  # here: workers, which are given their task's folder, do without
 
     outside = list(installed_folders())
-    if params.FILE.exists() and TASK_FOLDER in (content := params.read()):
+    content = params.read() if params.FILE.exists() else {}
+    if content.get(TASK_FOLDER, OWN) != OWN:
         outside.append(Path(str(content[TASK_FOLDER])).resolve())
     for folder in outside:
         add_folder(folder)

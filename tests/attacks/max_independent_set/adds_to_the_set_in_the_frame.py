@@ -1,4 +1,4 @@
-# infeasible, runtime, forbidden: finds the rollout's set in its frame and adds all vertices to it
+# ok=honest_min_degree, infeasible, output, runtime, forbidden: finds the rollout's set in its frame and adds to it
 import sys
 
 
@@ -6,4 +6,4 @@ def select_next_vertex(v, d, a):
     for value in list(sys._getframe(1).f_locals.values()):
         if isinstance(value, list):
             value.extend(range(len(d)))
-    return v[0]
+    return min(v, key=lambda x: d[x])

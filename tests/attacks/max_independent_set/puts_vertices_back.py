@@ -1,4 +1,4 @@
-# infeasible, runtime, forbidden: finds the rollout's books in its frame and puts all vertices back
+# ok=honest_min_degree, infeasible, output, runtime, forbidden: finds the rollout's books and puts all vertices back
 import sys
 
 
@@ -7,4 +7,4 @@ def select_next_vertex(v, d, a):
     for value in books.values():
         if str(getattr(value, "dtype", "")) == "bool" and value.ndim == 1:
             value[:] = True
-    return v[0]
+    return min(v, key=lambda x: d[x])
