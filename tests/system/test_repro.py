@@ -30,13 +30,17 @@ def changed(project: Path) -> list[str]:
 
 
 MISTAKES = {
-    "an unknown task": ("\n- admissible_set\npreset", "\n- admisible_set\npreset", "did you mean 'admissible_set'?"),
+    "an unknown task": (
+        "\n- admissible_set\ntask_folder",
+        "\n- admisible_set\ntask_folder",
+        "did you mean 'admissible_set'?",
+    ),
     "a task twice": (
-        "\n- admissible_set\npreset",
-        "\n- admissible_set\n- admissible_set\npreset",
+        "\n- admissible_set\ntask_folder",
+        "\n- admissible_set\n- admissible_set\ntask_folder",
         "expected a list of different names",
     ),
-    "no task": ("tasks:\n- admissible_set\npreset", "tasks: []\npreset", "tasks is []; expected a list"),
+    "no task": ("tasks:\n- admissible_set\ntask_folder", "tasks: []\ntask_folder", "tasks is []; expected a list"),
     "no such preset": ("preset: embedded", "preset: embeded", "did you mean 'embedded'?"),
 }
 
