@@ -62,7 +62,7 @@ def test_an_override_of_a_run_that_is_stopped_is_taken_back(repo: Path, prefect_
     flow, pids = hanging(repo, prefect_server)
     assert (repo / "params.yaml").read_text() == HANGING
     flow.send_signal(number)
-    assert flow.wait(timeout=60) == 130
+    assert flow.wait(timeout=20) == 130
     assert (repo / "params.yaml").read_text() == PARAMS and gone(pids, within_s=0)
 
 
