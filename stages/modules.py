@@ -6,7 +6,7 @@ from pathlib import Path
 from dartune.cli import check
 from dartune.errors import one_line
 from dartune.files.modules import write_modules
-from dartune.tasks.task import Task, names
+from dartune.tasks.task import Task
 from dartune.training.trainers import in_turn
 
 
@@ -18,7 +18,7 @@ def main(stages: str, output: str) -> None:
     write_modules(
         Path(stages),
         Path(output),
-        tasks={name: Task(name).folder for name in names()},
+        tasks={name: Task(name).folder for name in sorted({*content["tasks"], *learnt, *remembered})},
         learnt=learnt,
         remembered=remembered,
         trainers=trainers,

@@ -204,6 +204,9 @@ def test_a_task_in_a_folder_of_ones_own_runs_its_own_stages_only(project: Path, 
 
     before = waiting()
     run(project, "dartune", "task", "new", "my_jobs")
+    (project / "tasks/unfinished").mkdir()
+    (project / "tasks/unfinished/prompt.md").write_text("To be written.\n")
+    (project / "tasks/unfinished/cost.py").write_text("def compute_costs(:\n")
     set_params(project, {"tasks": [TASK, "my_jobs"], "task_folder": "tasks"})
     assert repro(project, "score@my_jobs") == {"modules", "referee", "pool", "score"}
     assert not list((project / "tasks").rglob("__pycache__"))  # DVC would see another folder

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dartune.authoring.cheats import read_cheat
+from dartune.authoring.cheats import Cheat, read_cheat
 from dartune.programs.verdict import STATUSES, Verdict
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task, names
@@ -37,14 +37,10 @@ CHEAP_S = 0.1
 
 
 @dataclass(frozen=True)
-class Attack:
-    """A hostile program. baseline: the honest program whose costs it has when it is ok."""
+class Attack(Cheat):
+    """A hostile program. needs: see the second line of its file."""
 
     task: str
-    name: str
-    text: str
-    allowed: tuple[str, ...]
-    baseline: str | None
     needs: tuple[str, ...]
 
     def numbered(self, number: int) -> str:
@@ -56,7 +52,7 @@ def read(path: Path) -> Attack:
     cheat = read_cheat(path)
     second = cheat.text.splitlines()[1]
     needs = second.removeprefix("# needs: ").split(", ") if second.startswith("# needs: ") else []
-    return Attack(path.parent.name, cheat.name, cheat.text, cheat.allowed, cheat.baseline, tuple(needs))
+    return Attack(**vars(cheat), task=path.parent.name, needs=tuple(needs))
 
 
 ALL = [read(path) for path in sorted(ATTACKS.glob("*/*.py"))]
@@ -275,7 +271,7 @@ def test_chance_is_the_same_every_time_or_it_is_refused(generator: str, court: C
         f"numbers = {generator}\n"
         "def select_next_node(c, d, u, m):\n    return u[numbers.integers(len(u))]\n"
     )
-    attack = Attack("tsp_construct", "", program, (), None, ())
+    attack = Attack("", "", program, (), None, "tsp_construct", ())
     verdicts = court.referee("tsp_construct").judge([attack.numbered(i) for i in range(4)])
     assert {verdict.status for verdict in verdicts} <= {"ok", "nondeterministic", "forbidden"}, verdicts[0]
     assert len({verdict.costs for verdict in verdicts}) == 1
@@ -290,7 +286,7 @@ def test_chance_from_a_fixed_seed_gives_the_same_costs_in_every_process(expressi
         "import random\nimport numpy as np\ndef select_next_node(c, d, u, m):\n"
         f"    weights = {expression}\n    return max(u, key=lambda x: weights[x])\n"
     )
-    attack = Attack("tsp_construct", "", program, (), None, ())
+    attack = Attack("", "", program, (), None, "tsp_construct", ())
     verdicts = court.referee("tsp_construct").judge([attack.numbered(i) for i in range(6)])
     assert {verdict.status for verdict in verdicts} == {"ok"}
     assert len({verdict.costs for verdict in verdicts}) == 1

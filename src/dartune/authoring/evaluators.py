@@ -45,7 +45,7 @@ def write_evaluators(task: Task, split: str, folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file())
 
 
-def judged(name: str, split: str, program: str, beside: str) -> dict[str, Any]:
+def judge_program(name: str, split: str, program: str, beside: str) -> dict[str, Any]:
     """Return {"score", "quality", "status", "reason", "cpu_s"} of a program; score is None for failures.
 
     name: of one of our tasks, or of a folder in that of the file `beside`. The referee stays open for the process.

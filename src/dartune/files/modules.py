@@ -171,7 +171,7 @@ def write_modules(
 
     <stage>.json: of each script in `stages`. methods/<name>.json: of a search method. tasks/<name>/: what a task adds
     to the referee, its texts, its references. remembered.json: grammars and texts of the tasks that a training is
-    probed with. tasks: folders by name.
+    probed with. tasks: folders, by name, of those that a run uses: others may be unfinished.
     learnt: tasks whose grammars the embedded model learns. Its stage depends on its own package and on these, and not
     on the helpers that it calls: no edit elsewhere shall train it anew, which takes the better part of an hour.
     trainers.json: the settings of the trainers in use, `trainers`, whose names DVC's templates cannot take from a list.
@@ -192,8 +192,8 @@ def write_modules(
 
 
 def hashes(folder: Path, *names: str) -> dict[str, str]:
-    """Return the hashes of files in which everything counts. A task that is still being written may lack some."""
-    return {label(file): bytes_hash(file) for file in (folder / name for name in names) if file.exists()}
+    """Return the hashes of files in which everything counts."""
+    return {label(folder / name): bytes_hash(folder / name) for name in names}
 
 
 def stage_closure(script: Path, learnt: list[Path]) -> dict[str, str]:
