@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from dartune.training.packing import pack
+from dartune.training.packing import bf16_attention, pack, torch_attention
 
 # Norms and rotations are computed in float32, also in models of float64: rounding is 1e-7.
 SIZE = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
@@ -191,6 +191,30 @@ def test_a_beginning_that_spares_little_stays_in_each_text(
     pack(packed)
     assert loss(packed, batch).item() == pytest.approx(loss(plain, batch).item(), rel=1e-6)
     assert passes == [(1, 180 + (1 if is_shared else 3) * n_common)]
+
+
+@pytest.mark.parametrize(("n", "n_keys"), [(1, 1), (5, 5), (40, 90)])
+def test_attention_by_products_is_torch_s_up_to_rounding(n: int, n_keys: int) -> None:
+    chance = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(heads, size, 8, generator=chance) for heads, size in ((6, n), (2, n_keys), (2, n_keys))]
+    is_later = torch.ones(n, n_keys, dtype=torch.bool).triu(1 + n_keys - n)
+    results = []
+    for attention in (torch_attention, bf16_attention):
+        tensors = [tensor.clone().requires_grad_() for tensor in inputs]
+        output = attention(*tensors, is_later, 0.3)
+        results.append([output, *torch.autograd.grad(output.square().sum(), tensors)])
+    for one, another in zip(*results, strict=True):
+        torch.testing.assert_close(one, another, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_in_bf16_on_a_cpu_learns_the_same() -> None:
+    of, batch, results = model().float(), texts(20), []
+    for is_packed in (False, True):
+        if is_packed:
+            pack(of)
+        with torch.autocast("cpu", torch.bfloat16):
+            results.append(torch.cat([gradient.flatten() for gradient in gradients(of, batch)]))
+    assert torch.nn.functional.cosine_similarity(*results, 0) > 0.999
 
 
 LONG = {"long texts": texts(150, (120, 90, 7)), "long texts, nothing in common": texts(0, (120, 90, 7))}

@@ -7,7 +7,7 @@ TrainerMixin          a trainer stops at a loss that is not finite: TRL goes on 
 patch_model           packing.py: TRL's padding_free does nothing in DPO since its refactoring. Liger's kernels on a GPU
                       without its loss, which does not know packed texts.
 score_labels_only     on a CPU TRL computes the probabilities of prompts and padding too, in tiles that no cache holds:
-                      half of a step of a small model with a large vocabulary.
+                      half of a step of a small model with a large vocabulary. A frozen head's: label_log_probs.py.
 plain_adapter_inputs  a setting of PEFT's that TRL does not pass on.
 skip_reference_hash   TRL hashes all weights, over 80 s for 8B, to name a file in a folder that ends with the process.
 plain_reference       TRL copies a tuned adapter as its own reference, dropout included.
@@ -122,13 +122,16 @@ def patch_model(model: Any) -> None:
 def score_labels_only() -> None:
     """Make TRL's language-model head compute the positions alone that have a label, as on a GPU, and in small tiles.
 
-    For the rest of the process.
+    A frozen head computes them and their gradient at once. For the rest of the process.
     """
     from trl.kernels import chunked_logprob
     from trl.trainer import utils
 
+    from dartune.training.label_log_probs import FrozenHead
+
     utils._use_triton = lambda device: True  # it decides there on the positions alone; the kernels have their own
     utils._CHUNKED_LOGPROB_CHUNK_SIZE, chunked_logprob.TOKEN_CHUNK_SIZE = LARGE_VOCABULARY, TILE
+    utils._ChunkedLogProbFunction = SimpleNamespace(apply=FrozenHead.call)
 
 
 def skip_reference_hash() -> None:
