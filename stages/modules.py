@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-from dartune.cli import check
 from dartune.errors import one_line
 from dartune.files.modules import write_modules
 from dartune.tasks.task import Task
 from dartune.training.trainers import in_turn
+from dartune.validation import check
 
 
 @one_line

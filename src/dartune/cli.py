@@ -4,162 +4,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack, chdir
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from dartune import params, presets
-from dartune.errors import UserError, nearest, one_line
+from dartune.errors import UserError, one_line
 
-OPTIONS = ("tasks", "task_folder", "preset", "methods", "trainers")  # of params.yaml, beside the sections of stages
 IMPORTED = Path("data/imported")
-TABLE = "{file:<{width}} {status:<16} {score:>12} {objective:>12} {gap:>8} {cpu_s:>8}  {reason}"  # of `dartune score`
-NARROWEST = 12  # characters for the names of files
-COLUMNS = ("file", "status", "score", "objective", "gap", "cpu_s", "reason")  # of the table
-SCORE_CHUNK = 64  # programs judged before their verdicts are printed
-
-
-def stages() -> dict[str, Callable[..., Any]]:
-    """Return the function of each stage, by name; its keyword-only arguments are the schema of the stage's section."""
-    from dartune.base_model.base import write_base
-    from dartune.base_model.embedded import write_embedded
-    from dartune.evaluation.evaluate import write_evaluation
-    from dartune.evaluation.search import write_search
-    from dartune.pairs.pairs import write_pairs
-    from dartune.pairs.sample import write_sample
-    from dartune.pool.pool import write_pool
-    from dartune.referee.score import write_scored
-    from dartune.report.report import write_report
-    from dartune.rounds import write_rounds
-    from dartune.training.train import write_tuned
-
-    return {
-        "embedded": write_embedded,
-        "base": write_base,
-        "pool": write_pool,
-        "score": write_scored,
-        "sample": write_sample,
-        "pairs": write_pairs,
-        "train": write_tuned,
-        "rounds": write_rounds,
-        "evaluate": write_evaluation,
-        "search": write_search,
-        "report": write_report,
-    }
-
-
-def check(file: Path = params.FILE) -> dict[str, Any]:
-    """Validate params.yaml with its preset and return the content; raise UserError on the first invalid value."""
-    preset = params.preset(params.read(file), file)  # raises where no preset is named
-    content, functions = params.everything(file), stages()
-    presets.settings(preset.stem, file)
-    for name in content:
-        if name not in (*OPTIONS, *functions):
-            raise UserError(f"{file}: {name!r} is not a stage{nearest(name, functions)}")
-    sections = {name: params.section(name, function, file) for name, function in functions.items()}
-    check_tasks(content.get("tasks"), content.get("task_folder"), file)
-    for key in ("evaluate.held_out", "search.guide", "search.held_out", "train.probe.split"):
-        check_split(content["tasks"], key, sections, file)
-    check_options(content.get("methods"), sections, file)
-    warn_of_unlearnt(content["tasks"], sections)
-    options = {name: content[name] for name in OPTIONS}
-    return options | sections
-
-
-def check_tasks(tasks: Any, task_folder: Any, file: Path) -> None:
-    """Raise UserError unless `tasks` is a list of different tasks whose folders are as docs/task.md says."""
-    from dartune.tasks.contract import check_task
-    from dartune.tasks.task import OWN
-
-    if not isinstance(task_folder, str) or not (task_folder == OWN or Path(task_folder).is_dir()):
-        raise UserError(f"{file}: task_folder is {task_folder!r}; expected a folder, {OWN} for dartune's own alone")
-    if not isinstance(tasks, list) or not tasks or len(set(map(str, tasks))) < len(tasks):
-        raise UserError(f"{file}: tasks is {tasks!r}; expected a list of different names, at least one")
-    for name in tasks:
-        check_task(str(name))
-
-
-def warn_of_unlearnt(tasks: list[str], sections: dict[str, dict[str, Any]]) -> None:
-    """Print a line for each task that the embedded model is asked for and has not learnt."""
-    from dartune.base_model.base import EMBEDDED
-
-    for name in tasks:
-        if sections["base"]["model"] == EMBEDDED and name not in sections["embedded"]["tasks"]:
-            print(
-                f"warning: {name}: the embedded model has not learnt this task, so hardly any answer will hold a"
-                " program (status no_program); take another preset, or see embedded.tasks in docs/task.md",
-                file=sys.stderr,
-            )
-
-
-def check_split(tasks: list[str], key: str, sections: dict[str, dict[str, Any]], file: Path) -> None:
-    """Raise UserError unless the value of a dotted key is a split that every task holds out of training."""
-    from dartune.tasks.task import Task
-
-    split: Any = sections
-    for part in key.split("."):
-        split = split[part]
-    for task in tasks:
-        held_out = [name for name in Task(task).splits if name != "train"]
-        if split not in held_out:
-            raise UserError(f"{file}: {key} is {split!r}, which {task} does not hold out{nearest(split, held_out)}")
-
-
-def check_options(methods: Any, sections: dict[str, dict[str, Any]], file: Path) -> None:
-    """Raise UserError for wrong options of a search method, strategy or trainer, or a base model that cannot be loaded.
-
-    methods: the options of all search methods; those are checked that a stage uses.
-    """
-    from dartune.base_model.base import EMBEDDED
-    from dartune.models.checkpoint import check_model
-    from dartune.pairs.strategies import check_strategy
-    from dartune.pool import search_loop
-    from dartune.tasks.forms import check_form
-    from dartune.tasks.task import names
-    from dartune.training import trainers
-    from dartune.training.train import refuse_contradictions
-
-    for name in methods or ():
-        search_loop.search_class(str(name))
-    for name in dict.fromkeys([sections["pool"]["method"], *sections["search"]["methods"]]):
-        search_loop.options(name, file)
-    check_form(sections["base"]["prompt"])
-    check_writers(sections)
-    check_strategy(sections["sample"]["strategy"], sections["sample"]["options"])
-    refuse_contradictions(sections["train"])
-    method = sections["train"]["method"]
-    for name in dict.fromkeys(
-        [*trainers.in_turn(method), *params.everything(file).get("trainers", {})]
-    ):  # a preset needs no others
-        trainers.check_extra(name, trainers.options(name, file), sections["train"] | {"method": name})
-    for name in set(sections["train"]["probe"]["remember"]) - set(names()):
-        raise UserError(f"{file}: train.probe.remember: there is no task {name!r}{nearest(name, names())}")
-    if sections["base"]["model"] != EMBEDDED:
-        check_model(sections["base"]["model"], sections["base"]["revision"])
-
-
-def check_writers(sections: dict[str, dict[str, Any]]) -> None:
-    """Raise UserError about what is to write a pool, or for base and tuned model: a preset's model, or a server."""
-    from dartune.base_model.base import EMBEDDED, write_base
-    from dartune.models.checkpoint import check_model
-    from dartune.models.openai_backend import open_server
-    from dartune.pool.pool import search_seeds
-
-    pool = sections["pool"]
-    search_seeds(pool["seed"], pool["n_searches"], pool["n_programs"])
-    files = [sections[stage]["server"] for stage in ("evaluate", "search")]
-    if (source := Path(pool["source"])).suffix == ".yaml":
-        if "base" in (preset := params.read(source)):
-            base = params.check("base", preset["base"], write_base, source)
-            if base["model"] != EMBEDDED:
-                check_model(base["model"], base["revision"])
-        else:
-            files.append(pool["source"])
-    for file in filter(None, files):
-        open_server(Path(file))
 
 
 def print_preset(name: str) -> None:
@@ -185,79 +37,6 @@ def list_tasks() -> None:
         for split in task.splits:
             n = len(task.instances(split)) if not split.startswith("large") else 1
             print(f"  {split:<13} {n:>3} instances, reference {task.reference(split):.4f}")
-
-
-def score_files(task_name: str, split: str, files: list[str], *, as_json: bool) -> int:
-    """Print verdicts, as JSON lines or as a table, SCORE_CHUNK files at a time; return how many programs are not ok.
-
-    A file holds a program or a model's whole answer. All are read first. Verdicts are kept for the next time only
-    inside a project. Raises UserError for a file that cannot be read, and for an unknown task or split.
-    """
-    from dartune.referee.completions import judge
-    from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
-    from dartune.tasks.task import Task
-
-    task = Task(task_name)
-    task.instances(split)  # raises for an unknown split
-    answers = [(file, read_answer(file)) for file in files]
-    line = partial(TABLE.format, width=max(NARROWEST, *map(len, files)))
-    if not as_json:
-        print(f"{task_name}, split {split}: {task.cost.DIRECTION} {task.cost.OBJECTIVE}")
-        print(f"reference {task.reference(split):.4f}\n" + line(**{name: name for name in COLUMNS}))
-    n_failed = 0
-    with ExitStack() as stack:
-        if not params.FILE.exists():
-            stack.enter_context(chdir(stack.enter_context(TemporaryDirectory())))
-        referee = stack.enter_context(Referee(task, split, max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB))
-        for first in range(0, len(answers), SCORE_CHUNK):
-            names, texts = zip(*answers[first : first + SCORE_CHUNK], strict=True)
-            for file, judged in zip(names, judge(referee, list(texts)), strict=True):
-                record = verdict_record(task, split, file, judged)
-                n_failed += record["status"] != "ok"
-                print(json.dumps(record) if as_json else line(**table_cells(record)), flush=True)
-    return n_failed
-
-
-def read_answer(file: str) -> str:
-    """Return the text of a file, or of standard input for "-". Raises UserError where it cannot be read.
-
-    Bytes that are not UTF-8 become lone surrogates: lines with them are no code.
-    """
-    try:
-        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: {(error.strerror or str(error)).lower()}; expected a file with a program") from error
-    return content.decode(errors="surrogateescape")
-
-
-def verdict_record(task: Any, split: str, file: str, judged: Any) -> dict[str, Any]:
-    """Return the object that `dartune score --json` prints for a file.
-
-    objectives: by instance. gap: a fraction. program, extraction: what was read, and how (programs/extract.py).
-    """
-    verdict = judged.verdict
-    is_ok = verdict.status == "ok"
-    return {
-        "file": file,
-        "task": task.name,
-        "split": split,
-        "status": verdict.status,
-        "reason": verdict.reason,
-        "score": verdict.score,
-        "objective": task.sign * verdict.score if is_ok else None,
-        "gap": task.gap(verdict.score, split) if is_ok else None,
-        "objectives": list(verdict.costs) if is_ok else None,
-        "cpu_s": verdict.cpu_s,
-        "extraction": judged.extraction,
-        "program": judged.program,
-    }
-
-
-def table_cells(record: dict[str, Any]) -> dict[str, str]:
-    """Return the record as strings, with numbers rounded for the table."""
-    formats = {"score": "{:.4f}", "objective": "{:.4f}", "gap": "{:.2%}", "cpu_s": "{:.3f}"}
-    numbers = {key: text.format(record[key]) if record[key] is not None else "-" for key, text in formats.items()}
-    return {key: str(value) for key, value in record.items()} | numbers
 
 
 def positive(text: str) -> int:
@@ -408,6 +187,8 @@ def main() -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run a command; return its exit status."""
     if arguments.command == "score":
+        from dartune.authoring.verdicts import score_files
+
         return int(score_files(arguments.task, arguments.split, arguments.files, as_json=arguments.json) > 0)
     if arguments.command == "tasks":
         list_tasks()
@@ -444,6 +225,8 @@ def run(arguments: argparse.Namespace) -> int:
 
         print(export(arguments.task, arguments.folder, arguments.merge))
     else:
+        from dartune.validation import check, stages
+
         content = check()
         print(f"params.yaml: {len(stages())} sections and {len(content['tasks'])} tasks are in order")
     return 0

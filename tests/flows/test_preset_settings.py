@@ -15,8 +15,8 @@ sys.path.insert(0, str(FLOWS))
 
 import overrides
 from dartune import params, presets
-from dartune.cli import check
 from dartune.errors import UserError
+from dartune.validation import check
 
 ROOT = FLOWS.parent
 

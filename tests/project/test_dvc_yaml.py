@@ -9,10 +9,10 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
-from dartune.cli import stages
 from dartune.params import everything, schema
 from dartune.pool import ask_tell, search_loop
 from dartune.training.trainers import TRAINERS
+from dartune.validation import stages
 
 ROOT = Path(__file__).parents[2]
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]

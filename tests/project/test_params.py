@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from dartune.cli import check, stages
 from dartune.errors import UserError
+from dartune.validation import check, stages
 
 ROOT = Path(__file__).parents[2]
 MISSING = ...  # a value that says the same in every process

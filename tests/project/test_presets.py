@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from dartune import params
-from dartune.cli import stages
 from dartune.models.fetch import KNOWN
 from dartune.referee.referee import Referee
 from dartune.training import trainers
 from dartune.training.train import new_trainer, write_tuned
 from dartune.training.trainers import TRAINERS, TrainingInputs
+from dartune.validation import stages
 from small_llama import TASK, corpus, point_to_base, rows_of, write_llama, write_some_pairs
 
 ROOT = Path(__file__).parents[2]

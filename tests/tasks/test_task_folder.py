@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 import dartune.tasks
-from dartune.cli import check_tasks
 from dartune.errors import UserError
 from dartune.files.modules import code_fingerprint, judging
 from dartune.referee.referee import Referee
 from dartune.tasks.contract import check_task
 from dartune.tasks.task import Task, names
+from dartune.validation import check_tasks
 
 NAME = "outside"
 PARAMS = Path("params.yaml")
