@@ -1,6 +1,7 @@
 """Tokens a second, memory and loss of our DPO beside TRL's defaults and TRL set with care: same model, pairs, loss.
 
-`make bench-train`. On the CPU with one thread, each arm in a process of its own, in turns.
+`make bench-train`. On the CPU, each arm in a process of its own, in turns; the embedded model with one thread. With
+--base models/base a real model, whose adapter, number format and threads are those of stage train, by one epoch.
 
 defaults  what a plain script writes (RayZhhh/dpo-aad, train_cuda/train_dpo.py): TRL's defaults, so activation
           checkpointing, the reference's log-probabilities anew in each step, pairs in random order, those of a step at
@@ -38,6 +39,7 @@ from typing import Any
 import careful_trl
 
 TASK, BASE, PAIRS = "tsp_construct", Path("models/embedded"), Path("data/pairs/tsp_construct.parquet")
+REAL = "as stage train, 1 epoch"  # the case of a real model
 LORA = {"r": 64, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"}
 CASES: dict[str, dict[str, Any]] = {
     "all weights, 5 epochs": {"epochs": 5, "lora": None},
@@ -73,6 +75,13 @@ def at_once(options: dict[str, Any]) -> dict[str, Any]:
     return options | {"per_device_train_batch_size": size, "gradient_accumulation_steps": 1}
 
 
+def real(base: Path) -> dict[str, Any]:
+    """The case of a real model."""
+    from dartune.models.host import run_settings
+
+    return {"epochs": 1, "lora": settings(0, 1)["lora"], "base": base, "threads": run_settings(base)["threads"]}
+
+
 def ours(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any]) -> Any:
     from dartune.training.train import new_trainer
     from dartune.training.trainers import TrainingInputs
@@ -80,25 +89,29 @@ def ours(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any]
     section = settings(seed, case["epochs"]) | {"lora": case["lora"], "load_in": None}
     if case.get("same_order"):
         section["dpo"] = at_once(section["dpo"])
-    return new_trainer(TrainingInputs(TASK, rows, BASE, None, work, section, None), work / "plots")
+    return new_trainer(TrainingInputs(TASK, rows, case.get("base", BASE), None, work, section, None), work / "plots")
 
 
 def stock(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any], is_careful: bool) -> Any:
     """TRL's trainer, with its defaults or set with care."""
+    import torch
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
     from trl import DPOConfig, DPOTrainer
     from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-    from dartune.models.checkpoint import open_model, open_tokenizer
+    from dartune.models.checkpoint import number_format, open_model, open_tokenizer
     from dartune.training.trainers import COMMON
+
+    base = case.get("base", BASE)
+    is_bf16 = number_format(base) == torch.bfloat16
 
     section = settings(seed, case["epochs"])
     options = section["dpo"] if is_careful and not case.get("same_order") else at_once(section["dpo"])
     same = {name: options[name] for name in SHARED} | {name: section[name] for name in (*COMMON, "max_length")}
     chosen = careful_trl.settings(on_gpu=False) if is_careful else {}
-    arguments = DPOConfig(output_dir=str(work), use_cpu=True, bf16=False, disable_tqdm=True, **same | chosen)
-    model, tokenizer = open_model(BASE), open_tokenizer(BASE)
+    arguments = DPOConfig(output_dir=str(work), use_cpu=True, bf16=is_bf16, disable_tqdm=True, **same | chosen)
+    model, tokenizer = open_model(base), open_tokenizer(base)
     lora = LoraConfig(task_type="CAUSAL_LM", **case["lora"]) if case["lora"] else None
     if is_careful:
         rows = sorted(rows, key=length, reverse=True)
@@ -136,7 +149,7 @@ def child(arm: str, case: dict[str, Any], seed: int, pairs: Path, queue: Any) ->
 
     import dartune.training.train  # noqa: F401
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(case.get("threads", 1))
     rows = pq.read_table(pairs).to_pylist()
     if case.get("same_order"):
         rows.sort(key=length, reverse=True)
@@ -176,7 +189,8 @@ def measure(arm: str, case: dict[str, Any], rows: list[dict[str, Any]], work: Pa
     if case.get("same_order"):
         trainer.args.train_sampling_strategy = "random"
     trainer.add_callback(Clock())
-    with plain_adapter_inputs(trainer.model) if arm == "ours" else nullcontext():
+    is_careful = case.get("base") and arm == "careful"
+    with plain_adapter_inputs(trainer.model) if arm == "ours" or is_careful else nullcontext():
         loss = trainer.train().training_loss
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak, n_tokens = memory("VmHWM") - before, case["epochs"] * sum(map(tokens, trained))
@@ -218,8 +232,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--pairs", type=Path, default=PAIRS)
+    parser.add_argument("--base", type=Path, help="models/base, where the preset is a real model's")
     arguments = parser.parse_args()
     Path(".work").mkdir(exist_ok=True)
+    if arguments.base:
+        CASES[REAL] = real(arguments.base)
+        arguments.cases = [REAL]
     results: dict[tuple[str, str], list[dict[str, float]]] = {}
     for seed in range(arguments.rounds):
         for name in arguments.cases:
@@ -229,7 +247,8 @@ def main() -> None:
     table(arguments.cases, results)
     ratios(arguments.cases, results)
     losses(arguments.cases, results)
-    rounding(arguments.pairs)
+    if not arguments.base:
+        rounding(arguments.pairs)
 
 
 def table(cases: list[str], results: dict[tuple[str, str], list[dict[str, float]]]) -> None:

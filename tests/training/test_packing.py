@@ -193,7 +193,7 @@ def test_a_beginning_that_spares_little_stays_in_each_text(
     assert passes == [(1, 180 + (1 if is_shared else 3) * n_common)]
 
 
-@pytest.mark.parametrize(("n", "n_keys"), [(1, 1), (5, 5), (40, 90)])
+@pytest.mark.parametrize(("n", "n_keys"), [(1, 1), (5, 5), (40, 90), (0, 7)])
 def test_attention_by_products_is_torch_s_up_to_rounding(n: int, n_keys: int) -> None:
     chance = torch.Generator().manual_seed(0)
     inputs = [torch.randn(heads, size, 8, generator=chance) for heads, size in ((6, n), (2, n_keys), (2, n_keys))]
@@ -207,8 +207,9 @@ def test_attention_by_products_is_torch_s_up_to_rounding(n: int, n_keys: int) ->
         torch.testing.assert_close(one, another, rtol=1e-4, atol=1e-5)
 
 
-def test_a_model_in_bf16_on_a_cpu_learns_the_same() -> None:
-    of, batch, results = model().float(), texts(20), []
+@pytest.mark.parametrize("batch", [batch for batch, _ in BATCHES.values()], ids=BATCHES)
+def test_a_model_in_bf16_on_a_cpu_learns_the_same(batch: dict[str, torch.Tensor]) -> None:
+    of, results = model().float(), []
     for is_packed in (False, True):
         if is_packed:
             pack(of)

@@ -175,7 +175,8 @@ def bf16_attention(query: Any, key: Any, value: Any, is_later: Any, scale: float
 
     The weights are kept for the backward pass: 2 bytes for each pair of tokens and head. Scores are bf16, too.
     """
-    (n_heads, n, width), n_key_heads = query.shape, len(key)
-    scores = (query.reshape(n_key_heads, -1, width) * scale) @ key.transpose(1, 2)
-    weights = scores.view(n_heads, n, -1).masked_fill(is_later, float("-inf")).softmax(-1)
-    return (weights.view(n_key_heads, -1, len(key[0])) @ value).view(n_heads, n, width)
+    (n_heads, n, width), (n_key_heads, n_keys, _) = query.shape, key.shape
+    n_queries = n_heads // n_key_heads * n  # of a key head; a text may have no token of its own
+    scores = (query.reshape(n_key_heads, n_queries, width) * scale) @ key.transpose(1, 2)
+    weights = scores.view(n_heads, n, n_keys).masked_fill(is_later, float("-inf")).softmax(-1)
+    return (weights.view(n_key_heads, n_queries, n_keys) @ value).view(n_heads, n, width)
