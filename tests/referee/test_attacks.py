@@ -29,6 +29,7 @@ HONEST = {
     "cvrp_construct": "honest_nearest",
     "job_shop": "honest_most_work",
     "max_independent_set": "honest_min_degree",
+    "online_bin_packing": "honest_best_fit",
     "tsp_construct": "honest_nearest",
 }
 PLACES = (Path("/tmp"), Path("/dev/shm"), Path("/var/tmp"), Path("/run"), Path.home())  # where attacks try to write

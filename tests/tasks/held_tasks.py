@@ -16,6 +16,9 @@ from dartune.tasks.job_shop import rollout as shops_rollout
 from dartune.tasks.max_independent_set import cost as graphs_cost
 from dartune.tasks.max_independent_set import instances as graphs_instances
 from dartune.tasks.max_independent_set import rollout as graphs_rollout
+from dartune.tasks.online_bin_packing import cost as bins_cost
+from dartune.tasks.online_bin_packing import instances as bins_instances
+from dartune.tasks.online_bin_packing import rollout as bins_rollout
 from dartune.tasks.tsp_construct import cost as tsp_cost
 from dartune.tasks.tsp_construct import instances as tsp_instances
 from dartune.tasks.tsp_construct import rollout as tsp_rollout
@@ -26,5 +29,6 @@ HELD: list[tuple[Instances, Rollout, Cost]] = [
     (cvrp_instances, cvrp_rollout, cvrp_cost),
     (shops_instances, shops_rollout, shops_cost),
     (graphs_instances, graphs_rollout, graphs_cost),
+    (bins_instances, bins_rollout, bins_cost),
     (tsp_instances, tsp_rollout, tsp_cost),
 ]

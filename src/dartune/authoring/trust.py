@@ -12,7 +12,7 @@ import numpy as np
 
 from dartune.programs.decisions import decode, encode
 from dartune.programs.verdict import Refused
-from dartune.tasks.task import Task
+from dartune.tasks.task import Task, online_key
 
 SPLIT = "validation"
 N_INSTANCES = 2
@@ -152,7 +152,7 @@ def future_in_sight(task: Task, instance: dict[str, Any], program: Program) -> I
 
     rollout.ONLINE: the key of an instance's items, in their order, if the task is an online one.
     """
-    key = getattr(task.rollout, "ONLINE", None)
+    key = online_key(task)
     if key is None:
         return
     items = np.asarray(instance[key])

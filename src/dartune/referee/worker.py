@@ -1,11 +1,12 @@
 """The process that runs programs: one warm process per worker, which forks a child for every program.
 
-worker_pool.py starts it as `python worker.py FOLDER PARENT`, with the folder of a task. It reads the instances once,
-then one request per program on standard input, and answers each on standard output with a report and the bytes that the
-child wrote, unread. Programs and answers pass through one buffer, which is wiped after use: a child starts as a copy of
-this process, and must find no trace of earlier programs. The child gets the program's text and, by the fork, its own
-copy of the instances, and returns decisions (decisions.py). scorer.py checks them and computes their costs in the
-process that started the worker, on instances that no child can reach.
+worker_pool.py starts it as `python worker.py FOLDER PARENT [CONTROL ITEMS]`: the folder of a task, and sockets to the
+process that has an online task's items (item_server.py). It reads the instances once, then one request per
+program on standard input, and answers each on standard output with a report and the bytes that the child wrote, unread.
+Programs and answers pass through one buffer, which is wiped after use: a child starts as a copy of this process, and
+must find no trace of earlier programs. The child gets the program's text and, by the fork, its own copy of the
+instances, and returns decisions (decisions.py). scorer.py checks them and computes their costs in the process that
+started the worker, on instances that no child can reach.
 
 Covered, as far as the kernel offers the layers of sandbox.py (every verdict names the missing ones): endless loops and
 long C calls (the worker watches the child's CPU clock; RLIMIT_CPU is the backstop), sleeping and waiting (refused, or
@@ -15,9 +16,8 @@ reading other processes or programs, patched modules (only the child's own copy 
 other decisions), early exits, crashes, recursion, atexit and __del__ (never reached), randomness (all generators are
 seeded; the kernel's is refused; what depends on the clock shows in a second run).
 
-Not covered: a program may compute anything from its arguments. A task whose instances contain the future of an online
-problem must reveal them step by step in its rollout; our three tasks are offline. A program whose author knows the seed
-of a held-out split can contain that split.
+Not covered: a program may compute anything from its arguments. A program whose author knows the seed of a held-out
+split can contain that split.
 """
 
 import fcntl
@@ -48,15 +48,17 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from dartune.programs.decisions import MAX_BYTES, encode, encode_failure
+from dartune.programs.online import BEGIN, DECISION, END, ITEM, Items
 from dartune.programs.verdict import Refused
 from dartune.referee import sandbox
-from dartune.tasks.task import Task, task_in
+from dartune.referee.frames import FRAME, read_frame, read_into, write_all, write_frame
+from dartune.tasks.task import Task, online_key, task_in
 
 # Imported once in the worker, so that children need not: loading numpy.random alone takes longer than most programs.
 PRELOADED = "numpy.random numpy.linalg math random itertools functools collections heapq operator statistics typing"
-FRAME = struct.Struct("<Q")  # the length that precedes instances, reports and answers
 REQUEST = struct.Struct("<QdIB")  # program length, timeout_s, memory_mib, is second run
-RESULT = 3  # the only descriptor of a child besides 0 to 2, which are /dev/null
+RESULT = 3  # the only descriptor of a child besides 0 to 2, which are /dev/null, and ITEMS
+ITEMS = 4  # of an online task: the socket on which its items are revealed
 LIMITS = {resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NOFILE: 64, resource.RLIMIT_CORE: 0}  # apply to the worker too
 # Names that NumPy 1.24 to 2.4 removed, which models learnt from older code. Of 9,037 different programs in the logs of
 # EoH, two use one.
@@ -77,52 +79,36 @@ WRITES = re.compile(
 FIRST_OWN_DESCRIPTOR = 16  # the worker's own descriptors have this number or a higher one
 
 
-def read_frame(descriptor: int) -> bytes | None:
-    """Return the next length-prefixed message; None where the stream ends before or inside it."""
-    head = bytearray(FRAME.size)
-    if not read_into(descriptor, memoryview(head)):
-        return None
-    body = bytearray(FRAME.unpack(head)[0])
-    return bytes(body) if read_into(descriptor, memoryview(body)) else None
-
-
-def read_into(descriptor: int, space: memoryview) -> bool:
-    """Fill the space and read nothing beyond it. Return False where the stream ends first."""
-    while space:
-        n_bytes = os.readv(descriptor, [space])
-        if not n_bytes:
-            return False
-        space = space[n_bytes:]
-    return True
-
-
-def write_all(descriptor: int, body: bytes | memoryview) -> None:
-    """Write all bytes, in as many system calls as that takes."""
-    rest = memoryview(body)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-def write_frame(descriptor: int, body: bytes) -> None:
-    """Write a message that read_frame can read."""
-    write_all(descriptor, FRAME.pack(len(body)) + body)
-
-
 class WorkerState:
-    """What children need to run programs, set up before the sandbox closes, and the buffer for programs and answers."""
+    """What children need to run programs, set up before the sandbox closes, and the buffer for programs and answers.
 
-    def __init__(self, task: Task, instances: list[dict[str, np.ndarray]]) -> None:
-        self.rollout, self.instances = task.rollout, instances
-        for array in (value for instance in instances for value in instance.values() if isinstance(value, np.ndarray)):
-            array.flags.writeable = False  # see WRITES
+    instances: in place of its items, an online task's have their number. warm_up: instances for the template's runs
+    here, by default the same; an online task's are of another split and have their items. control, items: sockets to
+    the process that has the items.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        instances: list[dict[str, Any]],
+        warm_up: list[dict[str, Any]] | None = None,
+        control: int | None = None,
+        items: int | None = None,
+    ) -> None:
+        self.rollout, self.instances = task.rollout, warm_up or instances
+        self.control, self.items = control, items
+        for array in (value for one in instances + self.instances for value in one.values()):
+            if isinstance(array, np.ndarray):
+                array.flags.writeable = False  # see WRITES
         self.memory = mmap.mmap(-1, FRAME.size + MAX_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.buffer = memoryview(self.memory)  # pages use no memory until they are written
         self.is_sealed = True
         children = f"/proc/self/task/{os.getpid()}/children" if sandbox.IS_LINUX else os.devnull
         self.children_file = os.open(children, os.O_RDONLY)
         self.lends_arrays = False  # to programs: whether any that all calls share is among their arguments
-        self.rollout.run(self.noting(task.template), instances[0])
+        self.rollout.run(self.noting(task.template), self.instances[0])
         answer(self, task.template)  # lets the interpreter specialise the rollout's bytecode before the forks
+        self.instances = [with_items(instance, online_key(task)) for instance in instances]
         # The memory limit is on what the program adds: numpy's libraries have mapped much address space already.
         pages = Path("/proc/self/statm").read_text().split()[0] if sandbox.IS_LINUX else 0
         self.mapped = int(pages) * resource.getpagesize()
@@ -139,15 +125,35 @@ class WorkerState:
         return called
 
 
-def serve(folder: Path) -> None:
-    """Run a worker for the task in this folder: answer requests until standard input ends."""
-    requests, answers = take_over_descriptors()
+def with_items(instance: dict[str, Any], key: str | None) -> dict[str, Any]:
+    """Return the instance, with items that another process reveals in place of their number. key: None for offline."""
+    return instance if key is None else instance | {key: Items(instance[key], ask)}
+
+
+def ask(decision: int) -> float:
+    """Send a decision and return the next item, in a child, where all waiting takes CPU time."""
+    os.write(ITEMS, DECISION.pack(decision))
+    while True:
+        try:
+            return float(ITEM.unpack(os.read(ITEMS, ITEM.size))[0])
+        except BlockingIOError:
+            os.sched_yield()
+
+
+def serve(folder: Path, sockets: list[int]) -> None:
+    """Run a worker for the task in this folder: answer requests until standard input ends.
+
+    sockets: CONTROL and ITEMS of an online task.
+    """
+    requests, answers, *sockets = take_over_descriptors(sockets)
     for name in PRELOADED.split():
         import_module(name)
     for name, value in REMOVED.items():
         vars(np).setdefault(name, value)
-    instances = pickle.loads(read_frame(requests) or b"")  # from the parent, before any program runs
-    state = WorkerState(task_in(folder), instances)
+    instances, warm_up = pickle.loads(read_frame(requests) or b"")  # from the parent, before any program runs
+    state = WorkerState(task_in(folder), instances, warm_up, *sockets)
+    if state.items is not None:
+        os.set_blocking(state.items, False)  # which no child can undo
     sys.path[:] = [path for path in sys.path if "-packages" not in path and path != str(Path(__file__).parents[2])]
     os.environ.clear()
     for limit, value in LIMITS.items():
@@ -189,15 +195,22 @@ def wipe(state: WorkerState) -> None:
         state.buffer[:] = bytes(len(state.buffer))
 
 
-def take_over_descriptors() -> tuple[int, int]:
-    """Return copies of standard input and output with high numbers; 0 to 2 become /dev/null, for the children."""
-    duplicate = fcntl.F_DUPFD_CLOEXEC
-    requests, answers, errors = (fcntl.fcntl(number, duplicate, FIRST_OWN_DESCRIPTOR) for number in (0, 1, 2))
+def take_over_descriptors(sockets: list[int]) -> list[int]:
+    """Return copies of standard input and output, and of the sockets, with high numbers.
+
+    0 to 2 become /dev/null, for the children.
+    """
+    numbers = [0, 1, 2, *sockets]
+    requests, answers, errors, *others = (
+        fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, FIRST_OWN_DESCRIPTOR) for number in numbers
+    )
+    for number in sockets:
+        os.close(number)
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)
     sys.stderr = os.fdopen(errors, "w", buffering=1)
-    return requests, answers
+    return [requests, answers, *others]
 
 
 def run_child(
@@ -208,6 +221,11 @@ def run_child(
     Return the report ({"cpu_s", "is_late", "signal"}) and the length of the answer, which starts at byte FRAME.size of
     the buffer.
     """
+    if state.control is not None and state.items is not None:
+        about_items(state.control, BEGIN)
+        with suppress(BlockingIOError):
+            while os.read(state.items, 1 << 16):  # what an earlier child was sent and did not read
+                pass
     read_end, write_end = os.pipe()
     child = sandbox.fork()
     if child == 0:
@@ -218,7 +236,19 @@ def run_child(
     os.close(read_end)
     status, cpu_s = kill_child(state, child)
     signal_number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    if state.control is not None and answer_bytes and state.buffer[FRAME.size] == ord("="):
+        decisions = about_items(state.control, END)  # what it answered itself may be other ones
+        answer_bytes = len(decisions)
+        state.buffer[FRAME.size : FRAME.size + answer_bytes] = decisions
     return {"cpu_s": cpu_s, "is_late": is_late or cpu_s > timeout_s, "signal": signal_number}, answer_bytes
+
+
+def about_items(control: int, request: bytes) -> bytes:
+    """Return what the process with the items replies; raise EOFError where it has ended."""
+    write_frame(control, request)
+    if (reply := read_frame(control)) is None:
+        raise EOFError("the process with the items has ended")
+    return reply
 
 
 def collect(buffer: memoryview, descriptor: int, child: int, timeout_s: float) -> tuple[int, bool]:
@@ -283,7 +313,9 @@ def confine(state: WorkerState, write_end: int, timeout_s: float, memory_mib: in
     sys.stderr = sys.__stderr__  # /dev/null: the worker's copy is closed below
     sandbox.die_with_parent()
     os.dup2(write_end, RESULT)
-    os.closerange(RESULT + 1, 256)
+    if state.items is not None:
+        os.dup2(state.items, ITEMS)
+    os.closerange(RESULT + 1 if state.items is None else ITEMS + 1, 256)
     cpu_s, memory = int(timeout_s) + 1, state.mapped + (memory_mib << 20)
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
@@ -356,4 +388,4 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops this process
     sandbox.die_with_parent()
     if os.getppid() == int(sys.argv[2]):
-        serve(Path(sys.argv[1]))
+        serve(Path(sys.argv[1]), [int(number) for number in sys.argv[3:]])

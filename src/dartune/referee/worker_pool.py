@@ -5,26 +5,29 @@ import os
 import pickle
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from dartune.programs.canonical import runs_twice
 from dartune.programs.verdict import Verdict
+from dartune.referee import item_server
 from dartune.referee import worker as worker_module
+from dartune.referee.frames import FRAME, read_frame, write_all
 from dartune.referee.scorer import Scorer
-from dartune.referee.worker import FRAME, REQUEST, read_frame, write_all
-from dartune.tasks.task import Task
+from dartune.referee.worker import REQUEST
+from dartune.tasks.task import Task, online_key
 
 QUEUE_LENGTH = 2  # requests per worker, so that it never waits for this process
 PIPE_BYTES = 60_000  # less than a pipe holds, so that writing the second request never blocks
 MAX_DEATHS = 2  # of a program's process or its worker, before the program is held responsible
+SOCKETS = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)  # control and items, see item_server.py
 START_TRIES = 3  # for a worker that is killed while it starts
 
 
@@ -54,7 +57,7 @@ class WorkerPool:
         self._task, self._instances = task, task.instances(split)
         # Pinned, since a child that starts on the core where its worker has just run takes a tenth less time.
         cores = [None] * n_workers if n_workers else usable_cores()
-        self._workers = [Worker(task.folder, pickle.dumps(self._instances), core) for core in cores]
+        self._workers = [Worker(task, split, self._instances, core) for core in cores]
 
     def __enter__(self) -> "WorkerPool":
         with ExitStack() as stack:  # stops the workers if one of them cannot start
@@ -119,27 +122,47 @@ class WorkerPool:
 
 
 class Worker:
-    """A worker process, its pipes, and the jobs that it has not answered yet."""
+    """A worker process, its pipes, and the jobs that it has not answered yet.
 
-    def __init__(self, task: Path, instances: bytes, core: int | None) -> None:
-        self._task, self._instances, self._core = task, instances, core
+    An online task's has a process beside it that has the items; both start and end together.
+    """
+
+    def __init__(self, task: Task, split: str, instances: list[dict[str, Any]], core: int | None) -> None:
+        self._folder, self._core = task.folder, core
+        key = online_key(task)
+        warm_up = task.instances("validation" if split == "train" else "train")[:1] if key else None
+        shown = [instance | {key: len(instance[key])} for instance in instances] if key else instances
+        self._instances = pickle.dumps((shown, warm_up))
+        self._items = pickle.dumps([instance[key] for instance in instances]) if key else None
         self.missing_layers: list[str] = []
         self.jobs: deque[Job] = deque()
 
     def start(self) -> None:
         """Start the process and send it the instances."""
+        with ExitStack() as stack:
+            pairs = [stack.enter_context(both_ends(kind)) for kind in SOCKETS] if self._items else []
+            mine, others = ([pair[end].fileno() for pair in pairs] for end in (0, 1))
+            self._process = self._started([worker_module.__file__, str(self._folder)], mine)
+            self._item_server = self._started([item_server.__file__], others) if self._items else None
+        written(self._process, FRAME.pack(len(self._instances)) + self._instances)
+        if self._item_server and self._items:
+            written(self._item_server, FRAME.pack(len(self._items)) + self._items)
+
+    def _started(self, command: list[str], sockets: list[int]) -> subprocess.Popen[bytes]:
+        """Return a Python process, on this worker's core."""
         with tempfile.TemporaryDirectory(suffix=".dartune") as folder:  # nothing can be created in a removed folder
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-s", "-B", worker_module.__file__, str(self._task), str(os.getpid())],
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-s", "-B", *command, str(os.getpid()), *map(str, sockets)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
                 cwd=folder,
                 env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
+                pass_fds=sockets,
             )
         if self._core is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(self._process.pid, {self._core})
-        self._send(FRAME.pack(len(self._instances)) + self._instances)
+            os.sched_setaffinity(process.pid, {self._core})
+        return process
 
     def fileno(self) -> int:
         """Return the descriptor of its answers, for select."""
@@ -165,7 +188,8 @@ class Worker:
             jobs.remove(job)
             self.jobs.append(job)
             program = job.program.encode("utf-8", "surrogatepass")
-            self._send(REQUEST.pack(len(program), timeout_s, memory_mib, job.first_verdict is not None) + program)
+            request = REQUEST.pack(len(program), timeout_s, memory_mib, job.first_verdict is not None)
+            written(self._process, request + program)
 
     def read_result(self) -> tuple[dict[str, Any], bytes] | None:
         """Return the report on the first of its jobs and the program's answer; None where the worker has died."""
@@ -173,14 +197,27 @@ class Worker:
         return None if report is None or answer is None else (json.loads(report), answer)
 
     def stop(self) -> None:
-        """Kill the process and wait for its end."""
-        self._process.kill()
-        self._process.communicate()
+        """Kill the process, and the one with the items, and wait for their end."""
+        for process in filter(None, (self._process, self._item_server)):
+            process.kill()
+            process.communicate()
 
-    def _send(self, body: bytes) -> None:
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # the worker has died, which read_result() reports
-            write_all(self._process.stdin.fileno(), body)
+
+def written(process: subprocess.Popen[bytes], body: bytes) -> None:
+    """Write to the process's standard input."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # it has died, which read_result() reports
+        write_all(process.stdin.fileno(), body)
+
+
+@contextmanager
+def both_ends(kind: int) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A pair of connected sockets, closed after the block: processes that were started in it have their own."""
+    with ExitStack() as stack:
+        pair = socket.socketpair(socket.AF_UNIX, kind)
+        for end in pair:
+            stack.enter_context(end)
+        yield pair
 
 
 def was_killed(report: dict[str, Any], answer: bytes) -> bool:

@@ -15,7 +15,7 @@ import dartune.tasks
 from dartune.errors import UserError
 from dartune.programs.decisions import decode, encode
 from dartune.programs.verdict import Refused
-from dartune.tasks.task import PROMPT, Task, add_folders
+from dartune.tasks.task import PROMPT, Task, add_folders, online_key
 
 Arrays = dict[str, Any]  # an instance: arrays, and whatever else the rollout takes
 
@@ -36,6 +36,8 @@ class Rollout(Protocol):
 
     FUNCTION: str
     N_ARGUMENTS: int
+
+    # ONLINE: str, of an online task: the key of an instance's items, an array (n,), or the Items of programs/online.py.
 
     def run(self, program: Callable[..., Any], instance: Arrays) -> list[int] | list[float]:
         """Return what the program decides on an instance. Raises Refused for what is not allowed."""
@@ -179,6 +181,9 @@ def is_positive(value: Any) -> bool:
 def wrong_run(task: Task) -> Iterator[str]:
     """Yield what goes wrong when the template runs on the first training instances and is charged for it."""
     instances = task.instances("train")[:N_RUN]
+    if (key := online_key(task)) and key not in instances[0]:
+        yield f"rollout.py: ONLINE is {key!r}; expected one of an instance's keys, {', '.join(instances[0])}"
+        return
     try:
         prepared = task.cost.prepare(instances)
     except Exception as error:

@@ -216,6 +216,12 @@ class Task:
             return import_module(f"dartune.tasks.{self.name}.{module}")
 
 
+def online_key(task: Task) -> str | None:
+    """Return the key of an instance's items, where a task's items are revealed one by one; None for other tasks."""
+    key: str | None = getattr(task.rollout, "ONLINE", None)
+    return key
+
+
 def task_in(folder: Path) -> Task:
     """Return the task of a folder, where params.yaml need not name it. Raises UserError where there is none."""
     add_folder(folder.parent)

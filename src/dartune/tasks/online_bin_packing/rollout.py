@@ -1,0 +1,33 @@
+"""Packs items as the program says. Runs in the sandbox with it, so cost.py trusts none of its results."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dartune.programs.online import revealed
+from dartune.programs.verdict import Refused
+
+FUNCTION = "priority"
+N_ARGUMENTS = 2
+ONLINE = "items"
+
+
+def run(program: Callable[..., Any], instance: dict[str, Any]) -> list[int]:
+    """Return the bin of each item. There are as many bins as items.
+
+    Raises Refused where the program does not give one number for each bin with room.
+    """
+    items = revealed(instance["items"])
+    free = np.full(len(items), instance["capacity"])
+    for item in items:
+        has_room = np.flatnonzero(free >= item)
+        priorities = np.asarray(program(item, free[has_room]))
+        if priorities.shape != has_room.shape or priorities.dtype.kind not in "bif":
+            raise Refused("output", f"expected {len(has_room)} numbers, one for each bin")
+        if np.isnan(priorities).any():
+            raise Refused("nonfinite", "a priority is NaN")
+        chosen = int(has_room[np.argmax(priorities)])
+        free[chosen] -= item
+        items.decide(chosen)
+    return items.decisions
