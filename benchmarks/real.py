@@ -9,7 +9,8 @@ others.
 On the test split, all answers counted. Rows without a training are the untuned student, and the untuned writer of the
 recorded pool, whose recorded answers are judged there. Training `more-sampling` is none: the untuned student writes as
 many answers as fit in the seconds that a training and its evaluation take. `best` is the row's best program. Intervals
-are of 2,000 bootstrap samples of the answers for one seed, and t intervals over several seeds.
+are of 2,000 bootstrap samples of the answers for one seed, and t intervals over several seeds. --draw FILE: validity
+and mean of all rows of a task as dots, with their intervals.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from dartune.evaluation.statistics import MODELS, difference, interval_text, t_i
 from dartune.files import atomic, parquet
 from dartune.pool.ask_tell import INDEPENDENT
 from dartune.programs.features import text_fingerprint
+from dartune.report.plots import drawing
 
 SPLIT = "test"
 MORE_SAMPLING, OWN = "more-sampling", "own"  # a training that is none, and its pool
@@ -43,6 +45,8 @@ MORE = "more_sampling"  # of a plan: answers by student
 WRITER = "writer"  # beside "base" and "tuned": the untuned model that wrote the recorded pool
 MODEL_NAMES = {"base": "untuned", WRITER: WRITER}
 SHOWN = (("base", "mean"), (WRITER, "validity"), (WRITER, "mean"), (WRITER, "best_of_100"))  # differences to a model
+REPORT = Path("report/index.html")  # of the last stage
+DRAWN = {"validity": "share of valid answers", "mean": "mean quality, failures are 0"}
 COLUMNS = (
     "validity",
     "mean",
@@ -124,11 +128,18 @@ def main() -> None:
             options.append(MORE_SAMPLING)
         parser.add_argument(f"--{name}s", nargs="+", type=type(options[0]), choices=options, default=options)
     parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--draw", type=Path, metavar="FILE", help="an SVG of the first task that is asked for")
     asked = parser.parse_args()
     results = json.loads(plan.output.read_text()) if plan.output.exists() else {}
-    cells = [] if asked.table else plan.cells(vars(asked))
+    cells = [] if asked.table else list(plan.cells(vars(asked)))
+    if cells and not REPORT.exists():
+        raise SystemExit("DVC copies the artifacts of all stages into an experiment: run `make run` first")
     failed = [cell for cell in cells if not is_there(plan, cell, results)]
     print(*lines(plan, results), sep="\n")
+    if asked.draw:
+        rows = dict(dots(plan, asked.tasks[0], results))
+        panels = {title: {label: of[metric] for label, of in rows.items()} for metric, title in DRAWN.items()}
+        asked.draw.write_text(drawing(f"{plan.name}: {asked.tasks[0]}", dot_panel, panels), encoding="utf-8")
     if failed:
         raise SystemExit(f"failed, see above: {', '.join(map(plan.name_of, failed))}")
 
@@ -160,8 +171,14 @@ def measured(cell: Cell, name: str) -> tuple[dict[str, Any], dict[str, np.ndarra
     pool = set(read_table(f"data/scored/{cell.task}.parquet", name)["text"].to_pylist())
     tables = {model: table.filter(pc.equal(table["model"], model)) for model in MODELS}
     qualities = {model: of_model["quality"].to_numpy() for model, of_model in tables.items()}
-    best = {model: {"best": float(of_model.max())} for model, of_model in qualities.items()}
-    return {model: metrics[model] | best[model] | of_pool(tables[model], pool) for model in MODELS}, qualities
+    more = {model: further(of_model) for model, of_model in qualities.items()}
+    return {model: metrics[model] | more[model] | of_pool(tables[model], pool) for model in MODELS}, qualities
+
+
+def further(qualities: np.ndarray) -> dict[str, Any]:
+    """Return the best quality, and the bootstrap intervals of what is drawn."""
+    intervals = difference(np.zeros_like(qualities), qualities, 0)  # to a model whose answers all fail
+    return {"best": float(qualities.max()), "intervals": {metric: intervals[metric] for metric in DRAWN}}
 
 
 def differences(qualities: dict[str, np.ndarray], seed: int) -> Iterator[tuple[str, Any]]:
@@ -188,7 +205,7 @@ def of_answers(task: str, pool: pa.Table) -> tuple[dict[str, Any], np.ndarray]:
     """Return the figures and the qualities (n,) of a pool's answers to the task's prompt, all counted, on SPLIT."""
     rows, figures = judged(task, SPLIT, pool.filter(pc.equal(pool["method"], INDEPENDENT)))
     qualities = np.array([row["quality"] for row in rows])
-    return figures | {"best": float(qualities.max())}, qualities
+    return figures | further(qualities), qualities
 
 
 def lines(plan: Plan, results: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -227,6 +244,41 @@ def row_of(
     means = [f"{statistics.mean(values):.3f}" if values else "" for values in of_column.values()]
     shown = [over_seeds([row[model][metric] for row in differences or [] if model in row]) for model, metric in SHOWN]
     return "| " + " | ".join([*words, *means, *shown, f"`{command}`" if command else ""]) + " |"
+
+
+def dots(plan: Plan, task: str, results: dict[str, Any]) -> Iterator[tuple[str, dict[str, list[dict[str, float]]]]]:
+    """Yield the rows of a drawing: label, and the intervals of each seed by metric."""
+    for student in plan.content["students"]:
+        cells = [row for row in results.values() if is_of(row, task, student)]
+        untuned = {row["seed"]: row["base"] for row in cells if "base" in row}
+        named = [(f"{student}, untuned", list(untuned.values()))]
+        named += [
+            (f"{student}, {training}{', own pool' * (pool == OWN)}", of_cells(cells, pool, training))
+            for pool, training in product(plan.content["pools"], [MORE_SAMPLING, *plan.content["trainings"]])
+        ]
+        for label, figures in named:
+            if figures:
+                yield label, {metric: [of["intervals"][metric] for of in figures] for metric in DRAWN}
+    if writer := results.get(f"writer-{task}"):
+        yield f"{plan.content['writer']}, untuned", {metric: [writer["base"]["intervals"][metric]] for metric in DRAWN}
+
+
+def of_cells(cells: list[dict[str, Any]], pool: str, training: str) -> list[dict[str, Any]]:
+    """Return the figures of the tuned models of a pool and a training, one for each seed."""
+    return [row["tuned"] for row in cells if (row["pool"], row["training"]) == (pool, training)]
+
+
+def dot_panel(axis: Any, rows: dict[str, list[dict[str, float]]]) -> None:
+    """Draw a dot with its interval for each row: of the answers for one seed, else over seeds, which are faint dots."""
+    for place, (label, intervals) in enumerate(rows.items()):
+        values = [interval["estimate"] for interval in intervals]
+        shown = intervals[0] if len(intervals) == 1 else t_interval(values)
+        axis.plot(values, [place] * len(values), "o", color="0.7", markersize=3)
+        axis.plot([shown["low"], shown["high"]], [place, place], color="0.2")
+        axis.plot(shown["estimate"], place, "o", color="0.2")
+        axis.text(0, place - 0.25, label, transform=axis.get_yaxis_transform(), fontsize=7.5)
+    axis.set(yticks=[], ylim=(len(rows) - 0.5, -0.9), xlim=(0, None))
+    axis.grid(axis="x")
 
 
 def over_seeds(intervals: list[dict[str, Any]]) -> str:
