@@ -90,6 +90,10 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
         replaced("template.py", "select_next_node", "choose"),
         "defines choose; expected select_next_node",
     ),
+    "items that are nowhere": (
+        replaced("rollout.py", "N_ARGUMENTS = 4", 'N_ARGUMENTS = 4\nONLINE = "items"'),
+        "rollout.py: ONLINE is 'items'; expected one of an instance's keys, ",
+    ),
     "arguments": (
         replaced("rollout.py", "N_ARGUMENTS = 4", "N_ARGUMENTS = 3"),
         "takes 4 arguments; rollout.py's N_ARG",
