@@ -21,7 +21,9 @@ def main() -> None:
     os.sched_setaffinity(0, {core})
     for name in PRELOADED.split():
         import_module(name)
-    state = WorkerState(task, task.instances(split))
+    instances = task.instances(split)
+    state = WorkerState(task, instances, instances)
+    state.instances = instances  # an online task's with their items
     programs = json.load(sys.stdin)
     prepare_for_forks()
     start = time.perf_counter()

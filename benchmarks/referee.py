@@ -1,6 +1,8 @@
 """The referee's throughput beside the programs' own time and beside a process for every evaluation, in one run.
 
-`make bench-referee`. Per task, on LLM4AD's instances, N programs of the grammar and N copies of the template:
+`make bench-referee`, or of some tasks: python benchmarks/referee.py job_shop. Per task, on LLM4AD's instances or, where
+there are none or they are large, on test instances, N programs of the grammar, if there is one, and N copies of the
+template:
 
 own        CPU seconds of the same programs called directly, without any isolation, half of them in each of two
            processes side by side: what no referee can be faster than
@@ -29,11 +31,15 @@ from typing import Any
 from dartune.referee import worker_pool
 from dartune.referee.referee import Referee
 from dartune.referee.worker import load_function
-from dartune.tasks.task import Task
+from dartune.tasks.task import Task, names
 
-TASKS = ("admissible_set", "tsp_construct", "cvrp_construct")
-N, ROUNDS, WORKERS, SPLIT = 200, 5, 2, "llm4ad"
+ON_LLM4AD = ("admissible_set", "tsp_construct", "cvrp_construct")
+N, ROUNDS, WORKERS = 200, 5, 2
 CORES = worker_pool.usable_cores()
+
+
+def split_of(task: str) -> str:
+    return "llm4ad" if task in ON_LLM4AD else "test"
 
 
 def decide(task: str, instances: list[Any], program: str) -> list[Any]:
@@ -43,7 +49,7 @@ def decide(task: str, instances: list[Any], program: str) -> list[Any]:
 
 
 def half(task: str, programs: list[str], queue: "multiprocessing.SimpleQueue[float]") -> None:
-    instances = Task(task).instances(SPLIT)
+    instances = Task(task).instances(split_of(task))
     decide(task, instances, programs[0])
     start = time.process_time()
     for program in programs:
@@ -69,7 +75,7 @@ def by_forks(task: str, programs: list[str]) -> float:
     settings = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}  # as workers have them
     processes = [
         subprocess.Popen(
-            [sys.executable, script, task, SPLIT, str(core)],
+            [sys.executable, script, task, split_of(task), str(core)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=settings,
@@ -88,7 +94,7 @@ def by_referee(task: str, programs: list[str]) -> float:
     home = os.getcwd()
     with tempfile.TemporaryDirectory() as empty:  # nothing is remembered here
         os.chdir(empty)
-        with Referee(Task(task), SPLIT, max_slowdown=1000, memory_mib=512) as referee:
+        with Referee(Task(task), split_of(task), max_slowdown=1000, memory_mib=512) as referee:
             start = time.perf_counter()
             verdicts = referee.judge(programs)
             seconds = time.perf_counter() - start
@@ -109,7 +115,7 @@ def as_array(decision: list[Any]) -> object:
 
 
 def by_processes(task: str, programs: list[str]) -> float:
-    instances = Task(task).instances(SPLIT)
+    instances = Task(task).instances(split_of(task))
 
     def one(program: str) -> object:
         queue: multiprocessing.SimpleQueue[object] = multiprocessing.SimpleQueue()
@@ -127,11 +133,14 @@ def by_processes(task: str, programs: list[str]) -> float:
 
 def programs_of(task: str) -> dict[str, list[str]]:
     """Different programs of the grammar, and copies of the template that differ in a constant that nobody reads."""
+    copies = {"template": [f"{Task(task).template}\n\nNUMBER = {i}\n" for i in range(N)]}
+    if not (Task(task).folder / "grammar.py").exists():
+        return copies
     drawn: dict[str, None] = {}
     rng = Random(0)
     while len(drawn) < N:
         drawn[Task(task).grammar.draw(rng)] = None
-    return {"grammar": list(drawn), "template": [f"{Task(task).template}\n\nNUMBER = {i}\n" for i in range(N)]}
+    return {"grammar": list(drawn)} | copies
 
 
 def spread(values: list[float], digits: int) -> str:
@@ -140,11 +149,11 @@ def spread(values: list[float], digits: int) -> str:
 
 def main() -> None:
     worker_pool.usable_cores = lambda: CORES[:WORKERS]
-    print(f"{N} programs, {ROUNDS} rounds, {WORKERS} workers, split {SPLIT}: median (range)\n")
+    print(f"{N} programs, {ROUNDS} rounds, {WORKERS} workers: median (range)\n")
     columns = ("task", "programs", "own ms each", "referee, per s", "wall x workers / own", "forks / own")
     print(f"| {' | '.join(columns)} | a process each, per s |")
     print("|---|---|---|---|---|---|---|")
-    for task in TASKS:
+    for task in sys.argv[1:] or names():
         for name, programs in programs_of(task).items():
             rounds = [
                 (
