@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from dartune.evaluation.evaluate import COMPLETION_SCHEMA, evaluate, summary
+from dartune.files import batches
 from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB
 from dartune.tasks.task import Task
 
@@ -16,6 +17,7 @@ def judged(task: str, split: str, answers: pa.Table) -> tuple[list[dict[str, Any
     answers: with the columns of COMPLETION_SCHEMA, and others.
     """
     limits = {"max_slowdown": MAX_SLOWDOWN, "memory_mib": MEMORY_MIB, "cluster": None}
-    table, template = evaluate(Task(task), split, {"base": answers.select(COMPLETION_SCHEMA.names)}, limits)
+    columns, work = answers.select(COMPLETION_SCHEMA.names), batches.WORK / "judged" / task
+    table, template = evaluate(Task(task), split, {"base": columns}, limits, task, work)
     rows = table.to_pylist()
     return rows, summary(rows, np.array([row["quality"] for row in rows]), template)

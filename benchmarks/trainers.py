@@ -63,9 +63,11 @@ def frozen(task: str, seed: int) -> tuple[np.ndarray, float]:
     if not file.exists():
         began, this = processor_seconds(), Task(task)
         decoding = Decoding(temperature=1.0, top_p=0.95, max_new_tokens=256)
-        rows = complete(this, "frozen", Path("models/base"), None, N_FROZEN, 500, 1000 + seed, decoding, None)
+        place: dict[str, Any] = {"label": f"{task} frozen", "work": FROZEN / f"{task}-{seed}"}
+        drawn: dict[str, Any] = {"n_samples": N_FROZEN, "batch_size": 500, "seed": 1000 + seed, "decoding": decoding}
+        rows = complete(this, "frozen", None, base=Path("models/base"), server=None, **drawn, **place)
         limits = {"max_slowdown": MAX_SLOWDOWN, "memory_mib": MEMORY_MIB, "cluster": None}
-        table, _ = evaluate(this, SPLIT, {"base": rows}, limits)
+        table, _ = evaluate(this, SPLIT, {"base": rows}, limits, **place)
         qualities = table["quality"].to_pylist()
         seconds = (processor_seconds() - began) / N_FROZEN
         atomic.write_json(file, {"seconds": seconds, "qualities": qualities})

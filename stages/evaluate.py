@@ -1,4 +1,4 @@
-"""evaluate: base and tuned model on held-out instances. Usage: evaluate.py TASK BASE TUNED OUTPUT METRICS RESOURCES"""
+"""evaluate: both models on held-out instances. Usage: evaluate.py TASK BASE TUNED OUTPUT METRICS TRANSFER RESOURCES"""
 
 import sys
 from pathlib import Path
@@ -10,10 +10,11 @@ from dartune.files.resources import measured
 
 
 @one_line
-def main(task: str, base: str, tuned: str, output: str, metrics: str, resources: str) -> None:
+def main(task: str, base: str, tuned: str, output: str, metrics: str, transferred: str, resources: str) -> None:
     with measured(Path(resources)):
         section = params.section("evaluate", write_evaluation)
-        write_evaluation(task, Path(base), Path(tuned), Path(output), Path(metrics), **section)
+        paths = (Path(path) for path in (base, tuned, output, metrics, transferred))
+        write_evaluation(task, *paths, **section)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,16 @@ from dartune.validation import check
 def main(stages: str, output: str) -> None:
     content = check()
     learnt, remembered = content["embedded"]["tasks"], content["train"]["probe"]["remember"]
+    transferred = content["evaluate"]["transfer"]
+    used = sorted({*content["tasks"], *learnt, *remembered, *transferred})
     trainers = {name: content["trainers"][name] for name in in_turn(content["train"]["method"])}
     write_modules(
         Path(stages),
         Path(output),
-        tasks={name: Task(name).folder for name in sorted({*content["tasks"], *learnt, *remembered})},
+        tasks={name: Task(name).folder for name in used},
         learnt=learnt,
         remembered=remembered,
+        transferred=transferred,
         trainers=trainers,
     )
 

@@ -138,6 +138,7 @@ def new_project(folder: Path) -> None:
         tasks=tasks,
         learnt=[*tasks],
         remembered=[TASK],
+        transferred=[],
         trainers={},
     )
     for path in made_by_stages(folder):

@@ -162,6 +162,7 @@ def write_inputs(folder: Path, base: list[dict[str, Any]], tuned: list[dict[str,
         "sample": SAMPLE,
     }
     tokens = {"n_prompt_tokens": 10, "n_tokens": 20}
+    metrics["transfer"] = {}
     metrics["rounds"] = {"n_rounds": 1, "kept_round": 1, "gates": []}
     metrics["pool"] = {"n_programs": 10, "n_prompt_tokens": 400, "n_tokens": 1000, "money": 0.0, "finish": {"stop": 10}}
     metrics["search"] = {

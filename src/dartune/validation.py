@@ -50,8 +50,12 @@ def check(file: Path = params.FILE) -> dict[str, Any]:
             raise UserError(f"{file}: {name!r} is not a stage{nearest(name, functions)}")
     sections = {name: params.section(name, function, file) for name, function in functions.items()}
     check_tasks(content.get("tasks"), content.get("task_folder"), file)
+    transferred = sections["evaluate"]["transfer"]
+    check_names("train.probe.remember", sections["train"]["probe"]["remember"], file)
+    check_names("evaluate.transfer", transferred, file)
     for key in ("evaluate.held_out", "search.guide", "search.held_out", "train.probe.split"):
-        check_split(content["tasks"], key, sections, file)
+        tasks = [*content["tasks"], *(transferred if key == "evaluate.held_out" else ())]
+        check_split(tasks, key, sections, file)
     check_options(content.get("methods"), sections, file)
     warn_of_unlearnt(content["tasks"], sections)
     options = {name: content[name] for name in OPTIONS}
@@ -69,6 +73,15 @@ def check_tasks(tasks: Any, task_folder: Any, file: Path) -> None:
         raise UserError(f"{file}: tasks is {tasks!r}; expected a list of different names, at least one")
     for name in tasks:
         check_task(str(name))
+
+
+def check_names(key: str, tasks: list[str], file: Path) -> None:
+    """Raise UserError about a task that there is not. key: dotted, where it is named."""
+    from dartune.tasks.task import names
+
+    for name in tasks:
+        if name not in names():
+            raise UserError(f"{file}: {key}: there is no task {name!r}{nearest(name, names())}")
 
 
 def warn_of_unlearnt(tasks: list[str], sections: dict[str, dict[str, Any]]) -> None:
@@ -107,7 +120,6 @@ def check_options(methods: Any, sections: dict[str, dict[str, Any]], file: Path)
     from dartune.pairs.strategies import check_strategy
     from dartune.pool import search_loop
     from dartune.tasks.forms import check_form
-    from dartune.tasks.task import names
     from dartune.training import trainers
     from dartune.training.train import refuse_contradictions
 
@@ -124,8 +136,6 @@ def check_options(methods: Any, sections: dict[str, dict[str, Any]], file: Path)
         [*trainers.in_turn(method), *params.everything(file).get("trainers", {})]
     ):  # a preset needs no others
         trainers.check_extra(name, trainers.options(name, file), sections["train"] | {"method": name})
-    for name in set(sections["train"]["probe"]["remember"]) - set(names()):
-        raise UserError(f"{file}: train.probe.remember: there is no task {name!r}{nearest(name, names())}")
     if sections["base"]["model"] != EMBEDDED:
         check_model(sections["base"]["model"], sections["base"]["revision"])
 

@@ -39,9 +39,10 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_both_models_of_a_server_are_evaluated_under_their_names(base: Path, tmp_path: Path) -> None:
     with faulty(by_model) as server:
         write_evaluation(
-            *(TASK.name, base, base, Path("rows.parquet"), Path("metrics.json")),
+            *(TASK.name, base, base, Path("rows.parquet"), Path("metrics.json"), Path("transferred.json")),
             **{"n_samples": 3, "batch_size": 2, "seed": 0, "max_new_tokens": 9, "held_out": "validation"},
-            **{"with_shifted": False, "cluster": None, "server": str(described(tmp_path, url=server.url))},
+            **{"with_shifted": False, "transfer": [], "cluster": None},
+            **{"server": str(described(tmp_path, url=server.url))},
             **LIMITS,
         )
     rows = pq.read_table("rows.parquet").to_pylist()
@@ -50,6 +51,25 @@ def test_both_models_of_a_server_are_evaluated_under_their_names(base: Path, tmp
     assert programs == {("base", "    return unvisited_nodes[0]"), ("tuned", "    return unvisited_nodes[-1]")}
     assert len(rows) == 6
     assert [request["messages"][0]["content"] for request in server.requests] == [TASK.prompt] * 6
+
+
+def test_both_models_write_for_other_tasks_where_transfer_asks(base: Path, tmp_path: Path) -> None:
+    other = Task("cvrp_construct", "block")
+    with faulty(by_model) as server:
+        write_evaluation(
+            *(TASK.name, base, base, Path("rows.parquet"), Path("metrics.json"), Path("transferred.json")),
+            **{"n_samples": 3, "batch_size": 3, "seed": 0, "max_new_tokens": 9, "held_out": "validation"},
+            **{"with_shifted": False, "transfer": [other.name, TASK.name], "cluster": None},
+            **{"server": str(described(tmp_path, url=server.url))},
+            **LIMITS,
+        )
+    asked = [request["messages"][0]["content"] for request in server.requests]
+    assert asked == [TASK.prompt] * 6 + [other.prompt] * 6
+    rows, transferred = (pq.read_table("rows.parquet").to_pylist(), json.loads(Path("transferred.json").read_text()))
+    assert len(rows) == 6 and [*transferred] == [other.name] and [*transferred[other.name]] == ["validation"]
+    measured = transferred[other.name]["validation"]
+    assert measured["base"]["validity"] == measured["tuned"]["validity"] == 0  # programs for routes without capacities
+    assert not Path(".work/evaluate").exists() or not any(Path(".work/evaluate").iterdir())
 
 
 def test_both_models_of_a_server_write_in_searches(base: Path, tmp_path: Path) -> None:
@@ -68,9 +88,9 @@ def test_both_models_of_a_server_write_in_searches(base: Path, tmp_path: Path) -
 def test_the_budget_of_a_server_holds_for_an_evaluation(base: Path, tmp_path: Path) -> None:
     with faulty(by_model) as server, pytest.raises(UserError, match="max_tokens"):
         write_evaluation(
-            *(TASK.name, base, base, Path("rows.parquet"), Path("metrics.json")),
+            *(TASK.name, base, base, Path("rows.parquet"), Path("metrics.json"), Path("transferred.json")),
             **{"n_samples": 6, "batch_size": 2, "seed": 0, "max_new_tokens": 9, "held_out": "validation"},
-            **{"with_shifted": False, "cluster": None},
+            **{"with_shifted": False, "transfer": [], "cluster": None},
             **{"server": str(described(tmp_path, url=server.url, max_tokens=10))},
             **LIMITS,
         )

@@ -44,6 +44,7 @@ class Tree:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.package = folder, folder / "src/dartune"
+        self.transferred: list[str] = []
         for name in ("src", "stages"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
 
@@ -55,7 +56,8 @@ class Tree:
         output = self.folder / "modules"
         shutil.rmtree(output, ignore_errors=True)
         tasks = {prompt.parent.name: prompt.parent for prompt in self.package.glob("tasks/*/prompt.md")}
-        write_modules(self.folder / "stages", output, tasks=tasks, learnt=TASKS, remembered=TASKS, trainers={})
+        lists = {"learnt": TASKS, "remembered": TASKS, "transferred": self.transferred}
+        write_modules(self.folder / "stages", output, tasks=tasks, trainers={}, **lists)
         return {str(file.relative_to(output)): file.read_text() for file in output.rglob("*.json")}
 
     def stale(self, before: dict[str, str]) -> set[str]:
@@ -193,6 +195,20 @@ def test_a_new_task_makes_no_stage_of_another_task_stale(tree: Tree) -> None:
         f"tasks/another_task/{name}.json" for name in ("judging", "references", "texts")
     }
     assert all(after[name] == text for name, text in before.items())
+
+
+def test_a_task_that_models_are_transferred_to_makes_evaluations_stale(tree: Tree) -> None:
+    plain = tree.hashes()["transferred.json"]
+    tree.edit("tasks/job_shop/cost.py", with_code)
+    assert tree.hashes()["transferred.json"] == plain
+    tree.transferred = ["job_shop"]
+    before = tree.hashes()
+    assert before["transferred.json"] != plain
+    for file in ("cost.py", "prompt.md", "references.json"):
+        tree.edit(f"tasks/job_shop/{file}", with_code)
+        after = tree.hashes()
+        assert after["transferred.json"] != before["transferred.json"]
+        before = after
 
 
 def test_the_embedded_model_belongs_to_its_package_and_its_grammars(tree: Tree) -> None:

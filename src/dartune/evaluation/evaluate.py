@@ -1,6 +1,7 @@
 """Stage evaluate: both models write programs to the same prompt, and the referee judges them on held-out instances."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +45,7 @@ def write_evaluation(
     tuned: Path,
     output: Path,
     metrics: Path,
+    transferred: Path,
     *,
     n_samples: PositiveInt,
     batch_size: PositiveInt,
@@ -53,6 +55,7 @@ def write_evaluation(
     max_new_tokens: PositiveInt,
     held_out: str,
     with_shifted: bool,
+    transfer: list[str],
     max_slowdown: PositiveFloat,
     memory_mib: PositiveInt,
     cluster: str | None,
@@ -60,45 +63,63 @@ def write_evaluation(
 ) -> None:
     """Write one row per model, sample and split as EVALUATION_SCHEMA, and the metrics of each split as JSON.
 
-    n_samples: completions per model. batch_size: completions generated at a time. held_out: the split to judge on,
-    "validation" while settings are chosen, "test" for results. with_shifted: judge on the size-shifted splits too.
-    max_slowdown, memory_mib, cluster: see Referee. server: see open_backend. Raises UserError where the task's own
-    template is not valid.
+    transferred: a file for the same metrics on other tasks, {task: {split: metrics}}. n_samples: completions per model.
+    batch_size: completions generated at a time. held_out: the split to judge on, "validation" while settings are
+    chosen, "test" for results. with_shifted: judge on the size-shifted splits too. transfer: other tasks that both
+    models write for; this one among them is left out. max_slowdown, memory_mib, cluster: see Referee. server: see
+    open_backend. Raises UserError where a task's own template is not valid.
     """
+    form, work = run_settings(base)["prompt"], batches.WORK / "evaluate" / task
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
-    this = Task(task, run_settings(base)["prompt"])
-    completions = {
-        name: complete(this, name, base, folder, n_samples, batch_size, seed, decoding, server)
-        for name, folder in zip(MODELS, (None, tuned), strict=True)
-    }
-    splits = [held_out, *(this.shifted if with_shifted else ())]
+    writing = partial(
+        complete, base=base, n_samples=n_samples, batch_size=batch_size, seed=seed, decoding=decoding, server=server
+    )
     limits = {"max_slowdown": max_slowdown, "memory_mib": memory_mib, "cluster": cluster}
-    judged = {split: evaluate(this, split, completions, limits) for split in splits}
-    table = pa.concat_tables([table for table, _ in judged.values()])
-    parquet.write(table.replace_schema_metadata({TEMPLATE: this.template}), output)
-    atomic.write_json(metrics, {split: compare(*results, seed) for split, results in judged.items()})
-    shutil.rmtree(batches.WORK / "evaluate" / task)
+
+    def judged(name: str) -> dict[str, tuple[pa.Table, float]]:
+        """Return what `evaluate` does, for both models and each split of a task."""
+        this, label = Task(name, form), f"{task}{f' on {name}' * (name != task)}"
+        models = zip(MODELS, (None, tuned), strict=True)
+        answers = {model: writing(this, model, folder, label=label, work=work / name) for model, folder in models}
+        splits = [held_out, *(this.shifted if with_shifted else ())]
+        return {split: evaluate(this, split, answers, limits, label, work / name) for split in splits}
+
+    def compared(results: dict[str, tuple[pa.Table, float]]) -> dict[str, Any]:
+        """Return the metrics of each split."""
+        return {split: compare(*of_split, seed) for split, of_split in results.items()}
+
+    own = judged(task)
+    table = pa.concat_tables([table for table, _ in own.values()])
+    others = {name: compared(judged(name)) for name in transfer if name != task}
+    parquet.write(table.replace_schema_metadata({TEMPLATE: Task(task).template}), output)
+    atomic.write_json(transferred, others)
+    atomic.write_json(metrics, compared(own))
+    shutil.rmtree(work)
 
 
 def complete(
     task: Task,
     name: str,
-    base: Path,
     tuned: Path | None,
+    *,
+    base: Path,
     n_samples: int,
     batch_size: int,
     seed: int,
     decoding: Decoding,
     server: str | None,
+    label: str,
+    work: Path,
 ) -> pa.Table:
     """Return n_samples completions of one model as COMPLETION_SCHEMA, those of a killed run among them.
 
-    name: "base", or "tuned" with the folder of its weights; the seed depends on it. server: see open_backend.
+    name: "base", or "tuned" with the folder of its weights; the seed depends on it. server: see open_backend. label:
+    of progress. work: where finished batches are kept.
     """
     of_model = {"prompt": task.prompt, "model": revision(base), "run": run_settings(base), "server": server}
     settings = {**of_model, "seed": seed, "batch_size": batch_size, "decoding": decoding}
     key = fingerprint([tuned] if tuned else [], code=code_fingerprint(__name__), **settings)
-    output = batches.WORK / "evaluate" / task.name / f"{name}-{key}-{n_samples}.parquet"
+    output = work / f"{name}-{key}-{n_samples}.parquet"
     if output.exists():
         return parquet.read(output)
     backend = open_backend(name, task, base, tuned, server)
@@ -115,16 +136,16 @@ def complete(
         n_prompt_tokens, n_tokens = (sum(table[column].to_pylist()) for column in ("n_prompt_tokens", "n_tokens"))
         backend.count([task.prompt] * len(table), n_prompt_tokens, n_tokens)
 
-    return batches.run(f"evaluate {task.name} {name}", key, n_samples, batch_size, batch, output, after=count)
+    return batches.run(f"evaluate {label} {name}", key, n_samples, batch_size, batch, output, after=count)
 
 
 def evaluate(
-    task: Task, split: str, completions: dict[str, pa.Table], limits: dict[str, Any]
+    task: Task, split: str, completions: dict[str, pa.Table], limits: dict[str, Any], label: str, work: Path
 ) -> tuple[pa.Table, float]:
     """Return the verdicts on all completions on one split as EVALUATION_SCHEMA, and the score of the task's template.
 
-    completions: by model, as COMPLETION_SCHEMA. limits: keyword arguments of Referee. Failures have quality 0.
-    Raises UserError where the template is not valid.
+    completions: by model, as COMPLETION_SCHEMA. limits: keyword arguments of Referee. label, work: as for complete.
+    Failures have quality 0. Raises UserError where the template is not valid.
     """
     rows = [
         {"model": name, "sample": number, "split": split, **row}
@@ -134,7 +155,7 @@ def evaluate(
     texts = [row["completion"] for row in rows]
     settings = {"texts": texts, "split": split, **limits, "cluster": None, "interpreter": INTERPRETER}
     key = fingerprint([], code=code_fingerprint(__name__), referee=code_version(task), **settings)
-    output = batches.WORK / "evaluate" / task.name / f"{split}.parquet"
+    output = work / f"{split}.parquet"
     with Referee(task, split, **limits) as referee:
 
         def batch(numbers: range) -> pa.Table:
@@ -148,7 +169,7 @@ def evaluate(
             return pa.Table.from_pylist(judged, schema=EVALUATION_SCHEMA)
 
         template = template_score(referee)
-        table = batches.run(f"evaluate {task.name} {split}", key, len(rows), BATCH, batch, output, tally="status")
+        table = batches.run(f"evaluate {label} {split}", key, len(rows), BATCH, batch, output, tally="status")
         return table, template
 
 

@@ -165,6 +165,7 @@ def write_modules(
     tasks: dict[str, Path],
     learnt: list[str],
     remembered: list[str],
+    transferred: list[str],
     trainers: dict[str, Any],
 ) -> None:
     """Write what DVC hashes instead of source files, one JSON object a file: {module or data file: hash}.
@@ -174,21 +175,31 @@ def write_modules(
     probed with. tasks: folders, by name, of those that a run uses: others may be unfinished.
     learnt: tasks whose grammars the embedded model learns. Its stage depends on its own package and on these, and not
     on the helpers that it calls: no edit elsewhere shall train it anew, which takes the better part of an hour.
+    transferred.json: all that decides evaluations of the tasks that a tuned model is tried on beside its own.
     trainers.json: the settings of the trainers in use, `trainers`, whose names DVC's templates cannot take from a list.
     """
     for script in sorted(stages.glob("*.py")):
         write_json(output / f"{script.stem}.json", stage_closure(script, [tasks[name] for name in learnt]))
     for method in sorted((PACKAGE / "pool" / "methods").glob("[!_]*.py")):
         write_json(output / f"methods/{method.stem}.json", closure(f"dartune.pool.methods.{method.stem}"))
-    for name, folder in tasks.items():
-        texts = hashes(folder, "prompt.md", "template.py")
-        write_json(output / f"tasks/{name}/judging.json", closure(*judging(folder)) | hashes(folder, "template.py"))
-        write_json(output / f"tasks/{name}/texts.json", texts)
-        write_json(output / f"tasks/{name}/references.json", hashes(folder, "references.json"))
+    parts = {name: parts_of(folder) for name, folder in tasks.items()}
+    for name, of_task in parts.items():
+        for part, content in of_task.items():
+            write_json(output / f"tasks/{name}/{part}.json", content)
     write_json(output / "trainers.json", trainers)
+    write_json(output / "transferred.json", {name: parts[name] for name in transferred})
     probed = [tasks[name] for name in remembered]
     shown = {name: value for folder in probed for name, value in hashes(folder, "prompt.md", "template.py").items()}
     write_json(output / "remembered.json", closure(*map(grammar, probed)) | shown)
+
+
+def parts_of(task: Path) -> dict[str, dict[str, str]]:
+    """Return {"judging", "texts", "references"} of a task's folder."""
+    return {
+        "judging": closure(*judging(task)) | hashes(task, "template.py"),
+        "texts": hashes(task, "prompt.md", "template.py"),
+        "references": hashes(task, "references.json"),
+    }
 
 
 def hashes(folder: Path, *names: str) -> dict[str, str]:

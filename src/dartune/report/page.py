@@ -14,6 +14,7 @@ from dartune.report.plots import best_panel, drawing, gain_panel, inline, instan
 from dartune.report.results import Result
 from dartune.report.table import GAINS, arm_summary, in_unit, metric_rows, search_rows
 from dartune.report.training import about, as_yaml, earlier_plots, methods, training_plots
+from dartune.report.transfer import Matrix, transfer_plot
 from dartune.report.verdicts import Verdicts, sentence
 
 
@@ -21,12 +22,13 @@ def page(
     sections: list[dict[str, Any]],
     trainers: dict[str, dict[str, Any]],
     verdicts: dict[str, Verdicts],
+    transferred: Matrix,
     about: dict[str, str | None],
 ) -> str:
     """Return the HTML. Models wrote the programs and the reasons of failures: the template escapes all of them.
 
     sections: what `task_section` returns. trainers: the content of trainers.json, by task, arm and seed. verdicts: by
-    task. about: "model", "revision" and "preset" of the run.
+    task. transferred: of transfer.matrix. about: "model", "revision" and "preset" of the run.
     """
     from pygments.formatters import HtmlFormatter
 
@@ -37,6 +39,8 @@ def page(
         verdicts=verdicts,
         sentence=sentence(verdicts),
         about=about,
+        transferred=transferred,
+        transfer_plot=transfer_plot(transferred, [section["name"] for section in sections]),
         measures=list(dict.fromkeys(name for measures in verdicts.values() for name in measures)),
         gains={task: gains_plot(task, arms) for task, arms in trainers.items()},
         trainings={

@@ -10,6 +10,7 @@ from dartune.report.resources import resources_page, run_style
 from dartune.report.results import read_json, read_result
 from dartune.report.summary import task_summary, write_plots
 from dartune.report.terminal import terminal_table
+from dartune.report.transfer import matrix
 from dartune.report.verdicts import verdicts
 from dartune.report.warnings import warnings_of
 
@@ -39,7 +40,7 @@ def write_report(
     trainings = read_json(metrics / "trainers.json", "`make trainers`")
     is_embedded = about["model"] == "embedded"
     judged = {task: verdicts(result, trainings.get(task, {}), is_embedded) for task, result in results.items()}
-    html = page(sections, trainings, judged, about)
+    html = page(sections, trainings, judged, matrix(results), about)
     (output / "plots").mkdir(parents=True, exist_ok=True)
     for section in sections:
         for name in ("distributions", "searches", "training"):  # as files, which Prefect's pages show

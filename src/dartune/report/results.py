@@ -26,13 +26,15 @@ class Result:
     """What the stages measured of one task.
 
     metrics: of the stages pool, score, sample, train and rounds. splits: those of stage evaluate by split, the held-out
-    one first. template: the task's template program. curves: what training logged, {} where it was too short;
-    earlier_curves: the same of the trainings before it. searches: the metrics of stage search by method. search_curves:
-    by method and model, (seeds, evaluations), the held-out quality of the program that guides best so far.
+    one first. transferred: the same on other tasks, by task and split. template: the task's template program. curves:
+    what training logged, {} where it was too short; earlier_curves: the same of the trainings before it. searches: the
+    metrics of stage search by method. search_curves: by method and model, (seeds, evaluations), the held-out quality of
+    the program that guides best so far.
     """
 
     metrics: dict[str, dict[str, Any]]
     splits: dict[str, Any]
+    transferred: dict[str, Any]
     rows: Rows
     template: str
     curves: Curves
@@ -61,6 +63,7 @@ def read_result(task: str, metrics: Path, evaluation: Path, search: Path, plots:
     return Result(
         metrics=measured,
         splits=splits,
+        transferred=read_json(metrics / "transfer" / f"{task}.json", "stage evaluate"),
         rows=read_rows(table, list(splits)),
         template=(table.schema.metadata or {}).get(TEMPLATE.encode(), b"").decode(),
         curves=read_curves(plots / task, measured["train"]["settings"]["method"]),
