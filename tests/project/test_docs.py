@@ -19,7 +19,8 @@ WRITTEN = (
     "models/base",
     "models/tuned",
     "models/final",
-    *(f"metrics/{name}" for name in ("evaluate", "pool", "resources", "rounds", "sample", "score", "search", "train")),
+    *(f"metrics/{name}" for name in ("evaluate", "pool", "resources", "rounds", "sample", "score", "search")),
+    *(f"metrics/{name}" for name in ("train", "transfer")),
     ".venv",
     ".work",
 )  # by runs, so not in a fresh clone
