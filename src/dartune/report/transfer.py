@@ -45,8 +45,8 @@ def heat_panel(axis: Any, estimates: np.ndarray, tuned_on: list[str], judged_on:
     axis.pcolormesh(np.ma.masked_invalid(estimates), cmap=COLOURS, vmin=-2 * most, vmax=2 * most)
     for (row, column), value in np.ndenumerate(estimates):
         if not np.isnan(value):
-            axis.text(column + 0.5, row + 0.5, f"{value:+.3f}", ha="center", va="center", fontsize=8)
-    axis.set_yticks(np.arange(len(tuned_on)) + 0.5, tuned_on, fontsize=7.5)
+            axis.text(column + 0.5, row + 0.5, f"{value:+.3f}", ha="center", va="center", fontsize=8, color="black")
+    axis.set_yticks(np.arange(len(tuned_on)) + 0.5, [name.replace("_", "\n") for name in tuned_on], fontsize=6.5)
     axis.set_xticks(np.arange(len(judged_on)) + 0.5, judged_on, fontsize=6.5)
     axis.invert_yaxis()
     axis.grid(visible=False)
