@@ -43,8 +43,15 @@ SPLIT = "test"
 MORE_SAMPLING, OWN = "more-sampling", "own"  # a training that is none, and its pool
 MORE = "more_sampling"  # of a plan: answers by student
 WRITER = "writer"  # beside "base" and "tuned": the untuned model that wrote the recorded pool
-MODEL_NAMES = {"base": "untuned", WRITER: WRITER}
-SHOWN = (("base", "mean"), (WRITER, "validity"), (WRITER, "mean"), (WRITER, "best_of_100"))  # differences to a model
+IMITATION = "sft"  # the training that the others are compared with, too, where its cell is there
+MODEL_NAMES = {"base": "untuned", WRITER: WRITER, IMITATION: IMITATION}
+SHOWN = (  # differences to a model
+    ("base", "mean"),
+    (IMITATION, "mean"),
+    (WRITER, "validity"),
+    (WRITER, "mean"),
+    (WRITER, "best_of_100"),
+)
 REPORT = Path("report/index.html")  # of the last stage
 DRAWN = {"validity": "share of valid answers", "mean": "mean quality, failures are 0"}
 COLUMNS = (
@@ -152,6 +159,9 @@ def is_there(plan: Plan, cell: Cell, results: dict[str, Any]) -> bool:
         if name not in existing() and subprocess.run(shlex.split(plan.command(cell))).returncode:
             return False
         figures, qualities = measured(cell, name)
+        imitation = cell._replace(training=IMITATION)
+        if cell != imitation and plan.name_of(imitation) in existing():
+            qualities[IMITATION] = measured(imitation, plan.name_of(imitation))[1]["tuned"]
         if (recorded := plan.recorded / f"{cell.task}.parquet").exists():
             of_writer, qualities[WRITER] = of_answers(cell.task, parquet.read(recorded))
             results[f"writer-{cell.task}"] = {"task": cell.task, "base": of_writer}
