@@ -13,7 +13,7 @@ import pytest
 
 from dartune.programs.decisions import decode
 from dartune.programs.online import DECISION, ITEM, START
-from dartune.referee.item_server import Game, drain
+from dartune.referee.item_server import Run, drain
 from dartune.referee.referee import Referee
 from dartune.referee.worker_pool import Worker
 from dartune.tasks.task import Task
@@ -71,9 +71,9 @@ def test_a_frame_has_no_items_to_come(referee: Referee) -> None:
 
 
 def test_decisions_are_those_that_were_sent() -> None:
-    game = Game([np.array([3.0, 1.0]), np.array([5.0])])
-    replies = [game.reply(decision) for decision in (START, 4, 2, START, 7, 9)]
-    assert replies == [3.0, 1.0, 0.0, 5.0, 0.0, 0.0] and game.decisions == [[4, 2], [7]]
+    run = Run([np.array([3.0, 1.0]), np.array([5.0])])
+    replies = [run.reply(decision) for decision in (START, 4, 2, START, 7, 9)]
+    assert replies == [3.0, 1.0, 0.0, 5.0, 0.0, 0.0] and run.decisions == [[4, 2], [7]]
 
 
 def test_what_an_earlier_program_sent_is_dropped() -> None:

@@ -25,8 +25,8 @@ from dartune.referee.frames import read_frame, write_frame
 from dartune.referee.sandbox import die_with_parent
 
 
-class Game:
-    """One program's way through the items of all instances."""
+class Run:
+    """One program's run through the items of all instances."""
 
     def __init__(self, instances: list[np.ndarray]) -> None:
         self._instances = instances
@@ -49,7 +49,7 @@ class Game:
 
 def serve(control: socket.socket, items: socket.socket, instances: list[np.ndarray]) -> None:
     """Answer until the worker ends."""
-    game = Game(instances)
+    run = Run(instances)
     while True:
         ready, _, _ = select.select([control, items], [], [])
         if control in ready:
@@ -58,11 +58,11 @@ def serve(control: socket.socket, items: socket.socket, instances: list[np.ndarr
                 return
             if request == BEGIN:
                 drain(items)
-                game = Game(instances)
-            write_frame(control.fileno(), encode(game.decisions) if request == END else b"")
+                run = Run(instances)
+            write_frame(control.fileno(), encode(run.decisions) if request == END else b"")
         elif (message := items.recv(2 * DECISION.size)) and len(message) == DECISION.size:
             try:
-                items.send(ITEM.pack(game.reply(*DECISION.unpack(message))), socket.MSG_DONTWAIT)
+                items.send(ITEM.pack(run.reply(*DECISION.unpack(message))), socket.MSG_DONTWAIT)
             except BlockingIOError:  # it asks without reading
                 continue
 

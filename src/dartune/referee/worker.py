@@ -153,7 +153,7 @@ def serve(folder: Path, sockets: list[int]) -> None:
     instances, warm_up = pickle.loads(read_frame(requests) or b"")  # from the parent, before any program runs
     state = WorkerState(task_in(folder), instances, warm_up, *sockets)
     if state.items is not None:
-        os.set_blocking(state.items, False)  # which no child can undo
+        os.set_blocking(state.items, False)  # which no child can undo under seccomp
     sys.path[:] = [path for path in sys.path if "-packages" not in path and path != str(Path(__file__).parents[2])]
     os.environ.clear()
     for limit, value in LIMITS.items():
@@ -167,7 +167,10 @@ def serve(folder: Path, sockets: list[int]) -> None:
         n_bytes, timeout_s, memory_mib, run = REQUEST.unpack(head)
         if not read_into(requests, state.buffer[:n_bytes]):
             return
-        report, answer_bytes = run_child(state, n_bytes, run, timeout_s, memory_mib)
+        try:
+            report, answer_bytes = run_child(state, n_bytes, run, timeout_s, memory_mib)
+        except (EOFError, BrokenPipeError, ConnectionResetError):  # the process with the items has ended
+            return
         write_frame(answers, json.dumps(report).encode())
         write_all(answers, FRAME.pack(answer_bytes))
         write_all(answers, state.buffer[FRAME.size : FRAME.size + answer_bytes])
