@@ -79,7 +79,10 @@ class Cell(NamedTuple):
 
 
 class Plan:
-    """A file of experiments/: {students, tasks, pools, trainings, seeds, writer, n_samples, more_sampling}."""
+    """A file of experiments/: {students, tasks, pools, trainings, seeds, writer, n_samples, more_sampling}.
+
+    STUDENT in the name of a parameter stands for the student.
+    """
 
     def __init__(self, file: Path) -> None:
         self.name, self.content = file.stem, params.read(file)
@@ -111,7 +114,8 @@ class Plan:
     def of_training(self, cell: Cell) -> dict[str, object]:
         """Return the parameters that a cell's training sets."""
         if cell.training != MORE_SAMPLING:
-            return dict(self.content["trainings"][cell.training])
+            trainings = self.content["trainings"][cell.training].items()
+            return {name.replace("STUDENT", cell.student): value for name, value in trainings}
         return {f"presets/{cell.student}.yaml:pool.n_programs": self.content[MORE][cell.student]}
 
     def command(self, cell: Cell) -> str:

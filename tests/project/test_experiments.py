@@ -44,6 +44,7 @@ def test_the_cells_of_a_plan_have_different_commands_and_names(here: None, name:
     commands = {plan.command(cell).replace(plan.name_of(cell), "") for cell in all_cells}
     assert len(commands) == len({plan.name_of(cell) for cell in all_cells}) == len(all_cells)
     words = shlex.split(plan.command(all_cells[0]))
+    assert "STUDENT" not in "".join(commands)
     assert words[:3] == ["dvc", "exp", "run"] and words[-1] == f"evaluate@{all_cells[0].task}"
 
 
