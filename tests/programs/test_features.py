@@ -155,6 +155,11 @@ PROGRAMS = {  # the body of the template, one that acts alike, and one that does
         "    return available.min()\n",
         "    return available[-1]\n",
     ),
+    "online_bin_packing": (
+        "    return -np.arange(len(bins), dtype=float)\n",
+        "    return np.arange(len(bins), 0, -1)\n",
+        "    return item - bins\n",
+    ),
     "max_independent_set": (
         "    return available[0]\n",
         "    return available.min()\n",

@@ -37,7 +37,7 @@ def referee(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Referee
         yield opened
 
 
-def test_a_worker_gets_the_number_of_items_and_an_instance_of_another_split() -> None:
+def test_a_worker_gets_the_number_of_items_and_another_split_s_instance() -> None:
     for split, other in (("test", "train"), ("train", "validation")):
         instances = TASK.instances(split)
         shown, warm_up = pickle.loads(Worker(TASK, split, instances, None)._instances)
