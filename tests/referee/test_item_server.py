@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -13,6 +14,7 @@ import pytest
 
 from dartune.programs.decisions import decode
 from dartune.programs.online import DECISION, ITEM, START
+from dartune.programs.verdict import Refused
 from dartune.referee.item_server import Run, drain
 from dartune.referee.referee import Referee
 from dartune.referee.worker_pool import Worker
@@ -20,13 +22,17 @@ from dartune.tasks.task import Task
 
 TASK = Task("online_bin_packing")
 BEST_FIT = "def priority(item, bins):\n    return item - bins\n"
+# Gives no priorities where something that it can reach from the rollout's frame may hold items.
 PEEKS = """import sys
 import numpy as np
 
 
 def priority(item, bins):
-    items = sys._getframe(1).f_locals["items"]
-    return float(len(vars(items))) * np.ones(len(bins)) if vars(items)["_n"] == 250 else None
+    frame = sys._getframe(1).f_locals
+    items = frame["items"]
+    held = [*vars(items).values(), *frame["instance"].values()]
+    known = [each for each in held if isinstance(each, list | tuple | np.ndarray) and each is not items.decisions]
+    return None if known or items._exchange.__closure__ else item - bins
 """
 
 
@@ -68,6 +74,10 @@ def test_a_server_that_is_killed_is_started_again_with_its_worker(referee: Refer
 def test_a_frame_has_no_items_to_come(referee: Referee) -> None:
     (verdict,) = referee.judge([PEEKS])
     assert verdict.status == "ok", verdict
+    scope: dict[str, Any] = {}
+    exec(PEEKS, scope)
+    with pytest.raises(Refused):  # where the items are in the same process, it finds them
+        TASK.rollout.run(scope["priority"], TASK.instances("validation")[0])
 
 
 def test_decisions_are_those_that_were_sent() -> None:

@@ -20,7 +20,7 @@ class FrozenHead(torch.autograd.Function):
 
     @staticmethod
     def call(hidden: Any, weight: Any, bias: Any, targets: Any, temperature: float, *rest: Any) -> tuple[Any, ...]:
-        """Take TRL's arguments and return its results, (labels,) each; None for those that are not KNOWN.
+        """Take TRL's arguments and return its results, (labels,) each or None: not KNOWN, or not asked for.
 
         hidden: (labels, width). weight: (vocabulary, width). Heads that are trained, or that are more than a product,
         are TRL's to compute.
@@ -30,7 +30,9 @@ class FrozenHead(torch.autograd.Function):
         if weight.requires_grad or not is_plain or not set(outputs) <= KNOWN:
             return tuple(ChunkedLogProbFunction.apply(hidden, weight, bias, targets, temperature, *rest))
         log_probs, entropy, is_top1 = FrozenHead.apply(hidden, weight, targets, temperature)  # type: ignore[no-untyped-call]
-        mean_logits = hidden.detach().float() @ weight.float().mean(0) / temperature
+        mean_logits = None
+        if "mean_logits" in outputs:
+            mean_logits = hidden.detach().float() @ weight.mean(0, dtype=torch.float32) / temperature
         return log_probs, entropy, None, mean_logits, is_top1
 
     @staticmethod
