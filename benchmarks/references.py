@@ -3,13 +3,15 @@
 `make references`, or of some tasks: python benchmarks/references.py max_independent_set. Routes by PyVRP;
 independent sets and job shops by OR-tools' CP-SAT, which proves them optimal, or as published. Best known sizes of
 admissible sets are literature values (Romera-Paredes et al. 2024). For bins the reference is a bound: what all items
-together take.
+together take. No optimum is known for nodes and steps: there it is the search with the multipliers of the linear
+relaxation, by HiGHS, and the best of 240 proportional-integral controllers (Hairer and Wanner 1996) for each instance.
 """
 
 import json
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from itertools import product
 from typing import Any
 
@@ -17,7 +19,12 @@ import numpy as np
 from ortools.sat.python import cp_model
 from pyvrp import Model
 from pyvrp.stop import MaxRuntime
+from scipy.optimize import linprog
 
+from dartune.programs.verdict import Refused
+from dartune.tasks.knapsack_bound import rollout as knapsacks
+from dartune.tasks.step_size import cost as integrations
+from dartune.tasks.step_size import rollout as steps
 from dartune.tasks.task import Task
 
 SCALE = 1e6  # PyVRP's distances are integers
@@ -84,11 +91,51 @@ def earliest_end(instance: dict[str, np.ndarray]) -> list[int]:
     return [job for _, _, job in sorted(order)]
 
 
-SOLVERS: dict[str, Callable[[dict[str, np.ndarray]], list[int]]] = {
+def shortest_proof(instance: dict[str, np.ndarray]) -> list[float]:
+    """The weights of constraints at each node that are the multipliers of the linear relaxation there."""
+    return knapsacks.run(dual_multipliers, instance)
+
+
+def dual_multipliers(values: np.ndarray, weights: np.ndarray, capacities: np.ndarray) -> np.ndarray:
+    """What a unit of each capacity is worth in the linear relaxation; the same of all where none is scarce."""
+    relaxed = linprog(-values, A_ub=weights.T, b_ub=capacities, bounds=(0, 1), method="highs")
+    multipliers = np.maximum(-relaxed.ineqlin.marginals, 0.0)
+    return multipliers if multipliers.any() else np.ones(len(capacities))
+
+
+def least_work(instance: dict[str, Any]) -> list[float]:
+    """The steps of the controller that takes the least work. Those that come to too small steps are left out."""
+    prepared = integrations.prepare([instance])
+    works: list[tuple[float, list[float]]] = []
+    for settings in product(*CONTROLLERS):
+        with suppress(Refused):
+            sizes = steps.run(controller(*settings), instance)
+            works.append((integrations.compute_costs(prepared, [np.array(sizes)])[0][0], sizes))
+    return min(works)[1]
+
+
+CONTROLLERS = ((0.4, 0.5, 0.6, 0.7, 0.8, 0.9), (0.1, 0.13, 0.16, 0.2), (0.0, 0.04, 0.08, 0.12, 0.16), (3.0, 10.0))
+
+
+def controller(safety: float, integral: float, proportional: float, largest: float) -> Callable[..., float]:
+    """A rule for the next step: exponents of the error and of the one before, and the largest growth."""
+
+    def next_step(step: float, error: float, _: float, previous_error: float, n_rejected: int) -> float:
+        if error >= 1:
+            return step * max(0.2, safety * float(error ** (-1 / 5)))
+        growth = safety * float(max(error, 1e-10) ** -integral * max(previous_error, 1e-10) ** proportional)
+        return step * min(1.0 if n_rejected else largest, max(0.2, growth if previous_error else largest))
+
+    return next_step
+
+
+SOLVERS: dict[str, Callable[[dict[str, np.ndarray]], list[int] | list[float]]] = {
     "tsp_construct": shortest_walk,
     "cvrp_construct": shortest_walk,
     "max_independent_set": largest_set,
     "job_shop": earliest_end,
+    "knapsack_bound": shortest_proof,
+    "step_size": least_work,
 }
 
 

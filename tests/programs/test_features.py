@@ -155,10 +155,20 @@ PROGRAMS = {  # the body of the template, one that acts alike, and one that does
         "    return available.min()\n",
         "    return available[-1]\n",
     ),
+    "knapsack_bound": (
+        "    return demands / capacities\n",
+        "    return 2 * demands / capacities\n",
+        "    return demands * 0 + 1.0\n",
+    ),
     "online_bin_packing": (
         "    return -np.arange(len(bins), dtype=float)\n",
         "    return np.arange(len(bins), 0, -1)\n",
         "    return item - bins\n",
+    ),
+    "step_size": (
+        "0.9 * error",
+        "error ** 0 * 0.9 * error",
+        "0.6 * error",
     ),
     "max_independent_set": (
         "    return available[0]\n",

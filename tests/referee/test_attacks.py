@@ -28,8 +28,10 @@ HONEST = {
     "admissible_set": "honest_constant",
     "cvrp_construct": "honest_nearest",
     "job_shop": "honest_most_work",
+    "knapsack_bound": "honest_tightness",
     "max_independent_set": "honest_min_degree",
     "online_bin_packing": "honest_best_fit",
+    "step_size": "honest_halves_or_grows",
     "tsp_construct": "honest_nearest",
 }
 PLACES = (Path("/tmp"), Path("/dev/shm"), Path("/var/tmp"), Path("/run"), Path.home())  # where attacks try to write

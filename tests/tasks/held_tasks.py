@@ -13,12 +13,18 @@ from dartune.tasks.cvrp_construct import rollout as cvrp_rollout
 from dartune.tasks.job_shop import cost as shops_cost
 from dartune.tasks.job_shop import instances as shops_instances
 from dartune.tasks.job_shop import rollout as shops_rollout
+from dartune.tasks.knapsack_bound import cost as knapsacks_cost
+from dartune.tasks.knapsack_bound import instances as knapsacks_instances
+from dartune.tasks.knapsack_bound import rollout as knapsacks_rollout
 from dartune.tasks.max_independent_set import cost as graphs_cost
 from dartune.tasks.max_independent_set import instances as graphs_instances
 from dartune.tasks.max_independent_set import rollout as graphs_rollout
 from dartune.tasks.online_bin_packing import cost as bins_cost
 from dartune.tasks.online_bin_packing import instances as bins_instances
 from dartune.tasks.online_bin_packing import rollout as bins_rollout
+from dartune.tasks.step_size import cost as steps_cost
+from dartune.tasks.step_size import instances as steps_instances
+from dartune.tasks.step_size import rollout as steps_rollout
 from dartune.tasks.tsp_construct import cost as tsp_cost
 from dartune.tasks.tsp_construct import instances as tsp_instances
 from dartune.tasks.tsp_construct import rollout as tsp_rollout
@@ -28,7 +34,9 @@ HELD: list[tuple[Instances, Rollout, Cost]] = [
     (sets_instances, sets_rollout, sets_cost),
     (cvrp_instances, cvrp_rollout, cvrp_cost),
     (shops_instances, shops_rollout, shops_cost),
+    (knapsacks_instances, knapsacks_rollout, knapsacks_cost),
     (graphs_instances, graphs_rollout, graphs_cost),
     (bins_instances, bins_rollout, bins_cost),
+    (steps_instances, steps_rollout, steps_cost),
     (tsp_instances, tsp_rollout, tsp_cost),
 ]
