@@ -65,7 +65,7 @@ def test_a_bound_by_hand() -> None:
     assert relaxed.bound == 18 and relaxed.order.tolist() == [2, 0, 1] and relaxed.critical == 1
 
 
-def test_references_are_the_nodes_with_multipliers_of_the_linear_relaxation() -> None:
+def test_references_are_nodes_with_multipliers_of_the_linear_relaxation() -> None:
     for split in ("train", "test"):
         instances = draw(split)
         decisions = [np.array(shortest_proof(instance)) for instance in instances]
