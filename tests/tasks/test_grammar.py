@@ -9,10 +9,11 @@ import pytest
 
 from dartune.programs.canonical import parse
 from dartune.programs.features import family
+from dartune.referee.referee import Referee
 from dartune.tasks.grammar import crossover, mutant, recorded
 from dartune.tasks.task import Task, names
 
-TASKS = ("admissible_set", "cvrp_construct", "tsp_construct")
+TASKS = tuple(names())
 SEEDS = range(200)
 
 
@@ -20,8 +21,14 @@ def drawn(task: str, seed: int) -> tuple[str, Any]:
     return recorded(Task(task).grammar.draw, Random(seed))
 
 
-def test_the_grammars_are_those_of_the_embedded_model() -> None:
-    assert tuple(name for name in names() if (Task(name).folder / "grammar.py").exists()) == TASKS
+@pytest.mark.parametrize("task", TASKS)
+def test_nearly_all_programs_of_a_grammar_are_valid_and_they_differ(task: str) -> None:
+    rng = Random(3)
+    programs = [Task(task).grammar.draw(rng) for _ in range(50)]
+    with Referee(Task(task), "train", max_slowdown=1000, memory_mib=512) as referee:
+        verdicts = list(referee.judge(programs))
+    assert sum(verdict.status == "ok" for verdict in verdicts) >= 49
+    assert len({verdict.behaviour for verdict in verdicts}) > 30
 
 
 @pytest.mark.parametrize("task", TASKS)
