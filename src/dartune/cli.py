@@ -110,11 +110,16 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def add_task_commands(parser: argparse.ArgumentParser) -> None:
-    """Add `dartune task new`, `dartune task check` and `dartune task export`."""
+    """Add `dartune task new`, `check`, `export` and `import`."""
     commands = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     new = commands.add_parser("new", help="write a small task that works, to be changed into yours")
     new.add_argument("name", metavar="NAME", help="letters, digits and _")
     new.add_argument(
+        "folder", metavar="FOLDER", nargs="?", type=Path, default=Path("tasks"), help="of your tasks (default: tasks)"
+    )
+    origin = commands.add_parser("import", help="make a task of an Evaluation of LLM4AD; programs can forge its scores")
+    origin.add_argument("origin", metavar="MODULE:CLASS", help="of an installed package")
+    origin.add_argument(
         "folder", metavar="FOLDER", nargs="?", type=Path, default=Path("tasks"), help="of your tasks (default: tasks)"
     )
     check = commands.add_parser(
@@ -135,10 +140,14 @@ def new_task(name: str, parent: Path) -> None:
     """Write a task and print what comes next."""
     from dartune.authoring.skeleton import write_skeleton
 
-    folder = write_skeleton(name, parent)
+    print_next_steps(write_skeleton(name, parent))
+
+
+def print_next_steps(folder: Path) -> None:
+    """Print what is in a new task's folder and what comes next."""
     print(f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
     print(f"check it:  dartune task check {folder}")
-    print(f"run it:    in params.yaml, task_folder: {parent}, and {name} under tasks")
+    print(f"run it:    in params.yaml, task_folder: {folder.parent}, and {folder.name} under tasks")
 
 
 def name_of(task: str) -> str:
@@ -197,6 +206,10 @@ def run(arguments: argparse.Namespace) -> int:
             return int(check_one_task(arguments.task, arguments.pool) > 0)
         if arguments.action == "new":
             new_task(arguments.name, arguments.folder)
+        elif arguments.action == "import":
+            from dartune.authoring.foreign import import_task
+
+            print_next_steps(import_task(arguments.origin, arguments.folder))
         else:
             export_task(arguments.task, arguments.folder, arguments.split)
     elif arguments.command == "pool":

@@ -23,7 +23,7 @@ from dartune.errors import UserError
 from dartune.files import parquet
 from dartune.referee.completions import judge, template_score
 from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
-from dartune.tasks.contract import check_task, text_of
+from dartune.tasks.contract import check_task, is_forgeable, text_of
 from dartune.tasks.task import Task
 
 N_COPIES = 20  # of the template, to be timed
@@ -60,7 +60,10 @@ def findings(name: str, pool: Path | None = None) -> Iterator[Finding]:
     yield Finding("ok", "folder", f"{task.cost.DIRECTION} {task.cost.OBJECTIVE}; {task.signature}")
     yield from about_splits(task)
     yield from about_words(task)
-    yield from listed("trust", gifts(task), "no answer in sight, arguments are copies, costs come from decisions")
+    if is_forgeable(task):
+        yield Finding("warning", "trust", "another package scores programs in their own process: they can forge scores")
+    else:
+        yield from listed("trust", gifts(task), "no answer in sight, arguments are copies, costs come from decisions")
     with ExitStack() as stack:
         try:
             opened = Referee(task, "validation", max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB)
@@ -69,7 +72,8 @@ def findings(name: str, pool: Path | None = None) -> Iterator[Finding]:
             yield Finding("error", "template", str(error))
             return
         yield from about_template(task, referee)
-        yield from listed("cheats", successes(task, referee), f"{n_cheats(task)} programs that cheat got nothing")
+        if not is_forgeable(task):
+            yield from listed("cheats", successes(task, referee), f"{n_cheats(task)} programs that cheat got nothing")
         yield from about_scores(task, referee, pool)
 
 
@@ -159,24 +163,27 @@ def about_scores(task: Task, referee: Referee, pool: Path | None) -> Iterator[Fi
         text = f"{len(qualities)} are valid: too few to say what the scores are like; give a pool of answers by --pool"
         yield Finding("warning", "scores", text)
         return
-    yield from warnings_of(np.array(qualities), template)
+    yield from warnings_of(np.array(qualities), template, bounded=not is_forgeable(task))
 
 
-def warnings_of(qualities: np.ndarray, template: float) -> Iterator[Finding]:
-    """Yield the range of the valid programs' qualities (n,), and what is odd about it."""
+def warnings_of(qualities: np.ndarray, template: float, *, bounded: bool) -> Iterator[Finding]:
+    """Yield the range of the valid programs' qualities (n,), and what is odd about it.
+
+    bounded: whether nothing may be better than the reference.
+    """
     counts = Counter(qualities.round(9).tolist())
     worst, median, best = np.quantile(qualities, (0, 0.5, 1))
     share = float((qualities > template + BEYOND).mean())
     text = f"{len(qualities)} valid, {len(counts)} different qualities: {worst:.3f} to {best:.3f}, median {median:.3f}"
     yield Finding("ok", "scores", f"{text}; {share:.0%} better than the template")
     commonest, n = counts.most_common(1)[0]
-    if best > 1 + BEYOND:
+    if bounded and best > 1 + BEYOND:
         text = f"a program is {best:.6g} times as good as the reference: DIRECTION is wrong, or it is no bound"
         yield Finding("error", "scores", text)
     if n / len(qualities) >= PLATEAU or len(counts) < MIN_SCORES:
         text = f"{n / len(qualities):.0%} have the quality {commonest:.3f}, of {len(counts)} there are: a plateau"
         yield Finding("warning", "scores", f"{text} from which nothing is learnt")
-    if (n_best := int((qualities >= 1 - BEYOND).sum())) / len(qualities) >= SATURATED:
+    if bounded and (n_best := int((qualities >= 1 - BEYOND).sum())) / len(qualities) >= SATURATED:
         yield Finding("warning", "scores", f"{n_best} are as good as the reference: too easy to learn from")
     if share == 0:
         yield Finding("warning", "scores", "none is better than the template, which may be the best there is")

@@ -151,7 +151,11 @@ def serve(folder: Path, sockets: list[int]) -> None:
     for name, value in REMOVED.items():
         vars(np).setdefault(name, value)
     instances, warm_up = pickle.loads(read_frame(requests) or b"")  # from the parent, before any program runs
+    removed = os.open(".", os.O_RDONLY)  # a folder in which nothing can be created, nor some libraries load
+    os.chdir("/")
     state = WorkerState(task_in(folder), instances, warm_up, *sockets)
+    os.fchdir(removed)
+    os.close(removed)
     if state.items is not None:
         os.set_blocking(state.items, False)  # which no child can undo under seccomp
     sys.path[:] = [path for path in sys.path if "-packages" not in path and path != str(Path(__file__).parents[2])]

@@ -49,6 +49,8 @@ class Cost(Protocol):
     DIRECTION: str
     OBJECTIVE: str
 
+    # FORGEABLE: True where costs come from the program's own process; the task's name then begins with PREFIX.
+
     def prepare(self, instances: list[Arrays]) -> Any:
         """Return whatever costs are computed from."""
 
@@ -66,6 +68,7 @@ REQUIRED = ("train", "validation", "test")
 N_RUN = 2  # training instances that the template runs on
 BEYOND = 1.5  # times the reference's quality, which a template cannot reach on a few instances by chance
 DIRECTIONS = ("minimise", "maximise")
+PREFIX = "forgeable_"  # of the names of tasks whose scores programs can forge
 
 
 def check_task(name: str) -> None:
@@ -118,6 +121,13 @@ def wrong_modules(task: Task) -> Iterator[str]:
             yield f"{module}.py: lacks {', '.join(lacking)}; expected {', '.join(names)}"
     if task.cost.DIRECTION not in DIRECTIONS:
         yield f"cost.py: DIRECTION is {task.cost.DIRECTION!r}; expected {' or '.join(DIRECTIONS)}"
+    if is_forgeable(task) and not task.name.startswith(PREFIX):
+        yield f"cost.py: FORGEABLE is True; the folder's name must begin with {PREFIX}, to say so wherever it stands"
+
+
+def is_forgeable(task: Task) -> bool:
+    """Return whether the task's costs come from the program's own process."""
+    return bool(getattr(task.cost, "FORGEABLE", False))
 
 
 def wrong_splits(task: Task) -> Iterator[str]:
