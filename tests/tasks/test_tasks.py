@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, chdir
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
+from references import shortest_walk
 
 from dartune.programs.verdict import STATUSES, Verdict
 from dartune.referee.referee import Referee
@@ -162,3 +164,47 @@ def test_splits_share_no_instance_where_a_task_has_many(name: str) -> None:
     task = Task(name)
     instances = [pickle.dumps(instance) for split in task.splits for instance in task.instances(split)]
     assert len(set(instances)) == len(instances)
+
+
+@pytest.mark.parametrize(("task", "sizes"), [("tsp_construct", (51, 198)), ("cvrp_construct", (32, 80))])
+def test_published_instances_are_all_there(task: str, sizes: tuple[int, int]) -> None:
+    instances = Task(task).instances("benchmark")
+    n_nodes = [len(instance["distances"]) for instance in instances]
+    assert len(instances) == 27 and (min(n_nodes), max(n_nodes)) == sizes
+    for distances in (instance["distances"] for instance in instances):
+        assert (distances == distances.T).all() and not distances.diagonal().any()
+        # the rollout of tours takes a city's nearest to be the city itself
+        assert task == "cvrp_construct" or (distances + np.eye(len(distances)) > 0).all()
+
+
+def test_published_routes_of_the_first_instance_of_set_a_cost_784() -> None:
+    walk = "0 21 31 19 17 13 7 26 0 12 1 16 30 0 27 24 0 29 18 8 9 22 15 10 25 5 20 0 14 28 11 4 23 3 2 6"
+    assert cost_of("cvrp_construct", [int(node) for node in walk.split()]) == pytest.approx(1.0)
+    lengths = Task("cvrp_construct").instances("benchmark")[0]["distances"] * 784
+    assert np.abs(lengths - np.round(lengths)).max() < 1e-9
+
+
+def test_a_solver_comes_to_the_optimum_of_eil51_and_not_below() -> None:
+    cost = cost_of("tsp_construct", shortest_walk(Task("tsp_construct").instances("benchmark")[0]))
+    assert 1 - 1e-9 < cost < 1.01
+
+
+def cost_of(task: str, decision: list[int]) -> float:
+    """The cost of a decision on the first published instance."""
+    cost = Task(task).cost
+    return float(cost.compute_costs(cost.prepare(Task(task).instances("benchmark")[:1]), [np.array(decision)])[0][0])
+
+
+@pytest.mark.parametrize("task", ["tsp_construct", "cvrp_construct"])
+def test_instances_of_different_sizes_cost_what_they_cost_alone(task: str) -> None:
+    this = Task(task)
+    scope: dict[str, Any] = {}
+    exec(this.template, scope)
+    instances = this.instances("benchmark")[::5]
+    decisions = [np.array(this.rollout.run(scope[this.function], instance)) for instance in instances]
+    costs = this.cost.compute_costs(this.cost.prepare(instances), decisions)[0]
+    alone = [
+        this.cost.compute_costs(this.cost.prepare([instance]), [decision])[0][0]
+        for instance, decision in zip(instances, decisions, strict=True)
+    ]
+    assert costs == pytest.approx(alone, rel=1e-12) and min(costs) > 1

@@ -12,14 +12,18 @@ OBJECTIVE = "mean total length"
 
 
 def prepare(instances: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Stack all instances: {"distances": (n_instances, n, n), "demands": (n_instances, n), "capacity": (n_instances,)}.
+    """Stack all instances: {"distances": (k, n, n), "demands": (k, n), "capacity": (k,), "sizes": nodes of each (k,)}.
 
-    The depot's demand is set to 0.
+    n: the most nodes, 0 beyond an instance's own. The depot's demand is set to 0.
     """
-    keys = ("distances", "demands", "capacity")
-    prepared = {key: np.stack([instance[key] for instance in instances]) for key in keys}
-    prepared["demands"][:, 0] = 0
-    return prepared
+    sizes = np.array([len(instance["demands"]) for instance in instances])
+    demands = np.zeros((len(sizes), sizes.max()), np.int64)
+    distances = np.zeros((*demands.shape, sizes.max()))
+    for number, (instance, size) in enumerate(zip(instances, sizes, strict=True)):
+        demands[number, 1:size] = instance["demands"][1:]
+        distances[number, :size, :size] = instance["distances"]
+    capacity = np.stack([instance["capacity"] for instance in instances])
+    return {"distances": distances, "demands": demands, "capacity": capacity, "sizes": sizes}
 
 
 def compute_costs(prepared: dict[str, np.ndarray], decisions: list[Any]) -> tuple[list[float], np.ndarray]:
@@ -28,11 +32,12 @@ def compute_costs(prepared: dict[str, np.ndarray], decisions: list[Any]) -> tupl
     Raises Refused unless every customer is served once and no vehicle exceeds its capacity.
     """
     n_instances, n_nodes = prepared["demands"].shape
-    walks = [integers(decision, max_length=2 * n_nodes, below=n_nodes) for decision in decisions]
+    sizes = prepared["sizes"].tolist()
+    walks = [integers(walk, max_length=2 * n, below=n) for walk, n in zip(decisions, sizes, strict=True)]
     table = np.zeros((n_instances, max(map(len, walks))), np.int64)  # shorter walks stay at the depot
     for row, walk in zip(table, walks, strict=True):
         row[: len(walk)] = walk
-    check_visits(table, n_nodes)
+    check_visits(table, prepared["sizes"])
     check_loads(table, prepared)
     instance, following = np.arange(n_instances)[:, None], np.roll(table, -1, axis=1)
     lengths = prepared["distances"][instance, table, following].sum(axis=1)
@@ -40,15 +45,16 @@ def compute_costs(prepared: dict[str, np.ndarray], decisions: list[Any]) -> tupl
     return lengths.tolist(), edges[table != following]
 
 
-def check_visits(table: np.ndarray, n_nodes: int) -> None:
-    """Raise Refused unless every walk starts at the depot and serves each customer once."""
-    visits = np.stack([np.bincount(walk, minlength=n_nodes)[1:] for walk in table])
-    wrong = (table[:, 0] != 0) | (visits != 1).any(axis=1)
+def check_visits(table: np.ndarray, sizes: np.ndarray) -> None:
+    """Raise Refused unless every walk starts at the depot and serves each customer once. sizes: nodes of each."""
+    visits = np.stack([np.bincount(walk, minlength=sizes.max())[1:] for walk in table])
+    expected = np.arange(1, sizes.max()) < sizes[:, None]
+    wrong = (table[:, 0] != 0) | (visits != expected).any(axis=1)
     if wrong.any():
         number = int(wrong.argmax())
         served = np.count_nonzero(visits[number])
         reason = "some twice" if visits[number].max() > 1 else "not from the depot" if table[number, 0] else "no more"
-        raise Refused("infeasible", f"instance {number}: serves {served} of {n_nodes - 1} customers, {reason}")
+        raise Refused("infeasible", f"instance {number}: serves {served} of {sizes[number] - 1} customers, {reason}")
 
 
 def check_loads(table: np.ndarray, prepared: dict[str, np.ndarray]) -> None:
