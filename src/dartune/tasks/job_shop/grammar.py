@@ -2,7 +2,8 @@
 
 from random import Random
 
-from dartune.tasks.grammar import combine, extreme_of, indent, terms_in_order, weighted
+from dartune.tasks import selection
+from dartune.tasks.grammar import extreme_of
 
 # The template as pretraining shows it. A copy: an edit of template.py must not train the embedded model anew.
 TEMPLATE = """\
@@ -20,9 +21,7 @@ N_LEFT = ("2", "3", "4", "5")
 
 def draw(rng: Random) -> str:
     """One program, as the model is to write it."""
-    families = {whole: 4, near: 3, loop: 5, stages: 3, sort: 1}
-    (family,) = rng.choices(list(families), list(families.values()))
-    return "\n".join(HEAD + indent(family(rng))) + "\n"
+    return selection.program(rng, HEAD, {whole: 4, near: 3, loop: 5, stages: 3, sort: 1})
 
 
 def whole(rng: Random) -> list[str]:
@@ -32,36 +31,28 @@ def whole(rng: Random) -> list[str]:
 
 def near(rng: Random) -> list[str]:
     """The same over the k jobs of the shortest or longest operations, or of the most work."""
-    key = weighted(
-        rng,
-        {
-            "times[available, position[available]]": 3,
-            "-times[available, position[available]]": 2,
-            "-times[available].sum(axis=1)": 2,
-            "position[available]": 1,
-        },
-    )
-    return [f"order = np.argsort({key})", f"near = available[order[:{rng.choice(N_LEFT)}]]", *vector(rng, "near")]
+    keys = {
+        "times[available, position[available]]": 3.0,
+        "-times[available, position[available]]": 2.0,
+        "-times[available].sum(axis=1)": 2.0,
+        "position[available]": 1.0,
+    }
+    return [*selection.best_by(rng, "available", keys, N_LEFT), *vector(rng, "near")]
 
 
 def stages(rng: Random) -> list[str]:
     """One rule while there is much left, another later."""
-    test = weighted(
-        rng,
-        {
-            f"len(available) > {rng.choice(N_LEFT)}": 3,
-            f"position.mean() < {rng.choice(N_LEFT)}": 3,
-            f"times[available, position[available]].min() < {rng.choice(SHORT)}": 2,
-        },
-    )
-    early, late = (rng.choice([whole, near, loop])(rng) for _ in range(2))
-    return [f"if {test}:", *indent(early), *late]
+    tests = {
+        f"len(available) > {rng.choice(N_LEFT)}": 3.0,
+        f"position.mean() < {rng.choice(N_LEFT)}": 3.0,
+        f"times[available, position[available]].min() < {rng.choice(SHORT)}": 2.0,
+    }
+    return selection.in_stages(rng, tests, [whole, near, loop])
 
 
 def sort(rng: Random) -> list[str]:
     """A position in the order of a vector."""
-    position = weighted(rng, {"0": 2, "-1": 2, "len(order) // 2": 1, "len(order) // 3": 1})
-    return [*vector(rng, "available")[:-1], "order = np.argsort(s)", f"return available[order[{position}]]"]
+    return selection.at_position(rng, "available", vector(rng, "available"))
 
 
 def vector(rng: Random, jobs: str) -> list[str]:
@@ -86,8 +77,4 @@ def loop(rng: Random) -> list[str]:
         "r": "r = times.shape[1] - position[job]",
         "x": "x = times[job, position[job]:].max()",
     }
-    names = terms_in_order(rng, {"p": 5, "w": 4, "t": 1, "r": 2, "x": 1})
-    worst, better = ("1e9", "<") if rng.random() < 0.5 else ("-1e9", ">")
-    body = [*(terms[name] for name in sorted(names)), *combine(rng, names, "max", "min"), f"if s {better} best:"]
-    body += indent(["best = s", "choice = job"])
-    return [f"best = {worst}", "choice = available[0]", "for job in available:", *indent(body), "return choice"]
+    return selection.loop(rng, "available", "job", terms, {"p": 5, "w": 4, "t": 1, "r": 2, "x": 1}, least=0.5)

@@ -2,7 +2,8 @@
 
 from random import Random
 
-from dartune.tasks.grammar import combine, extreme_of, indent, terms_in_order, weighted
+from dartune.tasks import selection
+from dartune.tasks.grammar import extreme_of
 
 # The template as pretraining shows it. A copy: an edit of template.py must not train the embedded model anew.
 TEMPLATE = """\
@@ -20,9 +21,7 @@ N_LEFT = ("3", "5", "8", "10", "20", "30")
 
 def draw(rng: Random) -> str:
     """One program, as the model is to write it."""
-    families = {whole: 4, near: 4, loop: 4, stages: 3, sort: 1}
-    (family,) = rng.choices(list(families), list(families.values()))
-    return "\n".join(HEAD + indent(family(rng))) + "\n"
+    return selection.program(rng, HEAD, {whole: 4, near: 4, loop: 4, stages: 3, sort: 1})
 
 
 def whole(rng: Random) -> list[str]:
@@ -32,36 +31,28 @@ def whole(rng: Random) -> list[str]:
 
 def near(rng: Random) -> list[str]:
     """The same over the k first, or the k of fewest or most neighbours."""
-    key = weighted(
-        rng,
-        {
-            "degrees[available]": 4,
-            "-degrees[available]": 1,
-            "adjacency[available].sum(axis=1)": 1,
-            "available": 1,
-        },
-    )
-    return [f"order = np.argsort({key})", f"near = available[order[:{rng.choice(N_NEAR)}]]", *vector(rng, "near")]
+    keys = {
+        "degrees[available]": 4.0,
+        "-degrees[available]": 1.0,
+        "adjacency[available].sum(axis=1)": 1.0,
+        "available": 1.0,
+    }
+    return [*selection.best_by(rng, "available", keys, N_NEAR), *vector(rng, "near")]
 
 
 def stages(rng: Random) -> list[str]:
     """One rule while there is much left, another later."""
-    test = weighted(
-        rng,
-        {
-            f"len(available) > {rng.choice(N_LEFT)}": 3,
-            f"degrees[available].max() > {rng.choice(N_NEAR)}": 2,
-            f"degrees[available].min() < {rng.choice(N_NEAR[:3])}": 1,
-        },
-    )
-    early, late = (rng.choice([whole, near, loop])(rng) for _ in range(2))
-    return [f"if {test}:", *indent(early), *late]
+    tests = {
+        f"len(available) > {rng.choice(N_LEFT)}": 3.0,
+        f"degrees[available].max() > {rng.choice(N_NEAR)}": 2.0,
+        f"degrees[available].min() < {rng.choice(N_NEAR[:3])}": 1.0,
+    }
+    return selection.in_stages(rng, tests, [whole, near, loop])
 
 
 def sort(rng: Random) -> list[str]:
     """A position in the order of a vector."""
-    position = weighted(rng, {"0": 2, "-1": 2, "len(order) // 2": 1, "len(order) // 3": 1})
-    return [*vector(rng, "available")[:-1], "order = np.argsort(s)", f"return available[order[{position}]]"]
+    return selection.at_position(rng, "available", vector(rng, "available"))
 
 
 def vector(rng: Random, vertices: str) -> list[str]:
@@ -84,8 +75,4 @@ def loop(rng: Random) -> list[str]:
         "m": "m = degrees[adjacency[vertex]].mean()" if rng.random() < 0.5 else "m = degrees[adjacency[vertex]].sum()",
         "c": f"c = (degrees[adjacency[vertex]] > {rng.choice(N_NEAR)}).sum()",
     }
-    names = terms_in_order(rng, {"d": 5, "a": 2, "m": 3, "c": 1})
-    worst, better = ("1e9", "<") if rng.random() < 0.67 else ("-1e9", ">")
-    body = [*(terms[name] for name in sorted(names)), *combine(rng, names, "max", "min"), f"if s {better} best:"]
-    body += indent(["best = s", "choice = vertex"])
-    return [f"best = {worst}", "choice = available[0]", "for vertex in available:", *indent(body), "return choice"]
+    return selection.loop(rng, "available", "vertex", terms, {"d": 5, "a": 2, "m": 3, "c": 1}, least=0.67)

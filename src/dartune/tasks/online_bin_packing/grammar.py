@@ -3,6 +3,7 @@
 from random import Random
 
 from dartune.tasks.grammar import FRACTIONS, combine, indent, terms_in_order, weighted
+from dartune.tasks.selection import program
 
 # The template as pretraining shows it. A copy: an edit of template.py must not train the embedded model anew.
 TEMPLATE = """\
@@ -19,9 +20,7 @@ SIZES = ("1", "2", "3", "5", "8", "10", "15", "20", "30", "40", "50")
 
 def draw(rng: Random) -> str:
     """One program, as the model is to write it."""
-    families = {whole: 5, steps: 4, stages: 3, target: 3}
-    (family,) = rng.choices(list(families), list(families.values()))
-    return "\n".join(HEAD + indent(family(rng))) + "\n"
+    return program(rng, HEAD, {whole: 5, steps: 4, stages: 3, target: 3})
 
 
 def whole(rng: Random) -> list[str]:
