@@ -10,12 +10,18 @@ from dartune.report.warnings import warnings_of
 from measured_task import BETTER, FAIR, TEMPLATE, look, rows, trained, write_inputs, write_training
 
 
-def warnings(folder: Path, **limits: float) -> list[str]:
-    """The warnings alone: they need no drawing. limits: of train.probe."""
+def warnings(folder: Path, name: str = "tour", **limits: float) -> list[str]:
+    """The warnings alone: they need no drawing. name: of the task. limits: of train.probe."""
     inputs = [folder / name for name in ("metrics", "evaluation", "search", "plots")]
     result = read_result("tour", *inputs)
     result.metrics["train"]["settings"]["probe"] |= limits
-    return warnings_of(result)
+    return warnings_of(name, result)
+
+
+def test_scores_that_can_be_forged_are_a_warning(tmp_path: Path) -> None:
+    write_inputs(tmp_path, rows("base", FAIR), rows("tuned", BETTER))
+    more = set(warnings(tmp_path, "forgeable_tour")) - set(warnings(tmp_path))
+    assert [warning.startswith("programs can forge their scores") for warning in more] == [True]
 
 
 # Of 20 programs: 18 valid is a fall of validity by 0.1; 14 different scores a fall of distinct behaviours by 0.3;

@@ -35,7 +35,7 @@ def write_report(
     side by side. Raises UserError where a file is missing or cut; nothing is written then.
     """
     results = {task: read_result(task, metrics, evaluation, search, plots) for task in tasks}
-    warnings = {task: warnings_of(result) for task, result in results.items()}
+    warnings = {task: warnings_of(task, result) for task, result in results.items()}
     sections = [task_section(task, result, warnings[task], n_best) for task, result in results.items()]
     trainings = read_json(metrics / "trainers.json", "`make trainers`")
     is_embedded = about["model"] == "embedded"

@@ -7,14 +7,17 @@ from typing import Any
 from dartune.evaluation.statistics import MODELS, interval_text, significance
 from dartune.referee.drift import FIGURES, exceeded
 from dartune.report.results import Result
+from dartune.tasks.contract import PREFIX
 
+FORGEABLE = "programs can forge their scores: another package computes them in the programs' own processes"
 MIN_VALID = 0.02  # share of a model's programs below which nothing can be compared
 ADVICE = "`dartune pool TASK` shows answers; take a model that knows the task, or write its prompt.md anew"
 
 
-def warnings_of(result: Result) -> list[str]:
+def warnings_of(task: str, result: Result) -> list[str]:
     """Return the warnings about the tuning of one task, one line each. The limits are those of train.probe."""
     return [
+        *([FORGEABLE] if task.startswith(PREFIX) else []),
         *failure_warnings(result),
         *drift_warnings(result.splits, result.metrics["train"]["settings"]["probe"]),
         *gain_warnings(result.splits),
