@@ -72,3 +72,13 @@ def test_stages_side_by_side_share_the_memory(monkeypatch: pytest.MonkeyPatch) -
 def test_a_model_that_leaves_no_room_for_one_row_is_refused_in_one_line() -> None:
     with pytest.raises(UserError, match=r"take 0\.03 GiB for 1024 tokens, and there are 0\.00 GiB for them"):
         n_rows(model_of(17 * GIB // 2), 1024, 100)
+
+
+@pytest.mark.skipif(not os.confstr("CS_GNU_LIBC_VERSION"), reason="of glibc")
+def test_freed_memory_between_what_is_kept_goes_back_to_the_system() -> None:
+    blocks = [bytearray(100_000) for _ in range(3000)]  # 300 MB, below the size from which each is mapped alone
+    kept = blocks[::30]
+    before = psutil.Process().memory_info().rss
+    del blocks
+    host.release_memory()
+    assert len(kept) == 100 and before - psutil.Process().memory_info().rss > 200e6

@@ -1,7 +1,9 @@
 """How a model runs on this machine: threads, number format, and how many rows its memory holds side by side."""
 
+import ctypes
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,16 @@ def host_memory() -> float:
     """Return the bytes of memory of this machine, or the least limit of the control groups of this process."""
     limits = [float(text) for file, text in group_limits() if text != "max"]
     return min([float(psutil.virtual_memory().total), *limits])
+
+
+def release_memory() -> None:
+    """Give back to the system what glibc keeps of freed memory for later; nothing with another C library.
+
+    Rows of every training step have another length, so what is free lies in pieces between what is not, and is not
+    used again: with SmolLM2 that came to 3 of 7 GiB.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def host_free(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:

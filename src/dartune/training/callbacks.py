@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 
 from dartune.files import atomic
 from dartune.models.checkpoint import save_model
+from dartune.models.host import release_memory
 from dartune.training.distributed import agreed
 from dartune.training.probe import Probe, ProbeConfig, warnings_of
 
@@ -81,6 +82,14 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         """Return the step whose model replaces the last one, None where the last one is kept."""
         has_warnings = any(entry["warnings"] for entry in self.history)
         return int(self._best()["step"]) if has_warnings and self.config["on_warning"] == "roll_back" else None
+
+
+class Release(TrainerCallback):  # type: ignore[misc]
+    """Gives back the memory of a step after it, before a probe takes other memory beside it."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Give back what is free."""
+        release_memory()
 
 
 class Patience(TrainerCallback):  # type: ignore[misc]

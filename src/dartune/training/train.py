@@ -234,14 +234,14 @@ def new_trainer(inputs: TrainingInputs, plots: Path) -> Any:
     import torch
     from transformers import PrinterCallback, set_seed
 
-    from dartune.training.callbacks import Patience, Saving
+    from dartune.training.callbacks import Patience, Release, Saving
     from dartune.training.progress import Curves, Progress
 
     torch.set_num_threads(run_settings(inputs.base)["threads"])  # another number adds in another order
     set_seed(inputs.settings["seed"])
     trainer = TRAINERS[inputs.settings["method"]](inputs, **inputs.options)
     trainer.remove_callback(PrinterCallback)
-    for callback in (Progress(f"train {inputs.task}"), Curves(plots), Saving()):
+    for callback in (Progress(f"train {inputs.task}"), Curves(plots), Saving(), Release()):
         trainer.add_callback(callback)
     if inputs.settings["patience"]:
         trainer.add_callback(Patience(inputs.settings["patience"]))
