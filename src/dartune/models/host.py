@@ -100,7 +100,7 @@ def release_memory() -> None:
     """Give back to the system what glibc keeps of freed memory for later; nothing with another C library.
 
     Rows of every training step have another length, so what is free lies in pieces between what is not, and is not
-    used again: with SmolLM2 that came to 3 of 7 GiB.
+    used again: with SmolLM2 that came to 3 of 8 GiB.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

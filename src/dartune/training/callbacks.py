@@ -15,6 +15,7 @@ from dartune.models.host import release_memory
 from dartune.training.distributed import agreed
 from dartune.training.probe import Probe, ProbeConfig, warnings_of
 
+RELEASE_STEPS = 10
 SAVE_AFTER_S = 30  # a checkpoint of 45 million weights and their moments takes one second, a step on a GPU a third
 
 
@@ -55,6 +56,7 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
         return {max(1, round(n_steps * i / n)) for i in range(1, n + 1)}
 
     def _measure(self, step: int, model: Any, measured: dict[str, Any] | None = None) -> None:
+        release_memory()  # or the probe takes its own beside what the steps have left
         figures = agreed(lambda: self.probe.measure(model, step, measured) if self.probe else {})
         warnings = warnings_of(self.history[0], figures, self.config) if self.history else []
         self.history.append({"step": step, **figures, "warnings": warnings})
@@ -85,11 +87,12 @@ class ProbeCallback(TrainerCallback):  # type: ignore[misc]
 
 
 class Release(TrainerCallback):  # type: ignore[misc]
-    """Gives back the memory of a step after it, before a probe takes other memory beside it."""
+    """Gives back free memory every RELEASE_STEPS: after each, it would take an eighth of the time of two cores."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Give back what is free."""
-        release_memory()
+        """Give back what is free where it is due."""
+        if state.global_step % RELEASE_STEPS == 0:
+            release_memory()
 
 
 class Patience(TrainerCallback):  # type: ignore[misc]
