@@ -127,7 +127,7 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
     "one cost": (replaced("cost.py", "lengths.tolist()", "lengths.tolist()[:1]"), "compute_costs must return a pair"),
     "no prompt": (lambda folder: (folder / "prompt.md").unlink(), "prompt.md: missing or empty"),
     "prepare": (
-        replaced("cost.py", 'instance["distances"] for', 'instance["d"] for'),
+        replaced("cost.py", '= instance["distances"]', '= instance["d"]'),
         "prepare(instances) raises KeyErr",
     ),
     "no pair": (

@@ -54,7 +54,7 @@ def test_a_task_in_the_folder_of_params_is_judged_as_one_of_ours(tasks: Path) ->
 def test_what_decides_verdicts_is_every_module_and_data_file(tasks: Path) -> None:
     folder = tasks / NAME
     (folder / "cities.txt").write_text("50\n")
-    files = ["cities.txt", "cost.py", "instances.py", "rollout.py", "units.py"]
+    files = ["benchmark.json", "cities.txt", "cost.py", "instances.py", "rollout.py", "units.py"]
     assert [file.name for file in judging(folder)] == files
     seen = {code_fingerprint(*judging(folder))}
     for file, text in (("units.py", "FACTOR = 2.0\n"), ("cities.txt", "51\n")):
