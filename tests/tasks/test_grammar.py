@@ -9,26 +9,15 @@ import pytest
 
 from dartune.programs.canonical import parse
 from dartune.programs.features import family
-from dartune.referee.referee import Referee
 from dartune.tasks.grammar import crossover, mutant, recorded
 from dartune.tasks.task import Task, names
 
 TASKS = tuple(names())
-SEEDS = range(200)
+SEEDS = range(80)
 
 
 def drawn(task: str, seed: int) -> tuple[str, Any]:
     return recorded(Task(task).grammar.draw, Random(seed))
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_nearly_all_programs_of_a_grammar_are_valid_and_they_differ(task: str) -> None:
-    rng = Random(3)
-    programs = [Task(task).grammar.draw(rng) for _ in range(50)]
-    with Referee(Task(task), "train", max_slowdown=1000, memory_mib=512) as referee:
-        verdicts = list(referee.judge(programs))
-    assert sum(verdict.status == "ok" for verdict in verdicts) >= 49
-    assert len({verdict.behaviour for verdict in verdicts}) > 30
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -111,7 +100,7 @@ def test_a_crossover_takes_every_draw_from_one_parent_or_makes_it_anew(task: str
         assert all(draws[place] in (first.get(place), second.get(place)) for place in known)
         differing = [place for place in known if first.get(place) != second.get(place)]
         from_both += {draws[place] == first.get(place) for place in differing} == {True, False}
-    assert from_both > 150
+    assert from_both > 60
 
 
 @pytest.mark.parametrize("task", TASKS)
