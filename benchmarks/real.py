@@ -10,7 +10,7 @@ On the test split, all answers counted. Rows without a training are the untuned 
 recorded pool, whose recorded answers are judged there. Training `more-sampling` is none: the untuned student writes as
 many answers as fit in the seconds that a training and its evaluation take. `best` is the row's best program. Intervals
 are of 2,000 bootstrap samples of the answers for one seed, and t intervals over several seeds. --draw FILE: validity
-and mean of all rows of a task as dots, with their intervals.
+and mean of all rows of a task as dots, with their intervals but for two seeds.
 """
 
 import argparse
@@ -283,12 +283,16 @@ def of_cells(cells: list[dict[str, Any]], pool: str, training: str) -> list[dict
 
 
 def dot_panel(axis: Any, rows: dict[str, list[dict[str, float]]]) -> None:
-    """Draw a dot with its interval for each row: of the answers for one seed, else over seeds, which are faint dots."""
+    """Draw a dot with its interval for each row: of the answers for one seed, else over seeds, which are faint dots.
+
+    Two seeds have no interval: theirs would be wider than the drawing.
+    """
     for place, (label, intervals) in enumerate(rows.items()):
         values = [interval["estimate"] for interval in intervals]
         shown = intervals[0] if len(intervals) == 1 else t_interval(values)
         axis.plot(values, [place] * len(values), "o", color="0.7", markersize=3)
-        axis.plot([shown["low"], shown["high"]], [place, place], color="0.2")
+        if len(values) != 2:
+            axis.plot([shown["low"], shown["high"]], [place, place], color="0.2")
         axis.plot(shown["estimate"], place, "o", color="0.2")
         axis.text(0, place - 0.25, label, transform=axis.get_yaxis_transform(), fontsize=7.5)
     axis.set(yticks=[], ylim=(len(rows) - 0.5, -0.9), xlim=(0, None))
