@@ -1,4 +1,4 @@
-"""The referee's throughput beside the programs' own time and beside a process for every evaluation, in one run.
+"""The referee's throughput beside the programs' own time, a process for every evaluation, and LLM4AD, in one run.
 
 `make bench-referee`, or of some tasks: python benchmarks/referee.py job_shop. Per task, on LLM4AD's instances or, where
 there are none or they are large, on test instances, N programs of the grammar, if there is one, and N copies of the
@@ -11,11 +11,16 @@ processes  seconds on the clock with a new process forked for every evaluation a
            at a time: what most evaluators do
 forks      seconds on the clock with a process forked for every program and nothing else, in two processes side by side
            (bare_fork.py), added up: what no referee can be faster than that gives each program a process of its own
+LLM4AD     seconds on the clock of its own evaluation (SecureEvaluator, told to fork, two at a time) of the first few of
+           the same programs, on its own instances or as many of the same size. Only where it can be imported:
+           pip install --no-deps llm4ad==1.11 (it asks for NumPy 1, and these classes do with 2). Its job shops are a
+           problem of their own, with other arguments: its template on as many operations as ours has
 
 They alternate; the table holds medians over ROUNDS with the range.
 """
 
 import json
+import math
 import multiprocessing
 import os
 import statistics
@@ -24,6 +29,9 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,7 +42,14 @@ from dartune.referee.worker import load_function
 from dartune.tasks.task import Task, names
 
 ON_LLM4AD = ("admissible_set", "tsp_construct", "cvrp_construct")
-N, ROUNDS, WORKERS = 200, 5, 2
+LLM4AD: dict[str, tuple[str, dict[str, int]]] = {
+    "admissible_set": ("admissible_set:ASPEvaluation", {}),
+    "tsp_construct": ("tsp_construct:TSPEvaluation", {}),
+    "cvrp_construct": ("cvrp_construct:CVRPEvaluation", {}),
+    "online_bin_packing": ("online_bin_packing:OBPEvaluation", {"n_instances": 16, "n_items": 250}),
+    "job_shop": ("jssp_construct:JSSPEvaluation", {"n_instance": 16, "n_jobs": 10, "n_machines": 6}),
+}
+N, N_LLM4AD, ROUNDS, WORKERS = 200, 40, 5, 2
 CORES = worker_pool.usable_cores()
 
 
@@ -131,6 +146,33 @@ def by_processes(task: str, programs: list[str]) -> float:
     return time.perf_counter() - start
 
 
+@cache
+def evaluation(task: str) -> Any:
+    """LLM4AD's evaluation of a task."""
+    origin, options = LLM4AD[task]
+    module, _, name = origin.partition(":")
+    return getattr(import_module(f"llm4ad.task.optimization.{module}"), name)(**options)
+
+
+def by_llm4ad(task: str, programs: list[str]) -> float:
+    """Seconds that LLM4AD takes for as many programs, reckoned from its first N_LLM4AD; nan where it has no such task.
+
+    Its job shops have another function, so that only the row of the template has a figure for them.
+    """
+    if task not in LLM4AD or find_spec("llm4ad") is None:
+        return float("nan")
+    if task == "job_shop":
+        if not programs[0].startswith(Task(task).template):
+            return float("nan")
+        programs = [evaluation(task).template_program] * len(programs)
+    evaluator = import_module("llm4ad.base").SecureEvaluator(evaluation(task), fork_proc=True)
+    start = time.perf_counter()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        scores = list(pool.map(evaluator.evaluate_program, programs[:N_LLM4AD]))
+    assert all(score is not None for score in scores)
+    return (time.perf_counter() - start) * len(programs) / N_LLM4AD
+
+
 def programs_of(task: str) -> dict[str, list[str]]:
     """Different programs of the grammar, and copies of the template that differ in a constant that nobody reads."""
     copies = {"template": [f"{Task(task).template}\n\nNUMBER = {i}\n" for i in range(N)]}
@@ -144,34 +186,36 @@ def programs_of(task: str) -> dict[str, list[str]]:
 
 
 def spread(values: list[float], digits: int) -> str:
+    if any(math.isnan(value) for value in values):
+        return ""
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+
+def spread_of(task: str, programs: list[str]) -> list[str]:
+    """The cells of a row: medians over ROUNDS with the range."""
+    arms = (own, by_referee, by_forks, by_processes, by_llm4ad)
+    rounds = [[arm(task, programs) for arm in arms] for _ in range(ROUNDS)]
+    alone, judged, forked, separate, peer = zip(*rounds, strict=True)
+    return [
+        spread([1000 * seconds / N for seconds in alone], 2),
+        spread([N / seconds for seconds in judged], 0),
+        spread([b * WORKERS / a for a, b in zip(alone, judged, strict=True)], 2),
+        spread([b / a for a, b in zip(alone, forked, strict=True)], 2),
+        spread([N / seconds for seconds in separate], 0),
+        spread([N / seconds for seconds in peer], 1),
+        spread([b / a for a, b in zip(judged, peer, strict=True)], 1),
+    ]
 
 
 def main() -> None:
     worker_pool.usable_cores = lambda: CORES[:WORKERS]
     print(f"{N} programs, {ROUNDS} rounds, {WORKERS} workers: median (range)\n")
-    columns = ("task", "programs", "own ms each", "referee, per s", "wall x workers / own", "forks / own")
-    print(f"| {' | '.join(columns)} | a process each, per s |")
-    print("|---|---|---|---|---|---|---|")
+    columns = ("own ms each", "referee, per s", "wall x workers / own", "forks / own", "a process each, per s")
+    print(f"| task | programs | {' | '.join(columns)} | LLM4AD, per s | referee / LLM4AD |")
+    print("|" + "---|" * 9)
     for task in sys.argv[1:] or names():
         for name, programs in programs_of(task).items():
-            rounds = [
-                (
-                    own(task, programs),
-                    by_referee(task, programs),
-                    by_forks(task, programs),
-                    by_processes(task, programs),
-                )
-                for _ in range(ROUNDS)
-            ]
-            print(
-                f"| {task} | {name} | {spread([1000 * a / N for a, _, _, _ in rounds], 2)} "
-                f"| {spread([N / b for _, b, _, _ in rounds], 0)} "
-                f"| {spread([b * WORKERS / a for a, b, _, _ in rounds], 2)} "
-                f"| {spread([c / a for a, _, c, _ in rounds], 2)} "
-                f"| {spread([N / d for _, _, _, d in rounds], 0)} |",
-                flush=True,
-            )
+            print(f"| {' | '.join([task, name, *spread_of(task, programs)])} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -72,12 +72,6 @@ def extreme_of(rng: Random, nodes: str, terms: Mapping[str, str], weights: dict[
     ]
 
 
-def at_position(rng: Random, vector: list[str]) -> list[str]:
-    """Return the lines of `extreme_of` over unvisited_nodes with another end: the node at a position in the order."""
-    position = weighted(rng, {"0": 2, "-1": 2, "len(order) // 2": 1, "len(order) // 3": 1})
-    return [*vector[:-1], "order = np.argsort(s)", f"return unvisited_nodes[order[{position}]]"]
-
-
 Place = tuple[Any, ...]
 
 

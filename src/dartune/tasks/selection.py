@@ -3,12 +3,13 @@
 Grammars of a task's own stand in its folder; grammar.py has what they share whatever programs return.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
-from dartune.tasks.grammar import combine, indent, terms_in_order, weighted
+from dartune.tasks.grammar import combine, indent, weighted
 
 Family = Callable[[Random], list[str]]
+Lines = Sequence[str]
 
 
 def program(rng: Random, head: list[str], families: Mapping[Family, float]) -> str:
@@ -36,15 +37,14 @@ def in_stages(rng: Random, tests: Mapping[str, float], rules: list[Family]) -> l
 
 
 def loop(
-    rng: Random, items: str, item: str, terms: Mapping[str, str], weights: dict[str, float], least: float
+    rng: Random, items: str, item: str, terms: Mapping[str, str], names: list[str], least: float, changes: Lines = ()
 ) -> list[str]:
     """Return a loop that keeps the item of the best score.
 
-    terms: lines that compute parts of the score, by the names of these. weights: how often each is taken. least: how
-    often the best score is the least.
+    terms: lines that compute parts of the score, by their names. names: of those that are combined, in this order.
+    least: how often the best score is the least. changes: lines that change a score before it is compared.
     """
-    names = terms_in_order(rng, weights)
     worst, better = ("1e9", "<") if rng.random() < least else ("-1e9", ">")
-    body = [*(terms[name] for name in sorted(names)), *combine(rng, names, "max", "min"), f"if s {better} best:"]
-    body += indent(["best = s", f"choice = {item}"])
+    body = [*(terms[name] for name in sorted(names)), *combine(rng, names, "max", "min"), *changes]
+    body += [f"if s {better} best:", *indent(["best = s", f"choice = {item}"])]
     return [f"best = {worst}", f"choice = {items}[0]", f"for {item} in {items}:", *indent(body), "return choice"]

@@ -3,7 +3,7 @@
 from random import Random
 
 from dartune.tasks import selection
-from dartune.tasks.grammar import extreme_of
+from dartune.tasks.grammar import extreme_of, terms_in_order
 
 # The template as pretraining shows it. A copy: an edit of template.py must not train the embedded model anew.
 TEMPLATE = """\
@@ -52,4 +52,5 @@ def vector(rng: Random, jobs: str) -> list[str]:
 def loop(rng: Random) -> list[str]:
     """The best job by a score computed one by one."""
     terms = {"h": "h = hours[job]", "w": "w = weights[job]", "r": "r = hours[waiting].sum() - hours[job]"}
-    return selection.loop(rng, "waiting", "job", terms, {"h": 4, "w": 4, "r": 1}, least=0.5)
+    names = terms_in_order(rng, {"h": 4, "w": 4, "r": 1})
+    return selection.loop(rng, "waiting", "job", terms, names, least=0.5)

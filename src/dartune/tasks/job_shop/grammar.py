@@ -3,7 +3,7 @@
 from random import Random
 
 from dartune.tasks import selection
-from dartune.tasks.grammar import extreme_of
+from dartune.tasks.grammar import extreme_of, terms_in_order
 
 # The template as pretraining shows it. A copy: an edit of template.py must not train the embedded model anew.
 TEMPLATE = """\
@@ -77,4 +77,5 @@ def loop(rng: Random) -> list[str]:
         "r": "r = times.shape[1] - position[job]",
         "x": "x = times[job, position[job]:].max()",
     }
-    return selection.loop(rng, "available", "job", terms, {"p": 5, "w": 4, "t": 1, "r": 2, "x": 1}, least=0.5)
+    names = terms_in_order(rng, {"p": 5, "w": 4, "t": 1, "r": 2, "x": 1})
+    return selection.loop(rng, "available", "job", terms, names, least=0.5)

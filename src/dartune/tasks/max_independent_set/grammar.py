@@ -3,7 +3,7 @@
 from random import Random
 
 from dartune.tasks import selection
-from dartune.tasks.grammar import extreme_of
+from dartune.tasks.grammar import extreme_of, terms_in_order
 
 # The template as pretraining shows it. A copy: an edit of template.py must not train the embedded model anew.
 TEMPLATE = """\
@@ -75,4 +75,5 @@ def loop(rng: Random) -> list[str]:
         "m": "m = degrees[adjacency[vertex]].mean()" if rng.random() < 0.5 else "m = degrees[adjacency[vertex]].sum()",
         "c": f"c = (degrees[adjacency[vertex]] > {rng.choice(N_NEAR)}).sum()",
     }
-    return selection.loop(rng, "available", "vertex", terms, {"d": 5, "a": 2, "m": 3, "c": 1}, least=0.67)
+    names = terms_in_order(rng, {"d": 5, "a": 2, "m": 3, "c": 1})
+    return selection.loop(rng, "available", "vertex", terms, names, least=0.67)

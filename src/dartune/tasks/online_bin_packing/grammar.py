@@ -74,8 +74,7 @@ def vector(rng: Random) -> list[str]:
         "k": "k = np.arange(len(bins))",
         "u": "u = item / bins",
         "m": "m = (bins - item) % item",
-        "e": "e = bins == bins.max()",
+        "e": "e = (bins == bins.max()) * 1.0",
     }
     names = terms_in_order(rng, {"r": 5, "b": 2, "k": 3, "u": 3, "m": 1, "e": 1})
-    lines = [f"{terms[name]}" + " * 1.0" * (name == "e") for name in sorted(names)]
-    return lines + combine(rng, names, "np.maximum", "np.minimum")
+    return [*(terms[name] for name in sorted(names)), *combine(rng, names, "np.maximum", "np.minimum")]

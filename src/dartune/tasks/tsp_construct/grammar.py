@@ -2,16 +2,8 @@
 
 from random import Random
 
-from dartune.tasks.grammar import (
-    FACTORS,
-    FRACTIONS,
-    at_position,
-    combine,
-    extreme_of,
-    indent,
-    terms_in_order,
-    weighted,
-)
+from dartune.tasks import selection
+from dartune.tasks.grammar import FACTORS, FRACTIONS, extreme_of, indent, terms_in_order, weighted
 
 # The template as pretraining shows it. A copy: an edit of template.py must not train the embedded model anew.
 TEMPLATE = """\
@@ -33,9 +25,7 @@ N_NEAR = ("2", "3", "4", "5", "6", "8", "10", "15")
 
 def draw(rng: Random) -> str:
     """One program, as the model is to write it."""
-    families = {few: 3, whole: 4, loop: 4, lookahead: 3, stages: 3, branch: 2, sort: 1}
-    (family,) = rng.choices(list(families), list(families.values()))
-    return "\n".join(HEAD + indent(family(rng))) + "\n"
+    return selection.program(rng, HEAD, {few: 3, whole: 4, loop: 4, lookahead: 3, stages: 3, branch: 2, sort: 1})
 
 
 def whole(rng: Random) -> list[str]:
@@ -50,9 +40,8 @@ def few(rng: Random) -> list[str]:
 
 def stages(rng: Random) -> list[str]:
     """One rule early on the tour, another later."""
-    early = rng.choice([whole, few, simple])(rng)
-    late = rng.choice([whole, few, simple])(rng)
-    return [f"if len(unvisited_nodes) > {rng.choice((5, 10, 15, 20, 30, 40))}:", *indent(early), *late]
+    tests = {f"len(unvisited_nodes) > {rng.choice(('5', '10', '15', '20', '30', '40'))}": 1.0}
+    return selection.in_stages(rng, tests, [whole, few, simple])
 
 
 def branch(rng: Random) -> list[str]:
@@ -82,7 +71,7 @@ def simple(rng: Random) -> list[str]:
 
 def sort(rng: Random) -> list[str]:
     """A position in the order of a vector."""
-    return at_position(rng, vector(rng, "unvisited_nodes"))
+    return selection.at_position(rng, "unvisited_nodes", vector(rng, "unvisited_nodes"))
 
 
 def vector(rng: Random, nodes: str) -> list[str]:
@@ -106,38 +95,23 @@ def loop(rng: Random) -> list[str]:
         "e": "e = distance_matrix[node].mean()",
         "c": "c = distance_matrix[node, unvisited_nodes].mean()",
     }
-    names = terms_in_order(rng, {"a": 5, "b": 4, "e": 1, "c": 2})
-    return search(rng, [terms[name] for name in sorted(names)], names)
+    return search(rng, terms, terms_in_order(rng, {"a": 5, "b": 4, "e": 1, "c": 2}))
 
 
 def lookahead(rng: Random) -> list[str]:
     """A loop whose score asks where the tour could go from the node."""
+    rest = "distance_matrix[node, unvisited_nodes[unvisited_nodes != node]]"
     terms = {
-        "a": ["a = distance_matrix[current_node, node]"],
-        "b": ["b = distance_matrix[destination_node, node]"],
-        "g": [
-            "rest = unvisited_nodes[unvisited_nodes != node]",
-            f"g = distance_matrix[node, rest].{weighted(rng, {'min': 4, 'mean': 1, 'max': 1})}()",
-        ],
-        "h": [
-            "rest = unvisited_nodes[unvisited_nodes != node]",
-            f"h = np.sort(distance_matrix[node, rest])[:{rng.choice(N_NEAR)}].mean()",
-        ],
+        "a": "a = distance_matrix[current_node, node]",
+        "b": "b = distance_matrix[destination_node, node]",
+        "g": f"g = {rest}.{weighted(rng, {'min': 4, 'mean': 1, 'max': 1})}()",
+        "h": f"h = np.sort({rest})[:{rng.choice(N_NEAR)}].mean()",
     }
     names = [rng.choice("gh"), *terms_in_order(rng, {"a": 5, "b": 2})]
-    names = rng.sample(names, len(names))
-    return search(rng, [line for name in sorted(names) for line in terms[name]], names)
+    return search(rng, terms, rng.sample(names, len(names)))
 
 
-def search(rng: Random, lines: list[str], names: list[str]) -> list[str]:
-    """A loop that keeps the node of the smallest (or largest) s."""
-    worst, better = ("1e9", "<") if rng.random() < 0.67 else ("-1e9", ">")
+def search(rng: Random, terms: dict[str, str], names: list[str]) -> list[str]:
+    """A loop over all unvisited nodes, the nearest or the farthest."""
     part = weighted(rng, {"": 3, f"[:{rng.choice(N_NEAR)}]": 2, f"[-{rng.choice(N_NEAR)}:]": 0.5})
-    body = [
-        *lines,
-        *combine(rng, names, "max", "min"),
-        f"if s {better} best:",
-        *indent(["best = s", "choice = node"]),
-    ]
-    start = [f"best = {worst}", "choice = unvisited_nodes[0]"]
-    return [*start, f"for node in unvisited_nodes{part}:", *indent(body), "return choice"]
+    return selection.loop(rng, f"unvisited_nodes{part}", "node", terms, names, least=0.67)
