@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dartune.evaluation.evaluate import COMPLETION_SCHEMA, evaluate, summary
+from dartune.evaluation.baseline import COMPLETION_SCHEMA
+from dartune.evaluation.evaluate import evaluate, summary
 from dartune.files import batches
 from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB
 from dartune.tasks.task import Task

@@ -17,7 +17,7 @@ from judged import judged
 
 from dartune import params
 from dartune.base_model.base import write_base
-from dartune.evaluation.evaluate import COMPLETION_SCHEMA
+from dartune.evaluation.baseline import COMPLETION_SCHEMA
 from dartune.files.atomic import write_json
 from dartune.files.fingerprint import fingerprint
 from dartune.models.backend import Decoding

@@ -26,7 +26,8 @@ import pyarrow.parquet as pq
 from experiments import METRICS, RESOURCES, SEEDED, existing, run
 
 from dartune import params
-from dartune.evaluation.evaluate import complete, evaluate
+from dartune.evaluation.baseline import complete
+from dartune.evaluation.evaluate import evaluate
 from dartune.evaluation.statistics import interval_text
 from dartune.files import atomic
 from dartune.models.backend import Decoding

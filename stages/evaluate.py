@@ -1,4 +1,7 @@
-"""evaluate: both models on held-out instances. Usage: evaluate.py TASK BASE TUNED OUTPUT METRICS TRANSFER RESOURCES"""
+"""evaluate: both models on held-out instances.
+
+Usage: evaluate.py TASK BASE BASELINE TUNED OUTPUT METRICS TRANSFER RESOURCES
+"""
 
 import sys
 from pathlib import Path
@@ -10,11 +13,10 @@ from dartune.files.resources import measured
 
 
 @one_line
-def main(task: str, base: str, tuned: str, output: str, metrics: str, transferred: str, resources: str) -> None:
-    with measured(Path(resources)):
-        section = params.section("evaluate", write_evaluation)
-        paths = (Path(path) for path in (base, tuned, output, metrics, transferred))
-        write_evaluation(task, *paths, **section)
+def main(task: str, *files: str) -> None:
+    *paths, resources = map(Path, files)
+    with measured(resources):
+        write_evaluation(task, *paths, **params.section("evaluate", write_evaluation))
 
 
 if __name__ == "__main__":

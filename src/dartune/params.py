@@ -71,10 +71,21 @@ def everything(file: Path = FILE) -> dict[str, Any]:
 
 def section(name: str, function: Callable[..., Any], file: Path = FILE) -> dict[str, Any]:
     """Return the section of a stage, checked against its function. Raises UserError; see `check`."""
+    return check(name, values(name, file), function, file)
+
+
+def part(name: str, function: Callable[..., Any], file: Path = FILE) -> dict[str, Any]:
+    """Return what a function takes of a section that another stage checks as a whole. Raises UserError; see `check`."""
+    taken = {key: value for key, value in values(name, file).items() if key in schema(function)}
+    return check(name, taken, function, file)
+
+
+def values(name: str, file: Path) -> dict[str, Any]:
+    """Return a section. Raises UserError where there is none."""
     content = everything(file)
     if not isinstance(content.get(name), dict):
         raise UserError(f"{file}: section {name!r} is missing{nearest(name, content)}")
-    return check(name, content[name], function, file)
+    return dict(content[name])
 
 
 def check(name: str, values: Mapping[str, Any], function: Callable[..., Any], file: Path = FILE) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from byte_llama import write_byte_llama
 from completion_server import body, described, faulty, sent
 from dartune.errors import UserError
+from dartune.evaluation.baseline import write_baseline
 from dartune.evaluation.evaluate import EVALUATION_SCHEMA, write_evaluation
 from dartune.evaluation.search import write_search
 from dartune.files.parquet import read
@@ -18,7 +19,8 @@ from dartune.models.host import PLAIN, write_run
 from dartune.tasks.task import Task
 
 TASK = Task("tsp_construct", "block")
-LIMITS: dict[str, Any] = {"max_slowdown": 1000, "memory_mib": 512, "temperature": 1.0, "top_p": 1.0}
+DRAWN: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 9}
+LIMITS: dict[str, Any] = {"max_slowdown": 1000, "memory_mib": 512}
 LAST = TASK.template.replace("unvisited_nodes[0]", "unvisited_nodes[-1]")
 
 
@@ -36,15 +38,22 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("base")
 
 
+def evaluated(base: Path, server: Path, n_samples: int, batch_size: int, transfer: list[str]) -> None:
+    """Run stages baseline and evaluate by a server."""
+    drawn = {"n_samples": n_samples, "batch_size": batch_size, "seed": 0, "server": str(server)} | DRAWN
+    write_baseline(TASK.name, base, Path("baseline.parquet"), **drawn)
+    write_evaluation(
+        *(TASK.name, base, Path("baseline.parquet"), base),
+        *(Path("rows.parquet"), Path("metrics.json"), Path("transferred.json")),
+        **{"held_out": "validation", "with_shifted": False, "transfer": transfer, "cluster": None},
+        **drawn,
+        **LIMITS,
+    )
+
+
 def test_both_models_of_a_server_are_evaluated_under_their_names(base: Path, tmp_path: Path) -> None:
     with faulty(by_model) as server:
-        write_evaluation(
-            *(TASK.name, base, base, Path("rows.parquet"), Path("metrics.json"), Path("transferred.json")),
-            **{"n_samples": 3, "batch_size": 2, "seed": 0, "max_new_tokens": 9, "held_out": "validation"},
-            **{"with_shifted": False, "transfer": [], "cluster": None},
-            **{"server": str(described(tmp_path, url=server.url))},
-            **LIMITS,
-        )
+        evaluated(base, described(tmp_path, url=server.url), 3, 2, [])
     rows = pq.read_table("rows.parquet").to_pylist()
     assert read(Path("rows.parquet")).schema.names == EVALUATION_SCHEMA.names
     programs = {(row["model"], row["program"].strip().splitlines()[-1]) for row in rows}
@@ -56,28 +65,23 @@ def test_both_models_of_a_server_are_evaluated_under_their_names(base: Path, tmp
 def test_both_models_write_for_other_tasks_where_transfer_asks(base: Path, tmp_path: Path) -> None:
     other = Task("cvrp_construct", "block")
     with faulty(by_model) as server:
-        write_evaluation(
-            *(TASK.name, base, base, Path("rows.parquet"), Path("metrics.json"), Path("transferred.json")),
-            **{"n_samples": 3, "batch_size": 3, "seed": 0, "max_new_tokens": 9, "held_out": "validation"},
-            **{"with_shifted": False, "transfer": [other.name, TASK.name], "cluster": None},
-            **{"server": str(described(tmp_path, url=server.url))},
-            **LIMITS,
-        )
+        evaluated(base, described(tmp_path, url=server.url), 3, 3, [other.name, TASK.name])
     asked = [request["messages"][0]["content"] for request in server.requests]
     assert asked == [TASK.prompt] * 6 + [other.prompt] * 6
     rows, transferred = (pq.read_table("rows.parquet").to_pylist(), json.loads(Path("transferred.json").read_text()))
     assert len(rows) == 6 and [*transferred] == [other.name] and [*transferred[other.name]] == ["validation"]
     measured = transferred[other.name]["validation"]
     assert measured["base"]["validity"] == measured["tuned"]["validity"] == 0  # programs for routes without capacities
-    assert not Path(".work/evaluate").exists() or not any(Path(".work/evaluate").iterdir())
+    assert not any(any(Path(".work", stage).iterdir()) for stage in ("baseline", "evaluate"))
 
 
 def test_both_models_of_a_server_write_in_searches(base: Path, tmp_path: Path) -> None:
     with faulty(by_model) as server:
         write_search(
             *(TASK.name, base, base, {"climb": {"n_children": 2}}, Path("rows.parquet"), Path("metrics.json")),
-            **{"methods": ["climb"], "n_evaluations": 4, "seeds": [0], "max_new_tokens": 9, "guide": "validation"},
+            **{"methods": ["climb"], "n_evaluations": 4, "seeds": [0], "guide": "validation"},
             **{"held_out": "test", "server": str(described(tmp_path, url=server.url))},
+            **DRAWN,
             **LIMITS,
         )
     rows = pq.read_table("rows.parquet").to_pylist()
@@ -87,11 +91,5 @@ def test_both_models_of_a_server_write_in_searches(base: Path, tmp_path: Path) -
 
 def test_the_budget_of_a_server_holds_for_an_evaluation(base: Path, tmp_path: Path) -> None:
     with faulty(by_model) as server, pytest.raises(UserError, match="max_tokens"):
-        write_evaluation(
-            *(TASK.name, base, base, Path("rows.parquet"), Path("metrics.json"), Path("transferred.json")),
-            **{"n_samples": 6, "batch_size": 2, "seed": 0, "max_new_tokens": 9, "held_out": "validation"},
-            **{"with_shifted": False, "transfer": [], "cluster": None},
-            **{"server": str(described(tmp_path, url=server.url, max_tokens=10))},
-            **LIMITS,
-        )
+        evaluated(base, described(tmp_path, url=server.url, max_tokens=10), 6, 2, [])
     assert len(server.requests) == 2 * 1  # a batch takes 2 x 5 tokens, and none begins once 10 are reached

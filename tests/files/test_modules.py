@@ -33,6 +33,7 @@ EDITS = {
     "pairs": ("pairs/pairs.py", "pairs/sample.py"),
     "train": ("training/packing.py", "pool/prompts.py"),
     "rounds": ("pairs/sample.py", "evaluation/evaluate.py"),
+    "baseline": ("models/generation.py", "evaluation/evaluate.py"),
     "evaluate": ("evaluation/statistics.py", "evaluation/search.py"),
     "search": ("pool/search_loop.py", "training/train.py"),
     "report": ("report/plots.py", "training/train.py"),

@@ -9,6 +9,7 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
+from dartune.evaluation.baseline import write_baseline
 from dartune.params import everything, schema
 from dartune.pool import ask_tell, search_loop
 from dartune.training.trainers import TRAINERS
@@ -20,11 +21,12 @@ PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 PRESET = YAML(typ="safe").load((ROOT / f"presets/{PARAMS['preset']}.yaml").read_text())
 WHOLE = everything(ROOT / "params.yaml")
 
-OTHER = {"modules", "referee"}  # stages without a section of their own
+OTHER = {"modules", "referee", "baseline"}  # stages without a section of their own
 SECTIONS = {
     "modules": [],
     "report": ["report", "base", "trainers"],
     "referee": ["score"],
+    "baseline": ["evaluate"],
     "rounds": ["rounds", "pool", "score", "sample", "pairs", "train"],
 }
 OPTIONS = {
@@ -33,6 +35,7 @@ OPTIONS = {
     "rounds": {"methods.${pool.method}"},
     "search": {"methods"},
 }
+PARTS = {"baseline": {f"evaluate.{name}" for name in schema(write_baseline) if name in PARAMS["evaluate"]}}
 # What decides verdicts reaches a stage as a file of data/referee.
 REFEREE = {
     "pool": ["${pool.method}"],
@@ -87,7 +90,8 @@ def test_a_stage_follows_its_own_sections_in_params_and_in_the_preset_only(stage
     sections = SECTIONS.get(stage, [stage])
     listed = STAGES[stage].get("params", [])
     names = [name for name in listed if isinstance(name, str)]
-    assert set(names) - {"tasks", "preset"} == {name for name in sections if name in PARAMS} | OPTIONS.get(stage, set())
+    whole = {name for name in sections if name in PARAMS}
+    assert set(names) - {"tasks", "preset"} == PARTS.get(stage, whole) | OPTIONS.get(stage, set())
     assert ("data/modules/trainers.json" in STAGES[stage]["deps"]) is ("train" in sections)
     from_preset = [name for name in sections if name in PRESET]
     expected = [{"presets/${preset}.yaml": from_preset}] if from_preset else []

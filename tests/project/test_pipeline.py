@@ -57,6 +57,7 @@ def test_the_flow_runs_every_stage_but_the_model_that_is_committed(project: Path
         "base": "Completed",
         "referee": "Completed",
         "pool": "Completed",
+        "baseline": "Completed",
         **dict.fromkeys(AFTER_POOL, "Completed"),
     }
     assert "base against tuned" in flown.stdout.lower()
@@ -75,7 +76,7 @@ def test_the_first_run_leaves_tables_metrics_and_a_report(project: Path, flown) 
     searches = json.loads((project / f"metrics/search/{TASK}.json").read_text())
     assert {name: found["n_seeds"] for name, found in searches.items()} == {"funsearch": 2}
     assert json.loads((project / f"metrics/pool/{TASK}.json").read_text())["n_programs"] == 60
-    for stage in ("pool", "score", "sample", "pairs", "train", "evaluate", "search"):
+    for stage in ("pool", "score", "sample", "pairs", "train", "baseline", "evaluate", "search"):
         assert json.loads((project / f"metrics/resources/{stage}/{TASK}.json").read_text())["seconds"] > 0
 
 
@@ -150,6 +151,8 @@ def test_a_pair_that_is_not_there_is_refused_in_one_line(project: Path, flown, p
 
 def test_another_evaluation_setting_runs_evaluation_and_report(project: Path, flown) -> None:
     set_params(project, {"evaluate": {"n_samples": 24}})
+    assert repro(project) == {"modules", "baseline", "evaluate", "report"}
+    set_params(project, {"evaluate": {"memory_mib": 500}})
     assert repro(project) == {"modules", "evaluate", "report"}
 
 
@@ -210,5 +213,5 @@ def test_a_task_in_a_folder_of_ones_own_runs_its_own_stages_only(project: Path, 
     set_params(project, {"tasks": [TASK, "my_jobs"], "task_folder": "tasks"})
     assert repro(project, "score@my_jobs") == {"modules", "referee", "pool", "score"}
     assert not list((project / "tasks").rglob("__pycache__"))  # DVC would see another folder
-    later = {f"{stage}@my_jobs" for stage in AFTER_POOL - {"score", "report"}}
+    later = {f"{stage}@my_jobs" for stage in AFTER_POOL - {"score", "report"} | {"baseline"}}
     assert waiting() - before - {"report"} == later

@@ -44,8 +44,9 @@ def test_evaluations_count_on_every_split_and_tokens_once() -> None:
     split = {
         model: {"n_samples": 20, "n_prompt_tokens": 100, "n_tokens": n} for model, n in (("base", 30), ("tuned", 40))
     }
-    uses = stage_uses("evaluate", {"test": split, "shifted_20": split})
-    assert uses == {"evaluations": 80, "n_prompt_tokens": 200, "n_tokens": 70}
+    both = {"test": split, "shifted_20": split}
+    assert stage_uses("evaluate", both) == {"evaluations": 80, "n_prompt_tokens": 100, "n_tokens": 40}
+    assert stage_uses("baseline", both) == {"n_prompt_tokens": 100, "n_tokens": 30}
 
 
 def test_a_search_uses_what_both_models_and_all_seeds_use() -> None:

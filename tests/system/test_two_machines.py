@@ -263,7 +263,7 @@ def test_the_box_only_trains_and_fetches_what_training_reads_but_no_pool(story: 
 
 def test_the_laptop_evaluates_what_the_box_trained_fetching_the_model_only(story: Story) -> None:
     evaluation, report = story.did["evaluation"], story.did["report"]
-    assert evaluation.ran == ["rounds", "evaluate"]
+    assert set(evaluation.ran) == {"rounds", "baseline", "evaluate"}
     model = outputs(story.laptop, stage("train"), story.box, within="models/")
     assert evaluation.fetched == model - outputs(story.laptop, "base", story.laptop)
     assert model <= cache(story.box)
@@ -361,11 +361,12 @@ def check_remote(alone: Path, folder: Path, url: str, remote: Folder) -> None:
     assert repro(other, remote, stage("evaluate")).ran == [] and cache(other) == set()
     set_params(other, {"evaluate": {"n_samples": 22}})
     done = repro(other, remote, stage("evaluate"))
-    assert done.ran == ["modules", "evaluate"]
+    assert done.ran == ["modules", "baseline", "evaluate"]
     deps = lock_entry(other, stage("evaluate"))["deps"]
     model = next(dep["md5"] for dep in deps if dep["path"].startswith("models/final"))
     tuned = {model, *(file["md5"] for file in listed(alone, model))}
-    others = outputs(alone, "base", alone) | outputs(alone, "modules", alone) | code_hashes(other, stage("evaluate"))
+    hashes = code_hashes(other, stage("evaluate")) | code_hashes(other, stage("baseline"))
+    others = outputs(alone, "base", alone) | outputs(alone, "modules", alone) | hashes
     assert tuned <= done.fetched <= tuned | others
 
 

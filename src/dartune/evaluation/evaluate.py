@@ -1,4 +1,4 @@
-"""Stage evaluate: both models write programs to the same prompt, and the referee judges them on held-out instances."""
+"""Stage evaluate: the tuned model writes programs too, and the referee judges both models' on held-out instances."""
 
 import shutil
 from functools import partial
@@ -10,22 +10,18 @@ import pyarrow as pa
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dartune.evaluation import statistics
-from dartune.evaluation.backends import open_backend
+from dartune.evaluation.baseline import COMPLETION_SCHEMA, complete
 from dartune.evaluation.statistics import MODELS, TEMPLATE
 from dartune.files import atomic, batches, parquet
 from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
-from dartune.models.backend import Decoding, start_seed
-from dartune.models.checkpoint import revision
+from dartune.models.backend import Decoding
 from dartune.models.host import run_settings
 from dartune.referee.completions import PROGRAM_SCHEMA, equals_template, judge, template_score
 from dartune.referee.referee import INTERPRETER, Referee, code_version
 from dartune.tasks.task import Task
 
 BATCH = 200  # programs judged between two saves
-COMPLETION_SCHEMA = pa.schema(
-    [("completion", pa.string()), ("n_prompt_tokens", pa.int64()), ("n_tokens", pa.int64()), ("finish", pa.string())]
-)
 EVALUATION_SCHEMA = pa.schema(
     [
         ("model", pa.string()),
@@ -42,6 +38,7 @@ EVALUATION_SCHEMA = pa.schema(
 def write_evaluation(
     task: str,
     base: Path,
+    baseline: Path,
     tuned: Path,
     output: Path,
     metrics: Path,
@@ -63,11 +60,11 @@ def write_evaluation(
 ) -> None:
     """Write one row per model, sample and split as EVALUATION_SCHEMA, and the metrics of each split as JSON.
 
-    transferred: a file for the same metrics on other tasks, {task: {split: metrics}}. n_samples: completions per model.
-    batch_size: completions generated at a time. held_out: the split to judge on, "validation" while settings are
-    chosen, "test" for results. with_shifted: judge on the size-shifted splits too. transfer: other tasks that both
-    models write for; this one among them is left out. max_slowdown, memory_mib, cluster: see Referee. server: see
-    open_backend. Raises UserError where a task's own template is not valid.
+    baseline: what stage `baseline` wrote. transferred: a file for the same metrics on other tasks, {task: {split:
+    metrics}}. n_samples: completions per model. batch_size: completions generated at a time. held_out: the split to
+    judge on, "validation" while settings are chosen, "test" for results. with_shifted: judge on the size-shifted splits
+    too. transfer: other tasks that both models write for; this one among them is left out. max_slowdown, memory_mib,
+    cluster: see Referee. server: see open_backend. Raises UserError where a task's own template is not valid.
     """
     form, work = run_settings(base)["prompt"], batches.WORK / "evaluate" / task
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
@@ -79,8 +76,9 @@ def write_evaluation(
     def judged(name: str) -> dict[str, tuple[pa.Table, float]]:
         """Return what `evaluate` does, for both models and each split of a task."""
         this, label = Task(name, form), f"{task}{f' on {name}' * (name != task)}"
-        models = zip(MODELS, (None, tuned), strict=True)
-        answers = {model: writing(this, model, folder, label=label, work=work / name) for model, folder in models}
+        write = partial(writing, this, work=work / name)
+        of_base = parquet.read(baseline) if name == task else write("base", None, label=f"evaluate {label} base")
+        answers = {"base": of_base, "tuned": write("tuned", tuned, label=f"evaluate {label} tuned")}
         splits = [held_out, *(this.shifted if with_shifted else ())]
         return {split: evaluate(this, split, answers, limits, label, work / name) for split in splits}
 
@@ -95,48 +93,6 @@ def write_evaluation(
     atomic.write_json(transferred, others)
     atomic.write_json(metrics, compared(own))
     shutil.rmtree(work)
-
-
-def complete(
-    task: Task,
-    name: str,
-    tuned: Path | None,
-    *,
-    base: Path,
-    n_samples: int,
-    batch_size: int,
-    seed: int,
-    decoding: Decoding,
-    server: str | None,
-    label: str,
-    work: Path,
-) -> pa.Table:
-    """Return n_samples completions of one model as COMPLETION_SCHEMA, those of a killed run among them.
-
-    name: "base", or "tuned" with the folder of its weights; the seed depends on it. server: see open_backend. label:
-    of progress. work: where finished batches are kept.
-    """
-    of_model = {"prompt": task.prompt, "model": revision(base), "run": run_settings(base), "server": server}
-    settings = {**of_model, "seed": seed, "batch_size": batch_size, "decoding": decoding}
-    key = fingerprint([tuned] if tuned else [], code=code_fingerprint(__name__), **settings)
-    output = work / f"{name}-{key}-{n_samples}.parquet"
-    if output.exists():
-        return parquet.read(output)
-    backend = open_backend(name, task, base, tuned, server)
-
-    def batch(rows: range) -> pa.Table:
-        """Return the completions of a range of rows."""
-        first = start_seed("evaluate", name, task.name, seed, rows.start)
-        answers = backend.complete([task.prompt] * len(rows), seed=first, decoding=decoding)
-        completions = [{"completion": answer.text, **vars(answer)} for answer in answers]
-        return pa.Table.from_pylist(completions, schema=COMPLETION_SCHEMA)
-
-    def count(table: pa.Table) -> None:
-        """Give a finished batch's tokens to the back end, which may have a budget."""
-        n_prompt_tokens, n_tokens = (sum(table[column].to_pylist()) for column in ("n_prompt_tokens", "n_tokens"))
-        backend.count([task.prompt] * len(table), n_prompt_tokens, n_tokens)
-
-    return batches.run(f"evaluate {label} {name}", key, n_samples, batch_size, batch, output, after=count)
 
 
 def evaluate(

@@ -43,7 +43,8 @@ class Run:
         sections: dict[str, Any] = {}
         for files in (entry.get("params", {}) for entry in self.entries.values()):
             for name, values in (section for content in files.values() for section in content.items()):
-                sections[name] = sections.get(name, {}) | values
+                if isinstance(values, dict):  # a single value is of a section that another stage has as a whole
+                    sections[name] = sections.get(name, {}) | values
         return sections
 
     def source(self, path: str) -> tuple[str, str, str]:

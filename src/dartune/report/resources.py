@@ -11,7 +11,8 @@ from typing import Any
 from dartune.evaluation.statistics import MODELS
 from dartune.files.templates import render
 
-STAGES = ("pool", "score", "sample", "pairs", "train", "evaluate", "search")
+STAGES = ("pool", "score", "sample", "pairs", "train", "baseline", "evaluate", "search")
+MEASURED = {"baseline": "evaluate"}  # the stage whose metrics count what another used
 USES = ("evaluations", "n_prompt_tokens", "n_tokens", "money")
 
 
@@ -44,7 +45,8 @@ def stage_rows(task: str, metrics: Path) -> list[dict[str, Any]]:
     """
     rows = []
     for stage in STAGES:
-        resources, measured = (metrics / folder / f"{task}.json" for folder in (f"resources/{stage}", stage))
+        folders = (f"resources/{stage}", MEASURED.get(stage, stage))
+        resources, measured = (metrics / folder / f"{task}.json" for folder in folders)
         if resources.exists():
             uses = stage_uses(stage, json.loads(measured.read_text())) if measured.exists() else {}
             rows.append({"stage": stage, **dict.fromkeys(USES), **json.loads(resources.read_text()), **uses})
@@ -59,9 +61,11 @@ def stage_uses(stage: str, measured: dict[str, Any]) -> dict[str, Any]:
         return {key: measured[key] for key in (*tokens, "money")}
     if stage == "score":
         return {"evaluations": measured["n_programs"]}
+    if stage == "baseline":
+        return {key: parts[0]["base"][key] for key in tokens}
     if stage == "evaluate":  # each completion is written once, and judged on every split
         n = sum(part[model]["n_samples"] for part in parts for model in MODELS)
-        return {"evaluations": n} | {key: sum(parts[0][model][key] for model in MODELS) for key in tokens}
+        return {"evaluations": n} | {key: parts[0]["tuned"][key] for key in tokens}
     if stage == "search":
         n = sum(len(MODELS) * part["n_seeds"] * part["n_evaluations"] for part in parts)
         means = {key: sum(part["n_seeds"] * part[model][key] for part in parts for model in MODELS) for key in tokens}
