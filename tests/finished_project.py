@@ -167,7 +167,7 @@ def tuned_folder() -> Path:
     """Where stage evaluate looks for the tuned model."""
     stages = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
     words = stages["evaluate"]["cmd"].replace("${item.task}", TASK).split()
-    return Path(words[words.index("stages/evaluate.py") + 3])
+    return Path(words[words.index("stages/evaluate.py") + 4])
 
 
 def git(*arguments: str) -> None:

@@ -82,7 +82,8 @@ def test_a_card_of_the_embedded_model_says_what_it_is_not(copied: Path) -> None:
     export(TASK, Path("out"), False)
     text = Path("out/README.md").read_text()
     assert "the embedded model of dartune" in text
-    assert "- Not an assistant: it knows 3 tasks (admissible_set, tsp_construct, cvrp_construct) and no English" in text
+    names = "admissible_set, tsp_construct, cvrp_construct, online_bin_packing, max_independent_set, knapsack_bound"
+    assert f"- Not an assistant: it knows 8 tasks ({names}, step_size, job_shop) and no English" in text
     assert "base_model" not in text.split("---")[1] and "llama.cpp" not in text  # whose converter refuses its tokenizer
 
 

@@ -33,7 +33,7 @@ EDITS = {
     "pairs": ("pairs/pairs.py", "pairs/sample.py"),
     "train": ("training/packing.py", "pool/prompts.py"),
     "rounds": ("pairs/sample.py", "evaluation/evaluate.py"),
-    "baseline": ("models/generation.py", "evaluation/evaluate.py"),
+    "baseline": ("evaluation/backends.py", "evaluation/evaluate.py"),
     "evaluate": ("evaluation/statistics.py", "evaluation/search.py"),
     "search": ("pool/search_loop.py", "training/train.py"),
     "report": ("report/plots.py", "training/train.py"),
@@ -214,8 +214,9 @@ def test_a_task_that_models_are_transferred_to_makes_evaluations_stale(tree: Tre
 
 def test_the_embedded_model_belongs_to_its_package_and_its_grammars(tree: Tree) -> None:
     files = {Path(name).relative_to("dartune").as_posix() for name in json.loads(tree.hashes()["embedded.json"])}
-    grammars = {"tasks/grammar.py", *(f"tasks/{task}/grammar.py" for task in TASKS)}
-    assert files == {"base_model/embedded.py", "base_model/rewriting.py"} | grammars
+    shared = {f"tasks/{name}.py" for name in ("__init__", "grammar", "selection")}
+    grammars = {f"tasks/{task}/grammar.py" for task in TASKS}
+    assert files == {"base_model/embedded.py", "base_model/rewriting.py"} | shared | grammars
     before = tree.hashes()
     for file in tree.package.rglob("*.py"):
         name = file.relative_to(tree.package).as_posix()

@@ -71,8 +71,9 @@ INTERRUPTED: dict[str, tuple[int, dict[str, Any]]] = {  # the step after which i
     "dpo, patience": (7, {"patience": 2, "options": {"num_train_epochs": 5, "learning_rate": 0.05}}),
     "dpo, probed": (6, {"probe": PROBED, "options": {"num_train_epochs": 2}}),
     "dpo, probed and rolled back": (
-        6,
-        {"probe": PROBED | {"on_warning": "roll_back", "max_chosen_drop": 250.0}, "options": {"num_train_epochs": 2}},
+        5,
+        {"probe": PROBED | {"on_warning": "roll_back", "max_chosen_drop": 250.0}}
+        | {"options": {"num_train_epochs": 2, "learning_rate": 0.02}},
     ),
     "sft, all weights": (6, {"method": "sft", "options": {"num_train_epochs": 2}}),
     "sft, LoRA": (3, {"method": "sft", "lora": DROPOUT, "options": {"num_train_epochs": 2}}),
