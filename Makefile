@@ -46,7 +46,7 @@ paper: .venv/run.stamp              ## the experiment of arXiv 2507.10614 as a D
 evidence: .venv/run.stamp           ## the pipeline on two more seeds, from the pool on (about 20 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/seeds.py 1 2
 
-bench-referee: .venv/run.stamp      ## throughput of the referee, against the programs' own time (about 4 minutes)
+bench-referee: .venv/run.stamp      ## throughput of the referee, against the programs' own time (over 4 minutes)
 	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/referee.py
 
 bench-sampling: .venv/run.stamp     ## time and memory to draw pairs from 10 thousand to 10 million programs (about 5 minutes)

@@ -45,7 +45,7 @@ class DvcCommands:
     def __init__(self, lock: IO[str], workers: int) -> None:
         """lock: a file that every command inherits, so that a lock on it lasts as long as the last of them.
 
-        workers: how many stages may run side by side; those of one task hardly ever do.
+        workers: how many stages may run side by side, see n_stages.
         """
         self.lock, self.workers = lock, workers
         self.is_stopped = threading.Event()
@@ -91,7 +91,7 @@ class DvcCommands:
         return Finished(status, lines)
 
     def n_stages(self) -> int:
-        """Return how many stages share this machine's cores: at most one of each task, and `workers` of them."""
+        """Return how many stages run side by side and share the cores: `workers`, but no more than there are tasks."""
         return max(1, min(self.workers, len(params.read().get("tasks", ()))))
 
     def started(self, words: tuple[str, ...], timeout_s: float | None) -> Supervised:

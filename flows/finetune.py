@@ -82,7 +82,7 @@ def finetune(
         strategy: How pairs are drawn: sample.strategy. A mixture goes into overrides.
         method: The trainer: train.method.
         overrides: Other values, by dotted name: {"trainers.dpo.beta": 0.2}.
-        workers: How many stages run side by side. Use 1 where they share one GPU.
+        workers: How many stages run side by side, at most as many as there are tasks. Use 1 where they share one GPU.
         timeout_s: The longest that one stage may take, in seconds. Empty for no limit.
         pull: Fetch from the DVC remote what a stage needs and this folder lacks, and only that.
         push: After the run, send what is new to the DVC remote.
@@ -105,7 +105,7 @@ def finetune(
                     history.fast_forward(follow)
                 with parameters.applied(whole(changes)), DvcCommands(lock, workers) as commands:
                     artifacts.add_tags()
-                    outcomes = run_stages(commands, [*targets], workers, timeout_s, pull, push)
+                    outcomes = run_stages(commands, [*targets], timeout_s, pull, push)
                     state, behind = final_state(outcomes), out_of_date(outcomes, [*targets])
                     report(outcomes, behind)
                     if branch and state.is_completed():
@@ -137,7 +137,7 @@ def whole(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_stages(
-    commands: DvcCommands, targets: list[str], workers: int, timeout_s: float | None, pull: bool, push: bool
+    commands: DvcCommands, targets: list[str], timeout_s: float | None, pull: bool, push: bool
 ) -> list[Outcome]:
     """Bring the targets (every stage, if none is named) up to date; return all steps in the order in which they ended.
 
@@ -150,10 +150,11 @@ def run_stages(
             return push_outputs.submit(commands, return_state=False)
         return run_stage.submit(step, commands, timeout_s, pull, return_state=False, wait_for=needed)
 
-    run = partial(schedule, workers=workers, submit=submit, watch=partial(stop_if_cancelled, commands))
     if dvc_is_at_work():
         log("waiting for a DVC command that is at work in this folder")
     steps, before = plan_or_check(targets), locked_stages()
+    # No more than share the cores: `baseline` waits for no training, and would run beside it with as many threads.
+    run = partial(schedule, workers=commands.n_stages(), submit=submit, watch=partial(stop_if_cancelled, commands))
     is_stale = any(step.is_stale for step in steps)
     modules = [step for step in steps if step.stage == MODULES]
     outcomes = run(modules, earlier=[])
