@@ -19,10 +19,10 @@ class Set(NamedTuple):
 
 SPLITS = {
     "train": Set(8, 12, 5, 601),
-    "validation": Set(16, 12, 5, 602),
-    "test": Set(16, 12, 5, 603),
-    "shifted_15x5": Set(8, 15, 5, 604),
-    "shifted_12x10": Set(8, 12, 10, 605),
+    "validation": Set(8, 12, 5, 602),
+    "test": Set(8, 12, 5, 603),
+    "shifted_15x5": Set(3, 15, 5, 604),
+    "shifted_12x10": Set(4, 12, 10, 605),
 }
 SHIFTED = ("shifted_15x5", "shifted_12x10")
 TIGHTNESS = (0.3, 0.7)  # the share of all weights that fits, drawn for each constraint
