@@ -19,7 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest come first, so that two workers end at about the same time; new ones before all."""
+    """The files that take longest come first, so that all workers end at about the same time; new ones before all."""
     seconds = json.loads(SECONDS.read_text())
     items.sort(key=lambda item: -seconds.get(item.nodeid.split("::")[0], math.inf))
 

@@ -53,6 +53,13 @@ def parse_arguments() -> argparse.Namespace:
     commands.add_parser("check", help="check params.yaml before a run: names, types, models, tasks")
     commands.add_parser("tasks", help="list the tasks with their functions, splits and references")
     add_task_commands(commands.add_parser("task", help="make a task of your own, and check it"))
+    add_program_commands(commands)
+    add_model_commands(commands)
+    return parser.parse_args()
+
+
+def add_program_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands that judge programs, show a pool and import one."""
     score = commands.add_parser(
         "score", help="have the referee judge programs, or models' answers, in files; exit 1 unless all are ok"
     )
@@ -86,6 +93,10 @@ def parse_arguments() -> argparse.Namespace:
         type=Path,
         help="JSON, JSON lines, CSV, Parquet, SQLite; or folders of these",
     )
+
+
+def add_model_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands that choose, fetch and export a model, and trace what it learnt from."""
     preset = commands.add_parser(
         "preset", help="print the options of a run with a preset: dvc exp run $(dartune preset NAME)"
     )
@@ -106,7 +117,6 @@ def parse_arguments() -> argparse.Namespace:
     export.add_argument("task", metavar="TASK", help="one of those that `dartune tasks` lists")
     export.add_argument("folder", metavar="FOLDER", type=Path, help="where to; it must not exist, or be empty")
     export.add_argument("--merge", action="store_true", help="merge an adapter into the base model's weights")
-    return parser.parse_args()
 
 
 def add_task_commands(parser: argparse.ArgumentParser) -> None:

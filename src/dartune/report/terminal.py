@@ -13,18 +13,18 @@ SAMPLED = "{model:<5}{validity:>9.1%}{mean:>8.3f}{median:>8.3f}{top_10:>8.3f}{be
 
 def terminal_table(results: dict[str, Result], verdicts: dict[str, Verdicts], warnings: dict[str, list[str]]) -> str:
     """Return base against tuned, with searches and equal-cost controls, in at most 110 columns; then the warnings."""
-    head = f"{'':<24}{'valid':>9}{'mean':>8}{'median':>8}{'top 10':>8}{'> template':>14}   mean difference"
+    head = f"{'':<25}{'valid':>9}{'mean':>8}{'median':>8}{'top 10':>8}{'> template':>14}   mean difference"
     lines = ["base against tuned", head + " [95 % interval]"]
     for task, result in results.items():
         n = result.splits[result.held_out]["tuned"]["n_samples"]
         lines += ["", f"{task} ({n} programs of each model)"]
         for split, measured in result.splits.items():
             base, tuned = (SAMPLED.format(model=model, **measured[model]) for model in MODELS)
-            lines += [f"  {split:<17}{base}", f"{'':<19}{tuned}   {difference_text(measured, 'mean')}"]
+            lines += [f"  {split:<17} {base}", f"{'':<20}{tuned}   {difference_text(measured, 'mean')}"]
     lines += ["", f"{'best of a search, held-out':<48}{'base':>8}{'tuned':>8}   mean difference [95 % t interval]"]
     for task, result in results.items():
         for method, measured in result.searches.items():
-            label = f"  {task:<16}{method:<10}{measured['n_evaluations']} x {measured['n_seeds']} seeds"
+            label = f"  {task:<19} {method:<10}{measured['n_evaluations']} x {measured['n_seeds']} seeds"
             values = "".join(f"{measured[model]['top_1']:>8.3f}" for model in MODELS)
             lines.append(f"{label:<48}{values}   {difference_text(measured, 'top_1')}")
     lines += control_lines(verdicts)
@@ -42,7 +42,7 @@ def difference_text(measured: dict[str, Any], key: str) -> str:
 def control_lines(verdicts: dict[str, Verdicts]) -> list[str]:
     """Return the lines of the equal-cost controls, none where nobody measured them."""
     lines = [
-        f"  {task:<16}{measure:<18}{'':<28}   {interval_text(measures[measure])} {measures[measure]['significance']}"
+        f"  {task:<19} {measure:<18}{'':<24}   {interval_text(measures[measure])} {measures[measure]['significance']}"
         for task, measures in verdicts.items()
         for measure in EQUAL_COST.values()
         if measure in measures
