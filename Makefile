@@ -8,7 +8,7 @@ run: .venv/run.stamp                ## the whole pipeline: prints base against t
 	@$(BIN)/python flows/finetune.py
 
 test: .venv/test.stamp              ## unit, stage and flow tests
-	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not alone"
+	@OMP_NUM_THREADS=1 DARTUNE_STAGES=2 $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not alone"
 	@$(BIN)/python -m pytest -q -m alone
 
 # As root, Debian's package; otherwise Playwright's own, in the home folder.

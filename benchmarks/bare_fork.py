@@ -23,7 +23,7 @@ def main() -> None:
         import_module(name)
     instances = task.instances(split)
     state = WorkerState(task, instances, instances)
-    state.instances = instances  # an online task's with their items
+    state.instances, state.reveal = instances, None  # an online task's with their items
     programs = json.load(sys.stdin)
     prepare_for_forks()
     start = time.perf_counter()

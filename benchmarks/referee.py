@@ -39,7 +39,7 @@ from typing import Any
 from dartune.referee import worker_pool
 from dartune.referee.referee import Referee
 from dartune.referee.worker import load_function
-from dartune.tasks.task import Task, names
+from dartune.tasks.task import Task, decisions_on, names
 
 ON_LLM4AD = ("admissible_set", "tsp_construct", "cvrp_construct")
 LLM4AD: dict[str, tuple[str, dict[str, int]]] = {
@@ -60,7 +60,7 @@ def split_of(task: str) -> str:
 def decide(task: str, instances: list[Any], program: str) -> list[Any]:
     rollout = Task(task).rollout
     function = load_function(program, rollout.FUNCTION, rollout.N_ARGUMENTS)
-    return [rollout.run(function, instance) for instance in instances]
+    return list(decisions_on(instances, rollout, function))
 
 
 def half(task: str, programs: list[str], queue: "multiprocessing.SimpleQueue[float]") -> None:

@@ -95,6 +95,7 @@ def giving(name: str) -> Edit:
 CHECKED = '        if not 0 <= job < len(hours) or not is_waiting[job]:\n            raise Refused("infeasible", '
 LOOP = """        job = index(program(np.flatnonzero(is_waiting), hours, weights))
 """
+SIZES = '"sizes": (hours := generator.uniform(1, 10, n_jobs)), "hours": hours'
 SMITH = ("return waiting[0]", "return waiting[np.argmax(weights[waiting] / hours[waiting])]")
 # What is planted, and the level, the check and the words of a finding that it must have.
 MISTAKES: dict[str, tuple[Edit, Finding]] = {
@@ -151,8 +152,17 @@ MISTAKES: dict[str, tuple[Edit, Finding]] = {
         Finding("error", "trust", "a program that writes to its arguments breaks run()"),
     ),
     "items that are handed over later in sight": (
-        replaced("rollout.py", ("N_ARGUMENTS = 3", 'N_ARGUMENTS = 3\nONLINE = "hours"')),
-        Finding("error", "trust", "a call sees hours that are handed over later"),
+        both(
+            replaced("instances.py", ('"hours": generator.uniform(1, 10, n_jobs)', SIZES)),
+            replaced(
+                "rollout.py",
+                ("N_ARGUMENTS = 3", 'N_ARGUMENTS = 3\nONLINE = "hours"'),
+                ('hours, weights = instance["hours"]', 'hours, weights = instance["sizes"]'),
+                ("    order: list[int] = []\n", "    yield\n"),
+                ("        order.append(job)\n    return order\n", "        yield job\n"),
+            ),
+        ),
+        Finding("error", "trust", "instance['sizes'] has the numbers of hours, which are revealed one by one"),
     ),
     "prompt and template that disagree": (
         replaced("prompt.md", ("one element of waiting", "one element of open_jobs")),

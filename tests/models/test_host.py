@@ -27,6 +27,7 @@ def model_of(n_weights: int, dtype: torch.dtype = torch.bfloat16) -> Any:
 def sixteen_gib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=16 * GIB, available=16 * GIB))
     monkeypatch.setattr(host, "group_limits", lambda: [])
+    monkeypatch.delenv("DARTUNE_STAGES", raising=False)
 
 
 def test_threads_are_those_of_the_base_folder_or_the_cores_of_a_stage(

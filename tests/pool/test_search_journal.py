@@ -184,7 +184,7 @@ def test_an_edit_of_another_methods_code_keeps_unfinished_batches(
 
 # ---- SIGKILL
 
-N_KILLS = 12
+N_KILLS = 8
 SCRIPT = """
 import os, sys, time
 from pathlib import Path

@@ -1,40 +1,46 @@
-"""Items are revealed one by one, from an array or by another process."""
+"""Items are revealed one by one, of all instances side by side."""
+
+from collections.abc import Generator
 
 import numpy as np
 import pytest
 
-from dartune.programs.online import START, Items, revealed
+from dartune.programs.online import LAST, START, Items, decide
 
 
-def test_an_item_comes_after_the_decision_on_the_one_before() -> None:
-    received: list[int] = []
-
-    def exchange(decision: int) -> float:
-        received.append(decision)
-        return 10.0 * len(received)
-
-    items = Items(3, exchange)
-    for number, item in enumerate(items):
-        assert item == 10.0 * (number + 1) and received == [START, 7, 8][: number + 1]
-        items.decide(7 + number)
-    assert received == [START, 7, 8, 9] and items.decisions == [7, 8, 9]
+def doubling() -> Generator[int | None, float, None]:
+    item = yield None
+    while True:
+        item = yield round(2 * item)
 
 
-def test_an_array_is_revealed_anew_each_time() -> None:
-    array = np.array([3.0, 1.0])
-    for _ in range(2):
-        items, seen = revealed(array), []
-        assert len(items) == 2 and revealed(items) is items
-        for item in items:
-            seen.append(item)
-            items.decide(0)
-        assert seen == [3.0, 1.0]
+def test_the_next_items_come_after_the_decisions_on_the_last() -> None:
+    items, received = Items([np.array([3.0, 1.0]), np.array([5.0]), np.array([4.0, 2.0, 6.0])]), []
+
+    def reveal(decisions: list[int]) -> list[float]:
+        received.append(decisions)
+        return items.reveal(decisions)
+
+    made = decide([doubling(), doubling(), doubling()], [2, 1, 3], reveal)
+    assert received == [[START], [6, 10, 8], [2, 4], [12]]
+    assert made == items.decisions == [[6, 2], [10], [8, 4, 12]]
 
 
-@pytest.mark.parametrize("n_decisions", [0, 2])
-def test_a_rollout_that_does_not_decide_once_is_told(n_decisions: int) -> None:
-    items = revealed([1.0, 2.0])
-    with pytest.raises(AssertionError, match="once on each item"):
-        for _ in items:
-            for _ in range(n_decisions):
-                items.decide(0)
+def test_after_the_last_item_there_is_none() -> None:
+    items = Items([[3.0]])
+    assert [items.reveal([START]), items.reveal([7]), items.reveal([8])] == [[3.0], [LAST], [LAST]]
+    assert items.decisions == [[7]]
+
+
+@pytest.mark.parametrize(("sent", "noted"), [([1], [[1], []]), ([], [[], []]), ([1, 2, 3], [[1], [2]])])
+def test_decisions_that_are_missing_or_too_many_move_no_others(sent: list[int], noted: list[list[int]]) -> None:
+    items = Items([[3.0], [4.0]])
+    items.reveal([START])
+    items.reveal(sent)
+    assert items.decisions == noted
+
+
+def test_instances_are_worked_on_as_if_each_were_alone() -> None:
+    sizes = [np.arange(5.0), np.arange(3.0), np.arange(4.0)]
+    alone = [decide([doubling()], [len(one)], Items([one]).reveal)[0] for one in sizes]
+    assert decide([doubling() for _ in sizes], [5, 3, 4], Items(sizes).reveal) == alone

@@ -155,7 +155,7 @@ def n_added(file: Path) -> tuple[int, int]:
 
 def test_scoring_killed_six_times_evaluates_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng, grammar = random.Random(20), Task("tsp_construct").grammar
-    programs = [grammar.draw(rng) for _ in range(450)]
+    programs = [grammar.draw(rng) for _ in range(220)]
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     for folder in (undisturbed, killed):
         make_score_folder(folder, programs)
@@ -171,7 +171,7 @@ def test_scoring_killed_six_times_evaluates_nothing_twice(tmp_path: Path, monkey
             process.kill()
             n_kills += 1
             lines = process.communicate()[1].splitlines()
-            done = [int(line.split(": ")[1].split(" of ")[0]) for line in lines if " of 450" in line]
+            done = [int(line.split(": ")[1].split(" of ")[0]) for line in lines if " of 220" in line]
             n_verdicts, n_programs = n_added(database)
             assert n_verdicts == n_programs  # no verdict that was kept has been found again
             assert len({key(program) for program in programs[: max(done, default=0)]}) <= n_programs

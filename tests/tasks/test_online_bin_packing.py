@@ -1,5 +1,8 @@
 """Online bin packing: published results, a packing by hand, refusals."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,8 +10,7 @@ from dartune.programs.verdict import Refused
 from dartune.referee.referee import Referee
 from dartune.tasks.online_bin_packing.cost import compute_costs, prepare
 from dartune.tasks.online_bin_packing.instances import draw
-from dartune.tasks.online_bin_packing.rollout import run
-from dartune.tasks.task import Task
+from dartune.tasks.task import Task, decisions_on
 
 TASK = Task("online_bin_packing")
 BEST_FIT = "def priority(item, bins):\n    return item - bins\n"
@@ -29,11 +31,15 @@ def test_on_or3_best_fit_is_as_far_above_the_bound_as_funsearch_reports() -> Non
     assert [round(100 * (-verdict.score / bound - 1), 2) for verdict in verdicts] == [5.74, 5.37]
 
 
+def bins_of(rule: Callable[..., object], *instances: dict[str, Any]) -> list[list[int]]:
+    return list(decisions_on([*instances], TASK.rollout, rule))
+
+
 @pytest.mark.parametrize("split", [split for split in TASK.splits if split not in ("llm4ad", "benchmark")])
 def test_no_rule_beats_the_bound_that_is_the_reference(split: str) -> None:
     instances, references = draw(split), TASK.references(split)
     for rule in (lambda item, bins: -np.arange(len(bins)), lambda item, bins: item - bins):
-        costs, _ = compute_costs(prepare(instances), [np.array(run(rule, instance)) for instance in instances])
+        costs, _ = compute_costs(prepare(instances), [np.array(each) for each in bins_of(rule, *instances)])
         assert all(bound <= cost <= 1.2 * bound for bound, cost in zip(references, costs, strict=True))
 
 
@@ -44,8 +50,8 @@ def test_a_packing_by_hand() -> None:
         seen.append((item, bins.tolist()))
         return np.arange(len(bins))
 
-    assert run(lambda item, bins: item - bins, SMALL) == [0, 1, 0, 1]
-    assert run(last_bin, SMALL) == [3, 2, 3, 2]
+    assert bins_of(lambda item, bins: item - bins, SMALL) == [[0, 1, 0, 1]]
+    assert bins_of(last_bin, SMALL) == [[3, 2, 3, 2]]
     assert seen == [(6, [10] * 4), (5, [10] * 3), (4, [10, 10, 5, 4]), (5, [10, 10, 5])]
     (first, moves), (last, other) = (
         compute_costs(prepare([SMALL]), [np.array(d)]) for d in ([0, 1, 0, 1], [3, 2, 3, 2])
@@ -62,4 +68,4 @@ def test_what_is_no_packing_is_refused(bins: list[int]) -> None:
 @pytest.mark.parametrize("given", [None, 1.0, [1.0], np.ones((4, 1)), ["a"] * 4, [np.nan, 1, 1, 1]])
 def test_other_priorities_than_a_number_for_each_bin_are_refused(given: object) -> None:
     with pytest.raises(Refused):
-        run(lambda item, bins: given, SMALL)
+        bins_of(lambda item, bins: given, SMALL)

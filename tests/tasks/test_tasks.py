@@ -13,7 +13,7 @@ from references import shortest_walk
 
 from dartune.programs.verdict import STATUSES, Verdict
 from dartune.referee.referee import Referee
-from dartune.tasks.task import Task, names
+from dartune.tasks.task import Task, decisions_on, names
 
 ROUTING = "def select_next_node(c, d, u, m):\n    {}\n"
 VEHICLES = "def select_next_node(c, d, u, r, q, m):\n    {}\n"
@@ -201,7 +201,7 @@ def test_instances_of_different_sizes_cost_what_they_cost_alone(task: str) -> No
     scope: dict[str, Any] = {}
     exec(this.template, scope)
     instances = this.instances("benchmark")[::5]
-    decisions = [np.array(this.rollout.run(scope[this.function], instance)) for instance in instances]
+    decisions = [np.array(each) for each in decisions_on(instances, this.rollout, scope[this.function])]
     costs = this.cost.compute_costs(this.cost.prepare(instances), decisions)[0]
     alone = [
         this.cost.compute_costs(this.cost.prepare([instance]), [decision])[0][0]

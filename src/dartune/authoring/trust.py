@@ -12,7 +12,7 @@ import numpy as np
 
 from dartune.programs.decisions import decode, encode
 from dartune.programs.verdict import Refused
-from dartune.tasks.task import Task, online_key
+from dartune.tasks.task import Task, decisions_on, online_key
 
 SPLIT = "validation"
 N_INSTANCES = 2
@@ -28,7 +28,7 @@ def gifts(task: Task) -> Iterator[str]:
     yield from answers_in_sight(task, instances, template)
     yield from costs_from_within(task, instances, template)
     yield from open_books(task, instances, template)
-    yield from future_in_sight(task, instances[0], template)
+    yield from future_in_sight(task, instances[0])
 
 
 def function_of(task: Task) -> Program:
@@ -56,7 +56,7 @@ def arguments_of(task: Task, instance: dict[str, Any], program: Program) -> list
         calls.append(copy.deepcopy(arguments))
         return program(*arguments)
 
-    task.rollout.run(noting, instance)
+    list(decisions_on([instance], task.rollout, noting))
     return calls
 
 
@@ -108,7 +108,7 @@ def cost_of(task: Task, instance: dict[str, Any], decisions: list[Any]) -> float
 def costs_from_within(task: Task, instances: list[dict[str, Any]], program: Program) -> Iterator[str]:
     """Yield whether a cost is what the rollout returned, where programs are: it must come from decisions."""
     for instance in instances:
-        decisions = list(task.rollout.run(program, instance))
+        (decisions,) = decisions_on([instance], task.rollout, program)
         if len(decisions) != 1:
             continue
         cost, half = (cost_of(task, instance, values) for values in (decisions, [decisions[0] / 2]))
@@ -120,9 +120,9 @@ def costs_from_within(task: Task, instances: list[dict[str, Any]], program: Prog
 def open_books(task: Task, instances: list[dict[str, Any]], program: Program) -> Iterator[str]:
     """Yield whether what a program writes to its arguments changes later calls."""
     for instance in instances:
-        expected = task.rollout.run(program, copy.deepcopy(instance))
+        (expected,) = decisions_on([copy.deepcopy(instance)], task.rollout, program)
         try:
-            decisions = task.rollout.run(vandal(program), frozen(copy.deepcopy(instance)))
+            (decisions,) = decisions_on([frozen(copy.deepcopy(instance))], task.rollout, vandal(program))
         except Exception as error:  # whatever the task's code raises on spoilt books
             yield f"a program that writes to its arguments breaks run(): {type(error).__name__}: {error}; pass copies"
             return
@@ -147,22 +147,12 @@ def vandal(program: Program) -> Program:
     return choose_and_spoil
 
 
-def future_in_sight(task: Task, instance: dict[str, Any], program: Program) -> Iterator[str]:
-    """Yield whether a call of an online task sees items that are handed over later.
+def future_in_sight(task: Task, instance: dict[str, Any]) -> Iterator[str]:
+    """Yield what an online task's instance tells of items that are revealed later.
 
-    rollout.ONLINE: the key of an instance's items, in their order, if the task is an online one.
+    rollout.py gets the number of items in their place, so it can know them only from another value of the instance.
     """
-    key = online_key(task)
-    if key is None:
-        return
-    items = np.asarray(instance[key])
-    half = len(items) // 2
-    other = instance | {key: np.concatenate([items[:half], items[half:][::-1]])}
-    calls, others = (arguments_of(task, one, program)[:half] for one in (instance, frozen(other)))
-    if any(not same(a, b) for a, b in zip(calls, others, strict=False)):
-        yield f"a call sees {key} that are handed over later: its arguments change with them"
-
-
-def same(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
-    """Return whether two calls have equal arguments."""
-    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(first, second, strict=True))
+    key = online_key(task.rollout)
+    for name, value in instance.items():
+        if key not in (None, name) and np.array_equal(np.sort(np.ravel(value)), np.sort(instance[key])):
+            yield f"instance[{name!r}] has the numbers of {key}, which are revealed one by one"

@@ -1,42 +1,61 @@
-"""The items of an online problem, revealed one by one: each when the decision on the one before is known."""
+"""The items of online problems, revealed one by one: the next of an instance when the decision on its last is known.
 
-import struct
-from collections.abc import Callable, Iterator
+All instances are worked on side by side, so that one exchange reveals an item of each: with one for every item, a
+process that has the items takes longer to answer than most programs to decide.
+"""
+
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-DECISION, ITEM = struct.Struct("<q"), struct.Struct("<d")  # what passes between a program's process and the items'
-START = -1  # in place of a decision, before the first item
+DECISION, ITEM = "q", "d"  # type codes of the arrays that pass between a program's process and the items'
+MAX_MESSAGE = 1 << 16  # bytes of such an array
+START = -1  # in place of decisions, before the first items
+LAST = 0.0  # in place of items, after the last
 BEGIN, END = b"b", b"e"  # a worker's requests: the next program, and its decisions as decisions.py encodes them
+
+Decisions = Generator[Any, float, None]  # of a rollout on one instance: None, then numbers
+Reveal = Callable[[list[int]], Sequence[float]]
 
 
 class Items:
-    """n items. exchange: takes the decision on the last item, or START, and returns the next; after the last, anything.
+    """The items of all instances, and what was decided on those that were revealed.
 
-    A rollout iterates over them and calls decide() once for each.
+    instances: the items of each, (n,), in their order.
     """
 
-    def __init__(self, n: int, exchange: Callable[[int], float]) -> None:
-        self._n, self._exchange = n, exchange
-        self.decisions: list[int] = []
+    def __init__(self, instances: Sequence[Any]) -> None:
+        self._instances = instances
+        self.decisions: list[list[int]] = [[] for _ in instances]
+        self._n_revealed = 0  # of each instance that has as many
+        self._waiting: list[int] = []  # instances whose last item was revealed and not decided on
 
-    def __len__(self) -> int:
-        return self._n
+    def reveal(self, decisions: Sequence[int]) -> list[float]:
+        """Note the decisions on the items revealed last, and return the next of each instance that has more, or LAST.
 
-    def __iter__(self) -> Iterator[float]:
-        self.decisions = []
-        for number in range(self._n):
-            yield self._exchange(self.decisions[-1] if number else START)
-            assert len(self.decisions) == number + 1, "a rollout must decide() once on each item"
-        self._exchange(self.decisions[-1])
-
-    def decide(self, decision: int) -> None:
-        """Note the decision on the item that was revealed last."""
-        self.decisions.append(decision)
+        A decision that is missing shows in the instance's number of them; one too many is dropped.
+        """
+        for instance, decision in zip(self._waiting, decisions, strict=False):
+            self.decisions[instance].append(decision)
+        n = self._n_revealed
+        self._waiting = [number for number, items in enumerate(self._instances) if n < len(items)]
+        self._n_revealed += 1
+        return [float(self._instances[number][n]) for number in self._waiting] or [LAST]
 
 
-def revealed(items: Any) -> Items:
-    """Return the items, as they are or out of an array (n,)."""
-    if isinstance(items, Items):
-        return items
-    rest = iter(items)
-    return Items(len(items), lambda decision: float(next(rest, 0.0)))
+def decide(rollouts: list[Decisions], n_items: list[int], reveal: Reveal) -> list[list[int]]:
+    """Return the decisions of rollouts, which yield one for each item that they are sent, on all their items.
+
+    n_items: of each rollout. reveal: takes the decisions on its last answer, or [START], and returns the next item of
+    each rollout that has more, in their order.
+    """
+    made: list[list[int]] = [[] for _ in rollouts]
+    for rollout in rollouts:
+        next(rollout)
+    decisions = [START]
+    for step in range(max(n_items)):
+        has_more = [number for number, n in enumerate(n_items) if step < n]
+        decisions = [rollouts[number].send(item) for number, item in zip(has_more, reveal(decisions), strict=True)]
+        for number, decision in zip(has_more, decisions, strict=True):
+            made[number].append(decision)
+    reveal(decisions)
+    return made

@@ -35,7 +35,8 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -48,11 +49,11 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from dartune.programs.decisions import MAX_BYTES, encode, encode_failure
-from dartune.programs.online import BEGIN, DECISION, END, ITEM, Items
+from dartune.programs.online import BEGIN, DECISION, END, ITEM, MAX_MESSAGE, Reveal
 from dartune.programs.verdict import Refused
 from dartune.referee import sandbox
 from dartune.referee.frames import FRAME, read_frame, read_into, write_all, write_frame
-from dartune.tasks.task import Task, online_key, task_in
+from dartune.tasks.task import Task, decisions_on, online_key, task_in
 
 # Imported once in the worker, so that children need not: loading numpy.random alone takes longer than most programs.
 PRELOADED = "numpy.random numpy.linalg math random itertools functools collections heapq operator statistics typing"
@@ -97,18 +98,19 @@ class WorkerState:
     ) -> None:
         self.rollout, self.instances = task.rollout, warm_up or instances
         self.control, self.items = control, items
-        for array in (value for one in instances + self.instances for value in one.values()):
-            if isinstance(array, np.ndarray):
-                array.flags.writeable = False  # see WRITES
+        for value in (value for one in instances + self.instances for value in one.values()):
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False  # see WRITES
         self.memory = mmap.mmap(-1, FRAME.size + MAX_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.buffer = memoryview(self.memory)  # pages use no memory until they are written
         self.is_sealed = True
         children = f"/proc/self/task/{os.getpid()}/children" if sandbox.IS_LINUX else os.devnull
         self.children_file = os.open(children, os.O_RDONLY)
         self.lends_arrays = False  # to programs: whether any that all calls share is among their arguments
-        self.rollout.run(self.noting(task.template), self.instances[0])
+        self.reveal: Reveal | None = None
+        list(decisions_on(self.instances[:1], self.rollout, self.noting(task.template)))
         answer(self, task.template)  # lets the interpreter specialise the rollout's bytecode before the forks
-        self.instances = [with_items(instance, online_key(task)) for instance in instances]
+        self.instances, self.reveal = instances, reveal if online_key(self.rollout) else None
         # The memory limit is on what the program adds: numpy's libraries have mapped much address space already.
         pages = Path("/proc/self/statm").read_text().split()[0] if sandbox.IS_LINUX else 0
         self.mapped = int(pages) * resource.getpagesize()
@@ -125,17 +127,12 @@ class WorkerState:
         return called
 
 
-def with_items(instance: dict[str, Any], key: str | None) -> dict[str, Any]:
-    """Return the instance, with items that another process reveals in place of their number. key: None for offline."""
-    return instance if key is None else instance | {key: Items(instance[key], ask)}
-
-
-def ask(decision: int) -> float:
-    """Send a decision and return the next item, in a child, where all waiting takes CPU time."""
-    os.write(ITEMS, DECISION.pack(decision))
+def reveal(decisions: list[int]) -> Sequence[float]:
+    """Send decisions and return the next items, in a child, where all waiting takes CPU time."""
+    os.write(ITEMS, array(DECISION, decisions))
     while True:
         try:
-            return float(ITEM.unpack(os.read(ITEMS, ITEM.size))[0])
+            return array(ITEM, os.read(ITEMS, MAX_MESSAGE))
         except BlockingIOError:
             os.sched_yield()
 
@@ -337,7 +334,7 @@ def answer(state: WorkerState, program: str) -> bytes:
         function = load_function(program, state.rollout.FUNCTION, state.rollout.N_ARGUMENTS)
         if state.lends_arrays and WRITES.search(program):
             function = on_copies(function)
-        return encode(state.rollout.run(function, instance) for instance in state.instances)
+        return encode(decisions_on(state.instances, state.rollout, function, state.reveal))
     except Refused as refused:
         return encode_failure(refused.status, refused.reason)
     except MemoryError:

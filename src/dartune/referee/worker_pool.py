@@ -129,7 +129,7 @@ class Worker:
 
     def __init__(self, task: Task, split: str, instances: list[dict[str, Any]], core: int | None) -> None:
         self._folder, self._core = task.folder, core
-        key = online_key(task)
+        key = online_key(task.rollout)
         warm_up = task.instances("validation" if split == "train" else "train")[:1] if key else None
         shown = [instance | {key: len(instance[key])} for instance in instances] if key else instances
         self._instances = pickle.dumps((shown, warm_up))

@@ -6,6 +6,7 @@ The protocols are for type checkers: `held: Rollout = my_task.rollout` holds a m
 import ast
 import json
 from collections.abc import Callable, Iterator, Mapping
+from inspect import isgeneratorfunction
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,8 +15,9 @@ import numpy as np
 import dartune.tasks
 from dartune.errors import UserError
 from dartune.programs.decisions import decode, encode
+from dartune.programs.online import Decisions
 from dartune.programs.verdict import Refused
-from dartune.tasks.task import PROMPT, Task, add_folders, online_key
+from dartune.tasks.task import PROMPT, Task, add_folders, decisions_on, online_key
 
 Arrays = dict[str, Any]  # an instance: arrays, and whatever else the rollout takes
 
@@ -37,9 +39,10 @@ class Rollout(Protocol):
     FUNCTION: str
     N_ARGUMENTS: int
 
-    # ONLINE: str, of an online task: the key of an instance's items, an array (n,), or the Items of programs/online.py.
+    # ONLINE: str, of an online task: the key of an instance's items, an array (n,). Its run() gets their number instead
+    # and yields None, then the decision on each item that it is sent.
 
-    def run(self, program: Callable[..., Any], instance: Arrays) -> list[int] | list[float]:
+    def run(self, program: Callable[..., Any], instance: Arrays) -> list[int] | list[float] | Decisions:
         """Return what the program decides on an instance. Raises Refused for what is not allowed."""
 
 
@@ -191,8 +194,11 @@ def is_positive(value: Any) -> bool:
 def wrong_run(task: Task) -> Iterator[str]:
     """Yield what goes wrong when the template runs on the first training instances and is charged for it."""
     instances = task.instances("train")[:N_RUN]
-    if (key := online_key(task)) and key not in instances[0]:
+    if (key := online_key(task.rollout)) and key not in instances[0]:
         yield f"rollout.py: ONLINE is {key!r}; expected one of an instance's keys, {', '.join(instances[0])}"
+        return
+    if key and not isgeneratorfunction(task.rollout.run):
+        yield "rollout.py: run of an online task yields None, then the decision on each item that it is sent"
         return
     try:
         prepared = task.cost.prepare(instances)
@@ -202,7 +208,7 @@ def wrong_run(task: Task) -> Iterator[str]:
     scope: dict[str, Any] = {}
     try:
         exec(compile(task.template, "template.py", "exec"), scope)  # the task's own program, as trusted as its cost.py
-        decisions = [task.rollout.run(scope[task.rollout.FUNCTION], instance) for instance in instances]
+        decisions = list(decisions_on(instances, task.rollout, scope[task.rollout.FUNCTION]))
     except Exception as error:
         yield f"rollout.py: run(template, instance) raises {type(error).__name__}: {error}"
         return

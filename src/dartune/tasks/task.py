@@ -6,7 +6,7 @@ point in the group `dartune.tasks` names it. The modules of all of them are impo
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +16,7 @@ from typing import Any
 
 import dartune.tasks
 from dartune.errors import UserError, nearest
+from dartune.programs.online import Items, Reveal, decide
 from dartune.tasks.forms import FORMS, check_form, without_body
 
 ENTRY_POINTS = "dartune.tasks"  # the group of installed packages that bring tasks
@@ -216,10 +217,27 @@ class Task:
             return import_module(f"dartune.tasks.{self.name}.{module}")
 
 
-def online_key(task: Task) -> str | None:
+def online_key(rollout: Any) -> str | None:
     """Return the key of an instance's items, where a task's items are revealed one by one; None for other tasks."""
-    key: str | None = getattr(task.rollout, "ONLINE", None)
+    key: str | None = getattr(rollout, "ONLINE", None)
     return key
+
+
+def decisions_on(
+    instances: list[dict[str, Any]], rollout: Any, program: Callable[..., Any], reveal: Reveal | None = None
+) -> Iterable[list[Any]]:
+    """Return what a program decides on each instance, in their order.
+
+    rollout: the task's module. reveal: of an online task, where the items are elsewhere: see programs/online.py; the
+    instances then have their number. Raises Refused as the rollout does, and whatever the program raises.
+    """
+    key = online_key(rollout)
+    if key is None:
+        return (rollout.run(program, instance) for instance in instances)
+    items = [instance[key] for instance in instances]
+    n_items = items if reveal else [len(each) for each in items]
+    runs = [rollout.run(program, instance | {key: n}) for instance, n in zip(instances, n_items, strict=True)]
+    return decide(runs, n_items, reveal or Items(items).reveal)
 
 
 def task_in(folder: Path) -> Task:

@@ -1,11 +1,14 @@
-# infeasible, output, runtime, forbidden: puts all items into the first bin, to know them, and then plays
+# infeasible, output, runtime, forbidden: puts all items into the first bins, to know them, and then plays
 import sys
 
 known = []
 
 
 def priority(item, bins):
-    items = sys._getframe(1).f_locals["items"]
-    while not known or len(known) < len(items):
-        known.append(items._exchange(0))
+    frame = sys._getframe()
+    while frame.f_code.co_name != "decide":
+        frame = frame.f_back
+    driver = frame.f_locals
+    while len(known) < max(driver["n_items"]):
+        known.append(driver["reveal"]([0] * len(driver["n_items"])))
     return item - bins

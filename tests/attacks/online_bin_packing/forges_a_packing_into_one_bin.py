@@ -2,11 +2,11 @@
 import os
 import struct
 
-for _ in range(8 * 251):
-    os.write(4, bytes(8))
+for _ in range(251):
+    os.write(4, bytes(8 * 8))
     while True:
         try:
-            os.read(4, 8)
+            os.read(4, 64)
             break
         except BlockingIOError:
             pass

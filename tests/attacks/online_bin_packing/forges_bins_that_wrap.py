@@ -2,11 +2,11 @@
 import os
 import struct
 
-for number in range(8 * 251):
-    os.write(4, struct.pack("<q", -1 - number % 251))
+for number in range(251):
+    os.write(4, struct.pack("<8q", *[-1 - number] * 8))
     while True:
         try:
-            os.read(4, 8)
+            os.read(4, 64)
             break
         except BlockingIOError:
             pass

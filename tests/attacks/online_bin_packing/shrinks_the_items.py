@@ -1,9 +1,8 @@
-# ok=honest_best_fit, infeasible, runtime, output: the rollout gets smaller items than there are
+# ok=honest_best_fit, infeasible, runtime, output: the rollouts get smaller items than there are
+import dartune.tasks.task as task
 
-import dartune.programs.online as online
-
-plain = online.Items.__iter__
-online.Items.__iter__ = lambda self: (size / 2 for size in plain(self))
+plain = task.decide
+task.decide = lambda rollouts, n, reveal: plain(rollouts, n, lambda made: [size / 2 for size in reveal(made)])
 
 
 def priority(item, bins):

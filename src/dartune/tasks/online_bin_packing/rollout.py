@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dartune.programs.online import revealed
+from dartune.programs.online import Decisions
 from dartune.programs.verdict import Refused
 
 FUNCTION = "priority"
@@ -13,14 +13,14 @@ N_ARGUMENTS = 2
 ONLINE = "items"
 
 
-def run(program: Callable[..., Any], instance: dict[str, Any]) -> list[int]:
-    """Return the bin of each item. There are as many bins as items.
+def run(program: Callable[..., Any], instance: dict[str, Any]) -> Decisions:
+    """Yield None, then the bin of each item that is sent. There are as many bins as items.
 
     Raises Refused where the program does not give one number for each bin with room.
     """
-    items = revealed(instance["items"])
-    free = np.full(len(items), instance["capacity"])
-    for item in items:
+    free = np.full(instance["items"], instance["capacity"])
+    item = yield None
+    while True:
         has_room = np.flatnonzero(free >= item)
         priorities = np.asarray(program(item, free[has_room]))
         if priorities.shape != has_room.shape or priorities.dtype.kind not in "bif":
@@ -29,5 +29,4 @@ def run(program: Callable[..., Any], instance: dict[str, Any]) -> list[int]:
             raise Refused("nonfinite", "a priority is NaN")
         chosen = int(has_room[np.argmax(priorities)])
         free[chosen] -= item
-        items.decide(chosen)
-    return items.decisions
+        item = yield chosen
