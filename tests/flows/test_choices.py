@@ -2,13 +2,12 @@
 
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from toy_repository import FLOWS, PARAMS, run
+from toy_repository import FLOWS
 
 sys.path.insert(0, str(FLOWS))
 
@@ -54,15 +53,3 @@ def test_a_run_of_stages_of_one_task_is_tagged_with_that_task_alone() -> None:
     assert artifacts.tasks_of([], tasks) == artifacts.tasks_of(["report"], tasks) == tasks
     assert artifacts.tasks_of(["score@y", "train@y"], tasks) == ["y"]
     assert artifacts.tasks_of(["score@y", "base"], tasks) == tasks
-
-
-def test_a_run_is_named_and_tagged_by_what_it_does(toy: Path, tmp_path: Path, prefect_server: str) -> None:
-    from prefect.client.orchestration import get_client
-
-    root = Path(shutil.copytree(toy, tmp_path / "repo"))
-    (root / "params.yaml").write_text(f"{PARAMS}tasks: [x, y]\npreset: mine\n")
-    state = run(root, targets=["base"], tasks=["y"], overrides={"base.size": 4})
-    with get_client(sync_client=True) as client:
-        flow_run = client.read_flow_run(state.state_details.flow_run_id)
-    assert re.fullmatch(r"base, tasks=\['y'\], base.size=4 \([a-z-]+\)", flow_run.name)
-    assert flow_run.tags == ["preset:mine", "y"]

@@ -1,6 +1,7 @@
 """flows/finetune.py over real DVC and a real Prefect server, in a toy repository of five stages."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -49,6 +50,18 @@ def test_a_first_run_completes_every_stage(toy_run: tuple[Path, Any]) -> None:
         ["base.txt", "pool-a.txt", "pool-b.txt", "report.json", "train.txt"],
     )
     assert stages(state) == dict.fromkeys(["base", "pool@a", "pool@b", "train", "report"], "Completed")
+
+
+def test_a_run_is_named_and_tagged_by_what_it_does(toy: Path, tmp_path: Path, prefect_server: str) -> None:
+    from prefect.client.orchestration import get_client
+
+    root = Path(shutil.copytree(toy, tmp_path / "repo"))
+    (root / "params.yaml").write_text(f"{PARAMS}tasks: [x, y]\npreset: mine\n")
+    state = run(root, targets=["base"], tasks=["y"], overrides={"base.size": 4})
+    with get_client(sync_client=True) as client:
+        flow_run = client.read_flow_run(state.state_details.flow_run_id)
+    assert re.fullmatch(r"base, tasks=\['y'\], base.size=4 \([a-z-]+\)", flow_run.name)
+    assert flow_run.tags == ["preset:mine", "y"]
 
 
 def test_two_workers_leave_the_dvc_lock_that_plain_dvc_repro_writes(
