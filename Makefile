@@ -7,9 +7,12 @@ export DO_NOT_TRACK := 1
 run: .venv/run.stamp                ## the whole pipeline: prints base against tuned, and the path of the report
 	@$(BIN)/python flows/finetune.py
 
+# Timed, so that nothing may run beside them.
+ATTACKS = tests/referee/test_attacks.py
+
 test: .venv/test.stamp              ## unit, stage and flow tests
-	@OMP_NUM_THREADS=1 DARTUNE_STAGES=2 $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not alone"
-	@$(BIN)/python -m pytest -q -m alone
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --ignore=$(ATTACKS)
+	@$(BIN)/python -m pytest -q $(ATTACKS)
 
 # As root, Debian's package; otherwise Playwright's own, in the home folder.
 CHROMIUM = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -17,7 +20,7 @@ CHROMIUM = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 
 SYSTEM = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-system.in -c requirements-dev.lock
 
-test-system: .venv/test.stamp       ## tests on several machines and processes; installs requirements-system.in
+test-system: .venv/test.stamp       ## several machines, servers, kills, and what reruns when; installs requirements-system.in
 	@$(SYSTEM)
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || $(CHROMIUM)
 	@$(BIN)/python -m pytest -q tests/system

@@ -4,12 +4,18 @@ For tests of the pipeline as a whole. For tests of the flow alone take toy_repos
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from ruamel.yaml import YAML
+
+from warm_python import warm_python
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent  # of `python`, `dvc` and `dartune`
@@ -35,6 +41,18 @@ TINY = {
     "evaluate": {"n_samples": 20, "batch_size": 20, "with_shifted": False},
     "search": {"methods": ["funsearch"], "n_evaluations": 12, "seeds": [0, 1]},
 }
+
+
+AFTER_POOL = {"score", "sample", "pairs", "train", "rounds", "evaluate", "search", "report"}
+
+
+@contextmanager
+def warm_project(folder: Path) -> Iterator[None]:
+    """Make the folder the working tree with tiny parameters and one commit, whose stages start warm here."""
+    copy_project(folder, [TASK])
+    with warm_python() as warm, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "BIN", warm)
+        yield
 
 
 def copy_project(folder: Path, tasks: list[str]) -> None:
@@ -87,3 +105,14 @@ def edit(folder: Path, file: str, old: str, new: str) -> None:
     text = (folder / file).read_text()
     assert old in text
     (folder / file).write_text(text.replace(old, new, 1))
+
+
+def fly(folder: Path, server: str, *arguments: str, is_ok: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run the flow as `make run` does, in a Prefect server that is there already."""
+    return run(folder, "env", f"PREFECT_API_URL={server}", "python3", "flows/finetune.py", *arguments, is_ok=is_ok)
+
+
+def repro(folder: Path, *targets: str) -> set[str]:
+    """Run `dvc repro`; the names of the stages whose commands ran, without the task."""
+    output = run(folder, "dvc", "repro", *targets).stdout
+    return {name.split("@")[0] for name in re.findall(r"Running stage '([^']+)'", output)}

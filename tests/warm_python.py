@@ -109,7 +109,8 @@ def keep(caller: socket.socket) -> dict[str, str]:
         os.close(stream)
     end = os.pidfd_open(fork)
     caller.sendall(f"{fork}\n".encode())
-    ready, _, _ = select.select([caller, end], [], [])
+    awaited: list[socket.socket | int] = [caller, end]
+    ready, _, _ = select.select(awaited, [], [])
     if end not in ready:  # the caller is gone
         os.kill(fork, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1])

@@ -10,6 +10,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,6 @@ from dartune.authoring.cheats import Cheat, read_cheat
 from dartune.programs.verdict import STATUSES, Verdict
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task, names
-
-pytestmark = pytest.mark.alone  # some are timed
 
 ATTACKS = Path(__file__).parents[1] / "attacks"
 HONEST = {
@@ -165,12 +164,27 @@ def n_descriptors(process: int) -> int:
         return -1
 
 
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """Where the system can tell a process its cores."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
+
+
 @pytest.fixture(scope="module")
 def court(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Court]:
-    """In an empty folder, where the workers have their own folders too: nothing is remembered from before."""
+    """In an empty folder, where the workers have their own folders too: nothing is remembered from before.
+
+    On one core, so with one worker for each task, as all are looked at after each attack.
+    """
     folder = tmp_path_factory.mktemp("court")
     (folder / "tmp").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
+    with on_one_core(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(tempfile, "tempdir", str(folder / "tmp"))
         opened = Court(folder)

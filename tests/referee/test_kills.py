@@ -1,9 +1,6 @@
 """Whatever is killed, a worker, a program, a parent or a stage: no verdict is lost and nothing is left behind."""
 
-import json
 import os
-import random
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -12,13 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from dartune.programs.verdict import Verdict
-from dartune.referee.cache import VerdictCache
-from dartune.referee.referee import Referee, key
+from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
 
 ROOT = Path(__file__).parents[2]
@@ -117,69 +111,3 @@ with Referee(Task("tsp_construct"), "train", max_slowdown=1, memory_mib=256) as 
     process.kill()
     process.wait()
     assert psutil.wait_procs(family, timeout=3)[1] == []
-
-
-def make_score_folder(folder: Path, programs: list[str]) -> None:
-    """Parameters, a pool and a base model's folder: all that stages/score.py needs."""
-    folder.mkdir()
-    rows = [{"id": i, "completion": f"```python\n{program}\n```"} for i, program in enumerate(programs)]
-    pq.write_table(pa.Table.from_pylist(rows), folder / "pool.parquet")
-    (folder / "base").mkdir()
-    (folder / "params.yaml").write_text("score: {max_slowdown: 1000, memory_mib: 256, cluster: null}\n")
-
-
-def start_scoring(folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, ROOT / "stages/score.py", "tsp_construct", "pool.parquet", "base", "scored.parquet"]
-    return subprocess.Popen([*command, "score.json", "cost.json"], cwd=folder, stderr=subprocess.PIPE, text=True)
-
-
-def count_insertions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Have the folder's cache of verdicts keep count of what is added to it, also of what it has already."""
-    with monkeypatch.context() as patch:
-        patch.chdir(folder)
-        VerdictCache("tsp_construct").close()
-    file = folder / ".work/verdicts/tsp_construct.sqlite"
-    with sqlite3.connect(file) as database:
-        database.execute("create table added (program text)")
-        database.execute(
-            "create trigger count_added before insert on verdicts begin insert into added values (new.program); end"
-        )
-    return file
-
-
-def n_added(file: Path) -> tuple[int, int]:
-    """How many verdicts were added, and on how many different programs."""
-    with sqlite3.connect(file) as database:
-        return database.execute("select count(*), count(distinct program) from added").fetchone()
-
-
-def test_scoring_killed_six_times_evaluates_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rng, grammar = random.Random(20), Task("tsp_construct").grammar
-    programs = [grammar.draw(rng) for _ in range(220)]
-    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    for folder in (undisturbed, killed):
-        make_score_folder(folder, programs)
-    database, start = count_insertions(killed, monkeypatch), time.monotonic()
-    assert start_scoring(undisturbed).wait() == 0
-    seconds, n_kills = time.monotonic() - start, 0
-    expected = (undisturbed / "scored.parquet").read_bytes()
-    while n_kills < 6:
-        process = start_scoring(killed)
-        try:
-            process.wait(rng.uniform(0.4, 1.0) * seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            n_kills += 1
-            lines = process.communicate()[1].splitlines()
-            done = [int(line.split(": ")[1].split(" of ")[0]) for line in lines if " of 220" in line]
-            n_verdicts, n_programs = n_added(database)
-            assert n_verdicts == n_programs  # no verdict that was kept has been found again
-            assert len({key(program) for program in programs[: max(done, default=0)]}) <= n_programs
-            continue
-        assert process.returncode == 0
-        assert (killed / "scored.parquet").read_bytes() == expected
-        subprocess.run(["rm", "-rf", ".work", "scored.parquet", "score.json"], cwd=killed, check=True)
-        database = count_insertions(killed, monkeypatch)
-    assert start_scoring(killed).wait() == 0
-    assert (killed / "scored.parquet").read_bytes() == expected
-    assert json.loads((killed / "score.json").read_text())["n_programs"] == len(programs)
