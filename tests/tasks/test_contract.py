@@ -94,6 +94,10 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
         replaced("rollout.py", "N_ARGUMENTS = 4", 'N_ARGUMENTS = 4\nONLINE = "items"'),
         "rollout.py: ONLINE is 'items'; expected one of an instance's keys, ",
     ),
+    "items that run does not wait for": (
+        replaced("rollout.py", "N_ARGUMENTS = 4", 'N_ARGUMENTS = 4\nONLINE = "distances"'),
+        "rollout.py: run of an online task yields None, then the decision on each item that it is sent",
+    ),
     "arguments": (
         replaced("rollout.py", "N_ARGUMENTS = 4", "N_ARGUMENTS = 3"),
         "takes 4 arguments; rollout.py's N_ARG",

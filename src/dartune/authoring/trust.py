@@ -154,5 +154,6 @@ def future_in_sight(task: Task, instance: dict[str, Any]) -> Iterator[str]:
     """
     key = online_key(task.rollout)
     for name, value in instance.items():
-        if key not in (None, name) and np.array_equal(np.sort(np.ravel(value)), np.sort(instance[key])):
+        is_other = key not in (None, name) and isinstance(value, np.ndarray)
+        if is_other and np.array_equal(np.sort(value, axis=None), np.sort(instance[key])):
             yield f"instance[{name!r}] has the numbers of {key}, which are revealed one by one"
