@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import dartune.tasks
+import dartune.tasks.plane  # of the task that is copied; once the copy is the only one, it is not found
 from dartune.errors import UserError
 from dartune.tasks.contract import check_task
 from dartune.tasks.task import Task, names
