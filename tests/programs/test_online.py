@@ -44,3 +44,14 @@ def test_instances_are_worked_on_as_if_each_were_alone() -> None:
     sizes = [np.arange(5.0), np.arange(3.0), np.arange(4.0)]
     alone = [decide([doubling()], [len(one)], Items([one]).reveal)[0] for one in sizes]
     assert decide([doubling() for _ in sizes], [5, 3, 4], Items(sizes).reveal) == alone
+
+
+def test_a_decision_that_was_left_out_is_told_whatever_comes_after() -> None:
+    items = Items([[3.0, 1.0], [4.0, 2.0]])
+    for sent in ([START], [1], [2, 3], [4, 5], [6, 7]):  # the second instance's first item is not decided on
+        assert not items.is_complete
+        items.reveal(sent)
+    assert not items.is_complete
+    whole = Items([[3.0], [4.0, 2.0]])
+    decide([doubling(), doubling()], [1, 2], whole.reveal)
+    assert whole.is_complete

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import slow_referee
+from dartune.errors import UserError
 from dartune.referee.referee import Referee, rounded
 from dartune.tasks.task import Task
 
@@ -151,3 +152,16 @@ def test_a_program_that_the_clock_decides_is_nondeterministic() -> None:
     assert (first.status, first.score) == ("nondeterministic", None)
     assert {verdict.status for verdict in others} == {"ok"}
     assert [len({verdict.costs for verdict in others[i : i + 3]}) for i in (0, 3, 6)] == [1, 1, 1]
+
+
+def test_a_cost_py_that_fails_is_told_in_one_line_and_blames_no_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = Task("tsp_construct")
+    monkeypatch.setattr(task.cost, "compute_costs", lambda *_: [][0])
+    with (
+        pytest.raises(UserError, match=r"^tsp_construct: cost\.py fails on a program's decisions \(IndexError: list"),
+        Referee(task, "train", max_slowdown=1000, memory_mib=256) as referee,
+    ):
+        referee.judge([task.template])

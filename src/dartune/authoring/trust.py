@@ -153,7 +153,9 @@ def future_in_sight(task: Task, instance: dict[str, Any]) -> Iterator[str]:
     rollout.py gets the number of items in their place, so it can know them only from another value of the instance.
     """
     key = online_key(task.rollout)
-    for name, value in instance.items():
-        is_other = key not in (None, name) and isinstance(value, np.ndarray)
-        if is_other and np.array_equal(np.sort(value, axis=None), np.sort(instance[key])):
+    if key is None:
+        return
+    others = {name: value for name, value in instance.items() if name != key and isinstance(value, np.ndarray)}
+    for name, value in others.items():
+        if np.array_equal(np.sort(value, axis=None), np.sort(instance[key])):
             yield f"instance[{name!r}] has the numbers of {key}, which are revealed one by one"

@@ -32,7 +32,7 @@ class Items:
     def reveal(self, decisions: Sequence[int]) -> list[float]:
         """Note the decisions on the items revealed last, and return the next of each instance that has more, or LAST.
 
-        A decision that is missing shows in the instance's number of them; one too many is dropped.
+        One too many is dropped; one that is missing stands in for none, and leaves is_complete false for good.
         """
         for instance, decision in zip(self._waiting, decisions, strict=False):
             self.decisions[instance].append(decision)
@@ -40,6 +40,11 @@ class Items:
         self._waiting = [number for number, items in enumerate(self._instances) if n < len(items)]
         self._n_revealed += 1
         return [float(self._instances[number][n]) for number in self._waiting] or [LAST]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether each item was decided on: else decisions may stand where later items were known."""
+        return all(len(made) == len(items) for made, items in zip(self.decisions, self._instances, strict=True))
 
 
 def decide(rollouts: list[Decisions], n_items: list[int], reveal: Reveal) -> list[list[int]]:

@@ -21,7 +21,7 @@ import numpy as np
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from dartune.programs.decisions import encode
+from dartune.programs.decisions import encode, encode_failure
 from dartune.programs.online import BEGIN, DECISION, END, ITEM, MAX_MESSAGE, Items
 from dartune.referee.frames import read_frame, write_frame
 from dartune.referee.sandbox import die_with_parent
@@ -39,10 +39,17 @@ def serve(control: socket.socket, items: socket.socket, instances: list[np.ndarr
             if request == BEGIN:
                 drain(items)
                 run = Items(instances)
-            write_frame(control.fileno(), encode(run.decisions) if request == END else b"")
+            write_frame(control.fileno(), answer(run) if request == END else b"")
         elif message := items.recv(MAX_MESSAGE):
             with suppress(ValueError, BlockingIOError):  # no decisions; or it asks without reading
                 items.send(array(ITEM, run.reveal(array(DECISION, message))), socket.MSG_DONTWAIT)
+
+
+def answer(run: Items) -> bytes:
+    """Return the decisions as a program's answer, or a failure where one is missing."""
+    if run.is_complete:
+        return encode(run.decisions)
+    return encode_failure("output", "expected a decision on each item, before the next is revealed")
 
 
 def drain(items: socket.socket) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from dartune.errors import UserError
 from dartune.programs.decisions import decode
 from dartune.programs.verdict import Refused, Verdict
 from dartune.referee.behaviour import fingerprint, signature
@@ -25,7 +26,8 @@ class Scorer:
         """Return the verdict on one run.
 
         report: what the worker measured of the child, {"cpu_s", "is_late", "signal"}. answer: the bytes that the child
-        wrote (decisions.py). timeout_s: the limit on CPU seconds, for the reason of a timeout.
+        wrote (decisions.py). timeout_s: the limit on CPU seconds, for the reason of a timeout. Raises UserError where
+        cost.py fails on decisions that it should refuse: a verdict would blame the program for the task's mistake.
         """
         cpu_s: float = report["cpu_s"]
         try:
@@ -40,3 +42,9 @@ class Scorer:
             return Verdict("ok", "", *results, cpu_s=cpu_s, missing_layers=self._missing)
         except Refused as refused:
             return Verdict(refused.status, refused.reason, cpu_s=cpu_s, missing_layers=self._missing)
+        except Exception as error:  # of the task's own code, whatever it is
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise UserError(
+                f"{self._task.name}: cost.py fails on a program's decisions ({reason}); it should raise Refused for "
+                "what it cannot charge, and return at least one move"
+            ) from error

@@ -117,7 +117,7 @@ def wrong_modules(task: Task) -> Iterator[str]:
     for module, names in NAMES.items():
         try:
             content = task.part(module)
-        except Exception as error:  # whatever a task's code raises
+        except (Exception, SystemExit) as error:  # whatever a task's code raises
             yield f"{module}.py: cannot be imported: {type(error).__name__}: {error}"
             return
         if lacking := [name for name in names if not hasattr(content, name)]:
