@@ -16,8 +16,6 @@ from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
 from ports import free_port
 
-pytestmark = pytest.mark.alone  # Ray gives its own processes little time to start
-
 N = 600
 
 
