@@ -172,6 +172,3 @@ def test_an_edit_of_another_methods_code_keeps_unfinished_batches(
     backend = Replaying()
     assert explored("eoh", backend, referee) == undisturbed["eoh"]
     assert backend.asked == [6] * 3
-
-
-# ---- SIGKILL
