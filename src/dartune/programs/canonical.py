@@ -7,7 +7,7 @@ import warnings
 # Sources of randomness or time that the worker's fixed seeds do not control.
 ENTROPY = re.compile(
     r"\b(time|datetime|secrets|urandom|uuid|SystemRandom|getrandom|id|perf_counter|monotonic|getpid|getppid|gc"
-    r"|times|getrusage|getloadavg|sysinfo|stat|hash|repr|getattr|__import__|ctypes)\b"
+    r"|_?os|posix|getrusage|getloadavg|sysinfo|stat|hash|repr|getattr|__import__|ctypes)\b"
     r"|\b(default_rng|RandomState|Random|seed)\(\s*((\w+\s*=\s*)?None)?\s*\)|\bobject\("
 )
 # Ways for a program to read its own text: comments and layout then matter.
