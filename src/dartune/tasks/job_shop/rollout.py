@@ -19,20 +19,25 @@ def run(program: Callable[..., Any], instance: dict[str, np.ndarray]) -> list[in
     next operation cannot start before all others.
     """
     machines, times = instance["machines"], instance["times"]
-    n_jobs, n_operations = times.shape
+    n_jobs = len(times)
     position = np.zeros(n_jobs, int)
-    job_free, machine_free = np.zeros(n_jobs, int), np.zeros(machines.max() + 1, int)
+    job_free, machine_free = [0] * n_jobs, [0] * (1 + int(machines.max()))
+    operations = [iter(zip(*job, strict=True)) for job in zip(machines.tolist(), times.tolist(), strict=True)]
+    waiting = {job: next(rest) for job, rest in enumerate(operations)}  # machine and time of each job's next operation
     order: list[int] = []
-    while (is_left := position < n_operations).any():
-        left = np.flatnonzero(is_left)
-        starts = np.maximum(job_free[left], machine_free[machines[left, position[left]]])
-        start = starts.min()
-        can_start = set(left[starts == start].tolist())
-        job = index(program(np.array(sorted(can_start)), position.copy(), machines, times))
+    while waiting:
+        starts = {job: max(job_free[job], machine_free[machine]) for job, (machine, _) in waiting.items()}
+        start = min(starts.values())
+        can_start = [job for job, earliest in starts.items() if earliest == start]
+        job = index(program(np.array(can_start), position.copy(), machines, times))
         if job not in can_start:
             raise Refused("infeasible", f"chose job {job}, which cannot start now")
-        end = start + times[job, position[job]]
-        job_free[job] = machine_free[machines[job, position[job]]] = end
+        machine, time = waiting[job]
+        job_free[job] = machine_free[machine] = start + time
         position[job] += 1
         order.append(job)
+        if following := next(operations[job], None):
+            waiting[job] = following
+        else:
+            del waiting[job]
     return order

@@ -21,12 +21,13 @@ def run(program: Callable[..., Any], instance: dict[str, Any]) -> Decisions:
     free = np.full(instance["items"], instance["capacity"])
     item = yield None
     while True:
-        has_room = np.flatnonzero(free >= item)
+        (has_room,) = (free >= item).nonzero()
         priorities = np.asarray(program(item, free[has_room]))
         if priorities.shape != has_room.shape or priorities.dtype.kind not in "bif":
             raise Refused("output", f"expected {len(has_room)} numbers, one for each bin")
-        if np.isnan(priorities).any():
+        best = priorities.argmax()  # the first NaN, where there is one
+        if np.isnan(priorities[best]):
             raise Refused("nonfinite", "a priority is NaN")
-        chosen = int(has_room[np.argmax(priorities)])
+        chosen = int(has_room[best])
         free[chosen] -= item
         item = yield chosen
