@@ -61,19 +61,32 @@ PROBE = (  # least: about the change that matters, so that noise does not look l
 )
 
 
-def drawing(label: str, draw: Callable[..., None], panels: Mapping[str, Any], *more: Any, ylabel: str = "") -> str:
+WIDTH = 10.8  # inches, of the page
+
+
+def drawing(
+    label: str,
+    draw: Callable[..., None],
+    panels: Mapping[str, Any],
+    *more: Any,
+    ylabel: str = "",
+    size: tuple[float, float] | None = None,
+    margins: tuple[float, float] = (0.65, 0.5),
+) -> str:
     """Return the SVG of a row of panels, each filled by draw(axis, content, *more).
 
     label: for screen readers; unique on the page, since ids derive from it. panels: contents by title. ylabel: of the
-    first panel.
+    first panel. size: width and height in inches, by default that of a line of the page. margins: left and bottom, in
+    inches, for the names on the axes.
     """
     from matplotlib import style
     from matplotlib.figure import Figure
 
     with style.context(["default", style_settings(label)]):  # not the user's matplotlibrc
-        width, height = 10.8 if len(panels) > 1 else 6.0, 2.7  # inches; as wide as the page
+        width, height = size or (WIDTH if len(panels) > 1 else 6.0, 2.7)
         figure = Figure(figsize=(width, height))
-        edges = {"left": 0.65 / width, "right": 1 - 0.1 / width, "bottom": 0.5 / height, "top": 1 - 0.25 / height}
+        left, bottom = margins
+        edges = {"left": left / width, "right": 1 - 0.1 / width, "bottom": bottom / height, "top": 1 - 0.25 / height}
         axes = figure.subplots(1, len(panels), squeeze=False, gridspec_kw=edges | {"wspace": 0.08 * len(panels)})[0]
         axes[0].set_ylabel(ylabel)
         for axis, (title, content) in zip(axes, panels.items(), strict=True):

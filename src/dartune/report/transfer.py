@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 
 from dartune.evaluation.statistics import significance
-from dartune.report.plots import drawing
+from dartune.report.plots import WIDTH, drawing
 from dartune.report.results import Result
 
 Matrix = dict[tuple[str, str], dict[str, dict[str, Any]]]  # by task and split that are judged on, and task tuned on
 METRIC = "mean"
+MAX_LEVEL = 10  # columns whose names have room beside each other; those of more are turned
 COLOURS = "PuOr"  # two colours that are told apart by most; white is no difference
 
 
@@ -36,7 +37,16 @@ def transfer_plot(cells: Matrix, tasks: list[str]) -> str | None:
         return None
     estimates = [[of.get(task, {"estimate": np.nan})["estimate"] for of in cells.values()] for task in tasks]
     labels = [f"{task}\n{split}" for task, split in cells]
-    return drawing("transfer", heat_panel, {"mean quality, tuned − base": np.array(estimates)}, tasks, labels)
+    below = 0.5 if len(labels) <= MAX_LEVEL else 1.4  # inches
+    return drawing(
+        "transfer",
+        heat_panel,
+        {"mean quality, tuned − base": np.array(estimates)},
+        tasks,
+        labels,
+        size=(WIDTH, 0.25 + 0.3 * len(tasks) + below),
+        margins=(1.3, below),
+    )
 
 
 def heat_panel(axis: Any, estimates: np.ndarray, tuned_on: list[str], judged_on: list[str]) -> None:
@@ -45,8 +55,9 @@ def heat_panel(axis: Any, estimates: np.ndarray, tuned_on: list[str], judged_on:
     axis.pcolormesh(np.ma.masked_invalid(estimates), cmap=COLOURS, vmin=-2 * most, vmax=2 * most)
     for (row, column), value in np.ndenumerate(estimates):
         if not np.isnan(value):
-            axis.text(column + 0.5, row + 0.5, f"{value:+.3f}", ha="center", va="center", fontsize=8, color="black")
-    axis.set_yticks(np.arange(len(tuned_on)) + 0.5, [name.replace("_", "\n") for name in tuned_on], fontsize=6.5)
-    axis.set_xticks(np.arange(len(judged_on)) + 0.5, judged_on, fontsize=6.5)
+            axis.text(column + 0.5, row + 0.5, f"{value:+.3f}", ha="center", va="center", fontsize=6.5, color="black")
+    axis.set_yticks(np.arange(len(tuned_on)) + 0.5, tuned_on, fontsize=6.5)
+    rotation = 0 if len(judged_on) <= MAX_LEVEL else 90
+    axis.set_xticks(np.arange(len(judged_on)) + 0.5, judged_on, fontsize=6.5, rotation=rotation)
     axis.invert_yaxis()
     axis.grid(visible=False)
