@@ -1,7 +1,7 @@
 """`dartune check` and stage modules: params.yaml as a whole, with its preset and all that it names."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ def stages() -> dict[str, Callable[..., Any]]:
 
 def check(file: Path = params.FILE) -> dict[str, Any]:
     """Validate params.yaml with its preset and return the content; raise UserError on the first invalid value."""
+    from dartune.tasks.task import names
+
     preset = params.preset(params.read(file), file)  # raises where no preset is named
     content, functions = params.everything(file), stages()
     presets.settings(preset.stem, file)
@@ -50,9 +52,9 @@ def check(file: Path = params.FILE) -> dict[str, Any]:
             raise UserError(f"{file}: {name!r} is not a stage{nearest(name, functions)}")
     sections = {name: params.section(name, function, file) for name, function in functions.items()}
     check_tasks(content.get("tasks"), content.get("task_folder"), file)
-    transferred = sections["evaluate"]["transfer"]
-    check_names("train.probe.remember", sections["train"]["probe"]["remember"], file)
-    check_names("evaluate.transfer", transferred, file)
+    transferred, known = sections["evaluate"]["transfer"], names()
+    check_names("train.probe.remember", sections["train"]["probe"]["remember"], "task", known, file)
+    check_names("evaluate.transfer", transferred, "task", known, file)
     for key in ("evaluate.held_out", "search.guide", "search.held_out", "train.probe.split"):
         tasks = [*content["tasks"], *(transferred if key == "evaluate.held_out" else ())]
         check_split(tasks, key, sections, file)
@@ -75,13 +77,11 @@ def check_tasks(tasks: Any, task_folder: Any, file: Path) -> None:
         check_task(str(name))
 
 
-def check_names(key: str, tasks: list[str], file: Path) -> None:
-    """Raise UserError about a task that there is not. key: dotted, where it is named."""
-    from dartune.tasks.task import names
-
-    for name in tasks:
-        if name not in names():
-            raise UserError(f"{file}: {key}: there is no task {name!r}{nearest(name, names())}")
+def check_names(key: str, chosen: Iterable[str], kind: str, known: Collection[str], file: Path) -> None:
+    """Raise UserError about a name that is not known. key: dotted, where it is named. kind: of what."""
+    for name in chosen:
+        if name not in known:
+            raise UserError(f"{file}: {key}: there is no {kind} {name!r}{nearest(str(name), known)}")
 
 
 def warn_of_unlearnt(tasks: list[str], sections: dict[str, dict[str, Any]]) -> None:
@@ -118,13 +118,15 @@ def check_options(methods: Any, sections: dict[str, dict[str, Any]], file: Path)
     from dartune.base_model.base import EMBEDDED
     from dartune.models.checkpoint import check_model
     from dartune.pairs.strategies import check_strategy
-    from dartune.pool import search_loop
+    from dartune.pool import ask_tell, search_loop
+    from dartune.referee.ray_pool import check_address
     from dartune.tasks.forms import check_form
     from dartune.training import trainers
     from dartune.training.train import refuse_contradictions
 
-    for name in methods or ():
-        search_loop.search_class(str(name))
+    chosen = {"methods": methods or (), "pool.method": [sections["pool"]["method"]]}
+    for key, named in (chosen | {"search.methods": sections["search"]["methods"]}).items():
+        check_names(key, named, "search method", ask_tell.methods(), file)
     for name in dict.fromkeys([sections["pool"]["method"], *sections["search"]["methods"]]):
         search_loop.options(name, file)
     check_form(sections["base"]["prompt"])
@@ -138,6 +140,8 @@ def check_options(methods: Any, sections: dict[str, dict[str, Any]], file: Path)
         trainers.check_extra(name, trainers.options(name, file), sections["train"] | {"method": name})
     if sections["base"]["model"] != EMBEDDED:
         check_model(sections["base"]["model"], sections["base"]["revision"])
+    if sections["score"]["cluster"] is not None:
+        check_address(sections["score"]["cluster"])
 
 
 def check_writers(sections: dict[str, dict[str, Any]]) -> None:
@@ -145,7 +149,7 @@ def check_writers(sections: dict[str, dict[str, Any]]) -> None:
     from dartune.base_model.base import EMBEDDED, write_base
     from dartune.models.checkpoint import check_model
     from dartune.models.openai_backend import open_server
-    from dartune.pool.pool import search_seeds
+    from dartune.pool.pool import SOURCES, search_seeds
 
     pool = sections["pool"]
     search_seeds(pool["seed"], pool["n_searches"], pool["n_programs"])
@@ -157,5 +161,7 @@ def check_writers(sections: dict[str, dict[str, Any]]) -> None:
                 check_model(base["model"], base["revision"])
         else:
             files.append(pool["source"])
+    elif source.parent != Path("models") and not source.exists():  # which stages write
+        raise UserError(f"pool.source: there is no {source}; expected {SOURCES}")
     for file in filter(None, files):
         open_server(Path(file))

@@ -96,6 +96,13 @@ CHECKED = '        if not 0 <= job < len(hours) or not is_waiting[job]:\n       
 LOOP = """        job = index(program(np.flatnonzero(is_waiting), hours, weights))
 """
 SIZES = '"sizes": (hours := generator.uniform(1, 10, n_jobs)), "hours": hours'
+SUMS = '"sums": (hours := generator.randint(1, 10, n_jobs)).cumsum(), "hours": hours'
+ONLINE = (
+    ("N_ARGUMENTS = 3", 'N_ARGUMENTS = 3\nONLINE = "hours"'),
+    ('hours, weights = instance["hours"]', 'hours, weights = instance["weights"]'),
+    ("    order: list[int] = []\n", "    yield\n"),
+    ("        order.append(job)\n    return order\n", "        yield job\n"),
+)
 SMITH = ("return waiting[0]", "return waiting[np.argmax(weights[waiting] / hours[waiting])]")
 # What is planted, and the level, the check and the words of a finding that it must have.
 MISTAKES: dict[str, tuple[Edit, Finding]] = {
@@ -154,15 +161,16 @@ MISTAKES: dict[str, tuple[Edit, Finding]] = {
     "items that are handed over later in sight": (
         both(
             replaced("instances.py", ('"hours": generator.uniform(1, 10, n_jobs)', SIZES)),
-            replaced(
-                "rollout.py",
-                ("N_ARGUMENTS = 3", 'N_ARGUMENTS = 3\nONLINE = "hours"'),
-                ('hours, weights = instance["hours"]', 'hours, weights = instance["sizes"]'),
-                ("    order: list[int] = []\n", "    yield\n"),
-                ("        order.append(job)\n    return order\n", "        yield job\n"),
-            ),
+            replaced("rollout.py", *ONLINE),
         ),
         Finding("error", "trust", "instance['sizes'] has the numbers of hours, which are revealed one by one"),
+    ),
+    "sums of items that are handed over later": (
+        both(
+            replaced("instances.py", ('"hours": generator.uniform(1, 10, n_jobs)', SUMS)),
+            replaced("rollout.py", *ONLINE),
+        ),
+        Finding("error", "trust", "instance['sums'] has the numbers of hours, which are revealed one by one"),
     ),
     "prompt and template that disagree": (
         replaced("prompt.md", ("one element of waiting", "one element of open_jobs")),
@@ -245,6 +253,14 @@ def test_scores_are_those_of_a_pool_that_is_given(folder: Path) -> None:
     assert found[-1].text.startswith("25 valid, ")
 
 
+def test_a_pool_that_cannot_be_read_is_one_line(folder: Path) -> None:
+    Path("pool.parquet").write_text("no Parquet")
+    pq.write_table(pa.table({"answer": ["no idea"]}), "other.parquet")
+    for file in ("pool.parquet", "other.parquet", "nowhere.parquet"):
+        with pytest.raises(UserError, match=f"^--pool: {file} is no Parquet file with a column completion "):
+            list(findings(NAME, Path(file)))
+
+
 def test_mutations_differ_parse_and_are_the_same_for_a_seed() -> None:
     template = Task("cvrp_construct").template
     first, again = ([next(stream) for _ in range(100)] for stream in (mutations(template, 1), mutations(template, 1)))
@@ -261,6 +277,9 @@ def test_a_name_that_is_taken_or_none_is_one_line(folder: Path) -> None:
     (folder.parent / "other").mkdir()
     with pytest.raises(UserError, match=r"^task: .*other exists; take another name or folder$"):
         write_skeleton("other", folder.parent)
+    (folder.parent / "file").touch()
+    with pytest.raises(UserError, match=r"^task: .*file/other cannot be written: .*; take another folder$"):
+        write_skeleton("other", folder.parent / "file")
 
 
 def test_a_cheat_without_its_statuses_is_one_line(folder: Path) -> None:

@@ -21,8 +21,18 @@ NAME = "a_task_of_mine"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of tsp_construct under another name, the only task there is."""
+    yield from copied("tsp_construct", tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of online_bin_packing, in the same way."""
+    yield from copied("online_bin_packing", tmp_path, monkeypatch)
+
+
+def copied(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     copy = tmp_path / NAME
-    shutil.copytree(Task("tsp_construct").folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Task(task).folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(dartune.tasks, "__path__", [str(tmp_path)])
     monkeypatch.chdir(tmp_path)
     yield copy
@@ -95,10 +105,6 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
         replaced("rollout.py", "N_ARGUMENTS = 4", 'N_ARGUMENTS = 4\nONLINE = "items"'),
         "rollout.py: ONLINE is 'items'; expected one of an instance's keys, ",
     ),
-    "items that run does not wait for": (
-        replaced("rollout.py", "N_ARGUMENTS = 4", 'N_ARGUMENTS = 4\nONLINE = "distances"'),
-        "rollout.py: run of an online task yields None, then the decision on each item that it is sent",
-    ),
     "arguments": (
         replaced("rollout.py", "N_ARGUMENTS = 4", "N_ARGUMENTS = 3"),
         "takes 4 arguments; rollout.py's N_ARG",
@@ -147,12 +153,68 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
         replaced("rollout.py", "return [*tour", "return [object(), *tour"),
         "expected a list of integers, or of",
     ),
+    "splits of another type": (
+        replaced("instances.py", 'SHIFTED = ("shifted_20"', 'SPLITS, SHIFTED = 5, ("shifted_20"'),
+        "instances.py: SPLITS is 5; expected a Mapping",
+    ),
+    "no tuple of shifted splits": (
+        replaced("instances.py", 'SHIFTED = ("shifted_20"', 'SHIFTED, _ = None, ("shifted_20"'),
+        "instances.py: SHIFTED is None; expected a Sequence",
+    ),
+    "a prompt in Latin-1": (lambda folder: (folder / "prompt.md").write_bytes(b"\xe9"), "prompt.md: cannot be read: "),
+    "draw raises for another split": (
+        replaced("instances.py", "RandomState(seed)", "RandomState(seed if seed != 103 else -1)"),
+        "instances.py: draw('test') raises ValueError",
+    ),
+    "moves of another type": (
+        replaced("cost.py", "return lengths.tolist(), ", "return lengths.tolist(), [1, 2] or "),
+        "cost.py: the moves of compute_costs are no array (n,) of integers",
+    ),
+    "a list of items": (
+        replaced("rollout.py", "N_ARGUMENTS = 4", 'N_ARGUMENTS = 4\nONLINE = ["distances"]'),
+        "rollout.py: ONLINE is ['distances']; expected one of an instance's keys, distances",
+    ),
+}
+ONLINE_MISTAKES: dict[str, tuple[Edit, str]] = {
+    "items that run does not wait for": (
+        replaced("rollout.py", "def run(", "def run(program, instance): return []\ndef other("),
+        "rollout.py: run of an online task yields None, then the decision on each item that it is sent",
+    ),
+    "a decision before the first item": (
+        replaced("rollout.py", "item = yield None", "item = yield 3"),
+        "rollout.py: run(template, instance) raises ValueError: run yields 3 before an item is revealed; expected None",
+    ),
+    "an end before the last item": (
+        replaced("rollout.py", "while True:", "for _ in range(3):"),
+        "rollout.py: run of an online task ends; it yields a decision on each item, in a loop without an end",
+    ),
+    "items that are no numbers": (
+        replaced("instances.py", "this.sizes(generator, this.n_items)", "np.full(this.n_items, np.nan)"),
+        "instances.py: train: items of an online task is an array (n,) of finite numbers",
+    ),
+    "items of two numbers": (
+        replaced("instances.py", "this.sizes(generator, this.n_items)", "np.ones((this.n_items, 2))"),
+        "instances.py: train: items of an online task is an array (n,) of finite numbers",
+    ),
+    "more instances than a message has items": (
+        replaced("instances.py", '"shifted_uniform": Set(8, 500', '"shifted_uniform": Set(8193, 2'),
+        "instances.py: shifted_uniform has 8193 instances; an online task's has 8192 at most",
+    ),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_in_a_task_is_named_with_its_file(mistake: str, folder: Path) -> None:
-    edit, message = MISTAKES[mistake]
+    refused(folder, *MISTAKES[mistake])
+
+
+@pytest.mark.parametrize("mistake", ONLINE_MISTAKES)
+def test_a_mistake_in_an_online_task_is_named_with_its_file(mistake: str, online: Path) -> None:
+    refused(online, *ONLINE_MISTAKES[mistake])
+
+
+def refused(folder: Path, edit: Edit, message: str) -> None:
+    """Check that check_task() says this of the task once it is edited."""
     edit(folder)
     with pytest.raises(UserError) as caught:
         check_task(NAME)

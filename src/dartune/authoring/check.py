@@ -15,12 +15,13 @@ from random import Random
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dartune.authoring.cheats import cheats_of, common_cheats
 from dartune.authoring.mutations import mutations
 from dartune.authoring.trust import gifts
 from dartune.errors import UserError
-from dartune.files import parquet
 from dartune.referee.completions import judge, template_score
 from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
 from dartune.tasks.contract import check_task, is_forgeable, text_of
@@ -49,8 +50,10 @@ class Finding(NamedTuple):
 def findings(name: str, pool: Path | None = None) -> Iterator[Finding]:
     """Yield what the checks find, in their order. pool: a Parquet file of answers to the task, for its scores.
 
-    Later checks need a task that runs, so the first error of tasks/contract.py is the last finding.
+    Later checks need a task that runs, so the first error of tasks/contract.py is the last finding. Raises UserError
+    where the pool cannot be read.
     """
+    answers = answers_in(pool) if pool else []
     try:
         check_task(name)
     except UserError as error:
@@ -74,7 +77,7 @@ def findings(name: str, pool: Path | None = None) -> Iterator[Finding]:
         yield from about_template(task, referee)
         if not is_forgeable(task):
             yield from listed("cheats", successes(task, referee), f"{n_cheats(task)} programs that cheat got nothing")
-        yield from about_scores(task, referee, pool)
+        yield from about_scores(task, referee, (f"of {pool}", answers) if pool else sample_of(task))
 
 
 def listed(check: str, errors: Iterator[str], fine: str) -> Iterator[Finding]:
@@ -151,9 +154,9 @@ def successes(task: Task, referee: Referee) -> Iterator[str]:
             yield f"{cheat.name} has other costs than {cheat.baseline}: {cheat.attempt}"
 
 
-def about_scores(task: Task, referee: Referee, pool: Path | None) -> Iterator[Finding]:
-    """Yield what the scores of N_PROGRAMS programs are like."""
-    source, programs = sample_of(task, pool)
+def about_scores(task: Task, referee: Referee, sample: tuple[str, list[str]]) -> Iterator[Finding]:
+    """Yield what the scores of programs are like. sample: where they come from, and they."""
+    source, programs = sample
     verdicts = [judged.verdict for judged in judge(referee, programs)]
     template = task.quality(template_score(referee), "validation")
     qualities = [task.quality(verdict.score, "validation") for verdict in verdicts if verdict.status == "ok"]
@@ -189,10 +192,18 @@ def warnings_of(qualities: np.ndarray, template: float, *, bounded: bool) -> Ite
         yield Finding("warning", "scores", "none is better than the template, which may be the best there is")
 
 
-def sample_of(task: Task, pool: Path | None) -> tuple[str, list[str]]:
-    """Return where programs come from, and N_PROGRAMS different ones: from a pool, the grammar, or mutations."""
-    if pool:
-        return f"of {pool}", list(islice(dict.fromkeys(parquet.read(pool)["completion"].to_pylist()), N_PROGRAMS))
+def answers_in(pool: Path) -> list[str]:
+    """Return the first N_PROGRAMS different answers of a pool. Raises UserError where there are none."""
+    try:
+        answers = pq.read_table(pool, columns=["completion"])["completion"].to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--pool: {pool} is no Parquet file with a column completion ({reason})") from error
+    return list(islice(dict.fromkeys(answers), N_PROGRAMS))
+
+
+def sample_of(task: Task) -> tuple[str, list[str]]:
+    """Return where programs come from, and N_PROGRAMS different ones, of the grammar or near the template."""
     if (task.folder / "grammar.py").exists():
         generator = Random(SEED)
         drawn = dict.fromkeys(task.grammar.draw(generator) for _ in range(2 * N_PROGRAMS))

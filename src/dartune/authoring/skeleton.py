@@ -22,5 +22,8 @@ def write_skeleton(name: str, parent: Path) -> Path:
         raise UserError(f"task: there is a task {name!r} in {taken.parent}; take another name")
     if folder.exists():
         raise UserError(f"task: {folder} exists; take another name or folder")
-    shutil.copytree(NEW_TASK, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    try:
+        shutil.copytree(NEW_TASK, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    except OSError as error:
+        raise UserError(f"task: {folder} cannot be written: {error.strerror}; take another folder") from error
     return folder

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from dartune.programs.decisions import decode, encode
-from dartune.programs.verdict import Refused
 from dartune.tasks.task import Task, decisions_on, online_key
 
 SPLIT = "validation"
@@ -101,7 +100,7 @@ def cost_of(task: Task, instance: dict[str, Any], decisions: list[Any]) -> float
     try:
         arrays = decode(encode([decisions]), 1)
         return float(task.cost.compute_costs(task.cost.prepare([instance]), arrays)[0][0])
-    except (Refused, ArithmeticError, IndexError, KeyError, TypeError, ValueError):
+    except Exception:  # Refused, or whatever the task's code raises on what are no decisions of its own
         return None
 
 
@@ -157,5 +156,6 @@ def future_in_sight(task: Task, instance: dict[str, Any]) -> Iterator[str]:
         return
     others = {name: value for name, value in instance.items() if name != key and isinstance(value, np.ndarray)}
     for name, value in others.items():
-        if np.array_equal(np.sort(value, axis=None), np.sort(instance[key])):
+        forms = value.ravel(), np.diff(value.ravel(), prepend=0)  # themselves, or their sums so far
+        if any(np.array_equal(np.sort(form), np.sort(instance[key])) for form in forms):
             yield f"instance[{name!r}] has the numbers of {key}, which are revealed one by one"

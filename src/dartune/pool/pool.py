@@ -31,6 +31,7 @@ POOL_SCHEMA = pa.schema(
     ]
 )
 SPLIT = "train"
+SOURCES = "a model's folder, a preset, a server's .yaml, or recorded completions (.jsonl, .parquet)"
 SEED_STEP = 1_000_000  # between the seeds of two searches
 
 
@@ -135,8 +136,7 @@ def open_backend(source: Path, task: Task) -> Backend:
         from dartune.models.replay_backend import ReplayBackend
 
         return ReplayBackend(source)
-    expected = "a model's folder, a preset, a server's .yaml, or recorded completions (.jsonl, .parquet)"
-    raise UserError(f"{source}: expected {expected}")
+    raise UserError(f"{source}: expected {SOURCES}")
 
 
 def writer(preset: Path, base: dict[str, Any], task: str) -> Path:

@@ -55,7 +55,8 @@ def decide(rollouts: list[Decisions], n_items: list[int], reveal: Reveal) -> lis
     """
     made: list[list[int]] = [[] for _ in rollouts]
     for rollout in rollouts:
-        next(rollout)
+        if (first := next(rollout)) is not None:
+            raise ValueError(f"run yields {first!r} before an item is revealed; expected None")
     decisions = [START]
     for step in range(max(n_items)):
         has_more = [number for number, n in enumerate(n_items) if step < n]

@@ -94,6 +94,12 @@ def connect(address: str) -> Any:
     return ray
 
 
+def check_address(address: str) -> None:
+    """Raise UserError unless this can be the address of a cluster. Nothing is asked there."""
+    if address != "local" and not address.rpartition(":")[2].isdigit():
+        raise UserError(f"score.cluster is {address!r}; expected null, local or ray://HOST:PORT")
+
+
 def check_reachable(address: str) -> None:
     """Raise UserError unless something listens at the address: Ray itself would try for five minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")

@@ -5,7 +5,7 @@ The protocols are for type checkers: `held: Rollout = my_task.rollout` holds a m
 
 import ast
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import isgeneratorfunction
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ import numpy as np
 import dartune.tasks
 from dartune.errors import UserError
 from dartune.programs.decisions import decode, encode
-from dartune.programs.online import Decisions
+from dartune.programs.online import MAX_MESSAGE, Decisions
 from dartune.programs.verdict import Refused
 from dartune.tasks.task import PROMPT, Task, add_folders, decisions_on, online_key
 
@@ -62,15 +62,16 @@ class Cost(Protocol):
 
 
 FILES = (PROMPT, "template.py", "instances.py", "rollout.py", "cost.py", "references.json")
-NAMES = {
-    "instances": ("SPLITS", "SHIFTED", "draw"),
-    "rollout": ("FUNCTION", "N_ARGUMENTS", "run"),
-    "cost": ("DIRECTION", "OBJECTIVE", "prepare", "compute_costs"),
+NAMES: dict[str, dict[str, Any]] = {  # what each module defines, of which type
+    "instances": {"SPLITS": Mapping, "SHIFTED": Sequence, "draw": Callable},
+    "rollout": {"FUNCTION": str, "N_ARGUMENTS": int, "run": Callable},
+    "cost": {"DIRECTION": str, "OBJECTIVE": str, "prepare": Callable, "compute_costs": Callable},
 }
 REQUIRED = ("train", "validation", "test")
 N_RUN = 2  # training instances that the template runs on
 BEYOND = 1.5  # times the reference's quality, which a template cannot reach on a few instances by chance
 DIRECTIONS = ("minimise", "maximise")
+MAX_INSTANCES = MAX_MESSAGE // 8  # of a split of an online task, whose next items are one message
 PREFIX = "forgeable_"  # of the names of tasks whose scores programs can forge
 
 
@@ -97,6 +98,8 @@ def problems(task: Task) -> Iterator[str]:
     yield from missing_files(task)
     yield from wrong_modules(task)
     yield from wrong_splits(task)
+    yield from wrong_items(task)
+    yield from wrong_seeds(task)
     yield from wrong_template(task)
     yield from wrong_references(task)
     yield from wrong_run(task)
@@ -108,8 +111,11 @@ def missing_files(task: Task) -> Iterator[str]:
         yield f": {task.name!r} is no name of a Python package; expected letters, digits and _"
     for name in FILES:
         file = task.folder / name
-        if not file.is_file() or not file.read_text().strip():
-            yield f"{name}: missing or empty; expected {', '.join(FILES)}"
+        try:
+            if not file.is_file() or not file.read_text().strip():
+                yield f"{name}: missing or empty; expected {', '.join(FILES)}"
+        except (OSError, UnicodeDecodeError) as error:
+            yield f"{name}: cannot be read: {error}"
 
 
 def wrong_modules(task: Task) -> Iterator[str]:
@@ -122,6 +128,10 @@ def wrong_modules(task: Task) -> Iterator[str]:
             return
         if lacking := [name for name in names if not hasattr(content, name)]:
             yield f"{module}.py: lacks {', '.join(lacking)}; expected {', '.join(names)}"
+            return
+        for name, kind in names.items():
+            if not isinstance(value := getattr(content, name), kind):
+                yield f"{module}.py: {name} is {value!r}; expected a {kind.__name__}"
     if task.cost.DIRECTION not in DIRECTIONS:
         yield f"cost.py: DIRECTION is {task.cost.DIRECTION!r}; expected {' or '.join(DIRECTIONS)}"
     if is_forgeable(task) and not task.name.startswith(PREFIX):
@@ -134,20 +144,53 @@ def is_forgeable(task: Task) -> bool:
 
 
 def wrong_splits(task: Task) -> Iterator[str]:
-    """Yield what is wrong with splits, and with the instances of the training split."""
+    """Yield what is wrong with splits and the draws of those that are small."""
     if lacking := [name for name in REQUIRED if name not in task.splits]:
         yield f"instances.py: SPLITS lacks {', '.join(lacking)}; {', '.join(REQUIRED)} are needed"
     if unknown := set(task.shifted) - set(task.splits):
         yield f"instances.py: SHIFTED names {', '.join(sorted(unknown))}, which SPLITS has not"
-    try:
-        first, again = (task.instances("train") for _ in range(2))
-    except Exception as error:
-        yield f"instances.py: draw('train') raises {type(error).__name__}: {error}"
+    for split in small(task):
+        try:
+            instances = task.instances(split)
+        except Exception as error:
+            yield f"instances.py: draw({split!r}) raises {type(error).__name__}: {error}"
+            return
+        if not instances or not all(isinstance(instance, dict) for instance in instances):
+            yield f"instances.py: draw({split!r}) returns no instances; expected a list of dictionaries"
+
+
+def wrong_items(task: Task) -> Iterator[str]:
+    """Yield what is wrong with the items of an online task."""
+    if (key := online_key(task.rollout)) is None:
         return
-    if not first or not all(isinstance(instance, dict) for instance in first):
-        yield "instances.py: draw('train') returns no instances; expected a list of dictionaries"
-    elif text_of(first) != text_of(again):
+    for split in small(task):
+        instances = task.instances(split)
+        if not isinstance(key, str) or any(key not in instance for instance in instances):
+            yield f"rollout.py: ONLINE is {key!r}; expected one of an instance's keys, {', '.join(instances[0])}"
+            return
+        if not all(are_items(instance[key]) for instance in instances):
+            yield f"instances.py: {split}: {key} of an online task is an array (n,) of finite numbers"
+        if len(instances) > MAX_INSTANCES:
+            yield f"instances.py: {split} has {len(instances)} instances; an online task's has {MAX_INSTANCES} at most"
+    if not isgeneratorfunction(task.rollout.run):
+        yield "rollout.py: run of an online task yields None, then the decision on each item that it is sent"
+
+
+def are_items(values: Any) -> bool:
+    """Return whether values are numbers that can be revealed one by one."""
+    array = np.asarray(values)
+    return array.ndim == 1 and len(array) > 0 and array.dtype.kind in "if" and bool(np.isfinite(array).all())
+
+
+def wrong_seeds(task: Task) -> Iterator[str]:
+    """Yield where the training instances differ from draw to draw."""
+    if text_of(task.instances("train")) != text_of(task.instances("train")):
         yield "instances.py: draw('train') differs from call to call; draw from the split's own seed"
+
+
+def small(task: Task) -> list[str]:
+    """Return the splits but those that take long to draw, which begin with "large"."""
+    return [split for split in task.splits if not split.startswith("large")]
 
 
 def text_of(instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -182,7 +225,7 @@ def wrong_references(task: Task) -> Iterator[str]:
         values = content.get(split) if isinstance(content, dict) else None
         if not isinstance(values, list) or not values or not all(is_positive(value) for value in values):
             yield f"references.json: {split}: expected a list of positive numbers, the best known of each instance"
-        elif not split.startswith("large") and len(values) not in (1, n := len(task.instances(split))):
+        elif split in small(task) and len(values) not in (1, n := len(task.instances(split))):
             yield f"references.json: {split} has {len(values)} numbers for {n} instances"
 
 
@@ -194,12 +237,6 @@ def is_positive(value: Any) -> bool:
 def wrong_run(task: Task) -> Iterator[str]:
     """Yield what goes wrong when the template runs on the first training instances and is charged for it."""
     instances = task.instances("train")[:N_RUN]
-    if (key := online_key(task.rollout)) and key not in instances[0]:
-        yield f"rollout.py: ONLINE is {key!r}; expected one of an instance's keys, {', '.join(instances[0])}"
-        return
-    if key and not isgeneratorfunction(task.rollout.run):
-        yield "rollout.py: run of an online task yields None, then the decision on each item that it is sent"
-        return
     try:
         prepared = task.cost.prepare(instances)
     except Exception as error:
@@ -209,6 +246,9 @@ def wrong_run(task: Task) -> Iterator[str]:
     try:
         exec(compile(task.template, "template.py", "exec"), scope)  # the task's own program, as trusted as its cost.py
         decisions = list(decisions_on(instances, task.rollout, scope[task.rollout.FUNCTION]))
+    except StopIteration:
+        yield "rollout.py: run of an online task ends; it yields a decision on each item, in a loop without an end"
+        return
     except Exception as error:
         yield f"rollout.py: run(template, instance) raises {type(error).__name__}: {error}"
         return
@@ -217,17 +257,26 @@ def wrong_run(task: Task) -> Iterator[str]:
     except (TypeError, OverflowError, AttributeError):
         yield f"rollout.py: run returned {type(decisions[0]).__name__}; expected a list of integers, or of floats"
         return
+    yield from wrong_costs(task, prepared, arrays)
+
+
+def wrong_costs(task: Task, prepared: Any, decisions: list[np.ndarray]) -> Iterator[str]:
+    """Yield what goes wrong when the template is charged for its decisions."""
     try:
-        charged = task.cost.compute_costs(prepared, arrays)
+        charged = task.cost.compute_costs(prepared, decisions)
     except Refused as error:
         yield f"cost.py: refuses the template's decisions: {error}"
         return
     except Exception as error:
         yield f"cost.py: compute_costs raises {type(error).__name__}: {error}"
         return
-    if not isinstance(charged, tuple) or len(charged) != 2 or len(charged[0]) != len(instances):
+    if not isinstance(charged, tuple) or len(charged) != 2 or len(charged[0]) != len(decisions):
         yield "cost.py: compute_costs must return a pair: a list with one cost per instance, and an array of moves"
-    elif not all(is_positive(cost) for cost in charged[0]):
-        yield f"cost.py: compute_costs gave the template {charged[0]}; costs are numbers above 0"
-    elif (quality := task.quality(task.score(list(charged[0])), "train")) > BEYOND:
+        return
+    costs, moves = charged
+    if not all(is_positive(cost) for cost in costs):
+        yield f"cost.py: compute_costs gave the template {costs}; costs are numbers above 0"
+    elif not isinstance(moves, np.ndarray) or moves.ndim != 1 or moves.dtype.kind not in "iu" or not len(moves):
+        yield "cost.py: the moves of compute_costs are no array (n,) of integers, at least one"
+    elif (quality := task.quality(task.score(list(costs)), "train")) > BEYOND:
         yield f"references.json: the template is {quality:.3g} times as good as train's reference, the best known"
