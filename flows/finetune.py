@@ -86,8 +86,7 @@ def finetune(
         timeout_s: The longest that one stage may take, in seconds. Empty for no limit.
         pull: Fetch from the DVC remote what a stage needs and this folder lacks, and only that.
         push: After the run, send what is new to the DVC remote.
-        branch: After the run, commit dvc.lock and metrics/summary.json on this branch, such as runs. It may not be
-            checked out. Empty to commit nothing.
+        branch: After the run, commit dvc.lock and metrics/summary.json on this branch, which is not checked out.
         follow: Before the run, bring this folder up to a branch of a remote, such as origin/main, by fast-forward.
     """
     with chdir(ROOT):

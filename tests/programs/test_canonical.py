@@ -25,7 +25,7 @@ def test_every_hundredth_of_the_other_programs_runs_twice() -> None:
     assert runs_twice("import time", "f" * 32)
 
 
-def test_clocks_make_a_program_run_twice_and_arguments_of_their_names_do_not() -> None:
+def test_clocks_make_a_program_run_twice_but_not_an_argument_named_times() -> None:
     for program in ("import os\nx = os.times()", "from posix import times as t", "import random\nx = random._os.times"):
         assert runs_twice(program, "f" * 32)
     assert not runs_twice("def select_next_job(available, position, machines, times):\n    return 0", "f" * 32)
