@@ -154,8 +154,11 @@ def future_in_sight(task: Task, instance: dict[str, Any]) -> Iterator[str]:
     key = online_key(task.rollout)
     if key is None:
         return
-    others = {name: value for name, value in instance.items() if name != key and isinstance(value, np.ndarray)}
-    for name, value in others.items():
-        forms = value.ravel(), np.diff(value.ravel(), prepend=0)  # themselves, or their sums so far
-        if any(np.array_equal(np.sort(form), np.sort(instance[key])) for form in forms):
+    items = np.sort(instance[key])
+    others = {
+        name: np.ravel(value) for name, value in instance.items() if name != key and isinstance(value, np.ndarray)
+    }
+    for name, values in others.items():
+        forms = (values, np.diff(values, prepend=0)) if values.dtype.kind in "iuf" else ()  # and their sums so far
+        if any(form.shape == items.shape and np.allclose(np.sort(form), items) for form in forms):
             yield f"instance[{name!r}] has the numbers of {key}, which are revealed one by one"
