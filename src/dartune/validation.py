@@ -55,6 +55,7 @@ def check(file: Path = params.FILE) -> dict[str, Any]:
     transferred, known = sections["evaluate"]["transfer"], names()
     check_names("train.probe.remember", sections["train"]["probe"]["remember"], "task", known, file)
     check_names("evaluate.transfer", transferred, "task", known, file)
+    check_names("embedded.tasks", sections["embedded"]["tasks"], "task", known, file)
     for key in ("evaluate.held_out", "search.guide", "search.held_out", "train.probe.split"):
         tasks = [*content["tasks"], *(transferred if key == "evaluate.held_out" else ())]
         check_split(tasks, key, sections, file)

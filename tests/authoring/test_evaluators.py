@@ -96,3 +96,8 @@ def test_an_unknown_split_and_a_full_folder_are_one_line(folder: Path, tmp_path:
         write_evaluators(Task(NAME), "tets", tmp_path / "new")
     with pytest.raises(UserError, match=r"^task: .*tsp is not empty; give another folder$"):
         write_evaluators(Task(NAME), "train", folder)
+    with pytest.raises(UserError, match=r"^task: .*out lies in the task's own folder; give another$"):
+        write_evaluators(Task(NAME), "train", Task(NAME).folder / "out")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^task: .*file cannot be made: File exists; give another folder$"):
+        write_evaluators(Task(NAME), "train", tmp_path / "file")

@@ -12,6 +12,7 @@ import pytest
 
 import dartune.tasks
 from dartune.authoring import check
+from dartune.authoring.cheats import common_cheats
 from dartune.authoring.check import Finding, findings, print_findings
 from dartune.authoring.mutations import mutations
 from dartune.authoring.skeleton import write_skeleton
@@ -202,6 +203,21 @@ MISTAKES: dict[str, tuple[Edit, Finding]] = {
         ),
         Finding("error", "template", "is nondeterministic"),
     ),
+    "costs that are no numbers for some programs": (
+        replaced("cost.py", ("costs.append(float((", "costs.append(float('nan') if order[0] else float((")),
+        Finding("error", "scores", "cost.py fails on a program's decisions (ValueError: gave [nan"),
+    ),
+    "a template that raises on other instances": (
+        both(
+            replaced("instances.py", ('"validation": (16, 20, 2)', '"validation": (16, 21, 2)')),
+            replaced("template.py", ("return waiting[0]", "return waiting[0] if len(hours) != 21 else 1 // 0")),
+        ),
+        Finding("error", "trust", "ZeroDivisionError: integer division"),
+    ),
+    "a grammar that raises": (
+        lambda folder: (folder / "grammar.py").write_text("def draw(rng):\n    return 1 / 0\n"),
+        Finding("error", "scores", "ZeroDivisionError"),
+    ),
     "no references": (lambda folder: (folder / "references.json").unlink(), Finding("error", "folder", "missing")),
 }
 
@@ -254,11 +270,29 @@ def test_scores_are_those_of_a_pool_that_is_given(folder: Path) -> None:
 
 
 def test_a_pool_that_cannot_be_read_is_one_line(folder: Path) -> None:
+    pq.write_table(pa.table({"completion": ["an answer", None]}), "pool.parquet")
+    with pytest.raises(UserError, match=r"^--pool: pool.parquet has completions that are no texts$"):
+        list(findings(NAME, Path("pool.parquet")))
     Path("pool.parquet").write_text("no Parquet")
     pq.write_table(pa.table({"answer": ["no idea"]}), "other.parquet")
     for file in ("pool.parquet", "other.parquet", "nowhere.parquet"):
         with pytest.raises(UserError, match=f"^--pool: {file} is no Parquet file with a column completion "):
             list(findings(NAME, Path(file)))
+
+
+def test_a_signature_over_several_lines_is_one_for_cheats_and_for_people(folder: Path) -> None:
+    before = Task(NAME).signature
+    replaced("template.py", ("def select_next_job(", "def select_next_job(\n    "), (") -> int:", ",\n) -> int:"))(
+        folder
+    )
+    assert Task(NAME).signature == before
+    for _, cheat in common_cheats(Task(NAME)):
+        compile(cheat, "cheat", "exec")
+
+
+def test_times_are_measured_anew_at_each_check(folder: Path) -> None:
+    first, second = ([one.text for one in findings(NAME) if one.check == "time"] for _ in range(2))
+    assert not any(text.startswith("0.000 s an evaluation") for text in first + second)
 
 
 def test_mutations_differ_parse_and_are_the_same_for_a_seed() -> None:
@@ -274,6 +308,8 @@ def test_a_name_that_is_taken_or_none_is_one_line(folder: Path) -> None:
         write_skeleton(NAME, folder.parent)
     with pytest.raises(UserError, match=r"^task: '2-opt' is no name of a task; expected letters, digits and _$"):
         write_skeleton("2-opt", folder.parent)
+    with pytest.raises(UserError, match=r"^task: dartune.tasks has a module grammar; take another name$"):
+        write_skeleton("grammar", folder.parent)
     (folder.parent / "other").mkdir()
     with pytest.raises(UserError, match=r"^task: .*other exists; take another name or folder$"):
         write_skeleton("other", folder.parent)
@@ -284,8 +320,9 @@ def test_a_name_that_is_taken_or_none_is_one_line(folder: Path) -> None:
 
 def test_a_cheat_without_its_statuses_is_one_line(folder: Path) -> None:
     (folder / "cheats/first_come.py").write_text("def select_next_job(w, h, e):\n    return w[0]\n")
-    with pytest.raises(UserError, match=r"first_come.py: the first line is not '# statuses: what it tries'"):
-        list(findings(NAME))
+    found = [one for one in findings(NAME) if one.level == "error"]
+    assert [one.check for one in found] == ["cheats"]
+    assert "first_come.py: the first line is not '# statuses: what it tries'" in found[0].text
 
 
 def test_the_command_makes_a_task_and_checks_its_folder(

@@ -159,7 +159,7 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
     ),
     "no tuple of shifted splits": (
         replaced("instances.py", 'SHIFTED = ("shifted_20"', 'SHIFTED, _ = None, ("shifted_20"'),
-        "instances.py: SHIFTED is None; expected a Sequence",
+        "instances.py: SHIFTED is None; expected a tuple",
     ),
     "a prompt in Latin-1": (lambda folder: (folder / "prompt.md").write_bytes(b"\xe9"), "prompt.md: cannot be read: "),
     "draw raises for another split": (
@@ -168,11 +168,35 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
     ),
     "moves of another type": (
         replaced("cost.py", "return lengths.tolist(), ", "return lengths.tolist(), [1, 2] or "),
-        "cost.py: the moves of compute_costs are no array (n,) of integers",
+        "cost.py: compute_costs gave moves that are no array (n,) of integers",
     ),
-    "a list of items": (
-        replaced("rollout.py", "N_ARGUMENTS = 4", 'N_ARGUMENTS = 4\nONLINE = ["distances"]'),
-        "rollout.py: ONLINE is ['distances']; expected one of an instance's keys, distances",
+    "a rollout that writes to its instance": (
+        replaced("rollout.py", "    tour = [0]\n", "    tour = [0]\n    distances[0] = 0\n"),
+        "rollout.py: run(template, instance) raises ValueError: assignment destination is read-only",
+    ),
+    "a template that exits": (
+        replaced("template.py", "return unvisited_nodes[0]", "raise SystemExit(0)"),
+        "rollout.py: run(template, instance) raises SystemExit",
+    ),
+    "an array of decisions": (
+        replaced("rollout.py", "return [*tour, int(np.flatnonzero(is_open)[0])]", "return np.array(tour)"),
+        "rollout.py: run returned ndarray of int64; expected a list of integers",
+    ),
+    "a cost that is no number": (
+        replaced("cost.py", "lengths.tolist()", "(lengths * np.nan).tolist()"),
+        "cost.py: compute_costs gave [nan, nan]; costs are numbers above 0",
+    ),
+    "one number for all costs": (
+        replaced("cost.py", "lengths.tolist()", "lengths.sum()"),
+        "cost.py: compute_costs must return a pair: a list with one cost per instance",
+    ),
+    "references of a split that is not there": (
+        replaced("references.json", '"train"', '"tset": [1.0], "train"'),
+        "references.json: tset: no split of instances.py",
+    ),
+    "infinite references": (
+        replaced("references.json", '"train": [', '"train": [Infinity, '),
+        "references.json: train: expected a list of positive numbers",
     ),
 }
 ONLINE_MISTAKES: dict[str, tuple[Edit, str]] = {
@@ -225,6 +249,12 @@ def refused(folder: Path, edit: Edit, message: str) -> None:
 @pytest.mark.parametrize("name", names())
 def test_the_tasks_that_are_here_hold_the_contract(name: str) -> None:
     check_task(name)
+
+
+def test_instances_may_hold_nan_and_lists_of_lists(folder: Path) -> None:
+    held = 'distances(points), "unknown": np.nan, "rows": [[1], [1, 2]]}'
+    replaced("instances.py", "distances(points)}", held)(folder)
+    check_task(folder.name)
 
 
 def test_a_copy_of_a_task_holds_it_too(folder: Path) -> None:

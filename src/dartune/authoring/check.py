@@ -7,7 +7,7 @@ results would be wrong or could be had by cheating, and a warning where a tuning
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import combinations, islice
 from pathlib import Path
@@ -36,6 +36,7 @@ MIN_SCORES = 5  # different ones
 SATURATED = 0.1  # share of valid programs as good as the reference
 MIN_VALID = 20  # programs, to say anything about scores
 SLOW_S = 1.0  # an evaluation
+TRUSTED = "no answer in sight, arguments are copies, costs come from decisions"
 WORDS = re.compile(r"`(\w+)`|\b([a-z]+(?:_[a-z0-9]+)+)\b")  # of a prompt, that look like names of the program
 
 
@@ -66,24 +67,38 @@ def findings(name: str, pool: Path | None = None) -> Iterator[Finding]:
     if is_forgeable(task):
         yield Finding("warning", "trust", "another package scores programs in their own process: they can forge scores")
     else:
-        yield from listed("trust", gifts(task), "no answer in sight, arguments are copies, costs come from decisions")
+        yield from listed("trust", gifts(task), lambda: TRUSTED)
     with ExitStack() as stack:
         try:
             opened = Referee(task, "validation", max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB)
             referee = stack.enter_context(opened)
-        except RuntimeError as error:  # it runs the template
+        except (RuntimeError, UserError) as error:  # it runs the template
             yield Finding("error", "template", str(error))
             return
         yield from about_template(task, referee)
         if not is_forgeable(task):
-            yield from listed("cheats", successes(task, referee), f"{n_cheats(task)} programs that cheat got nothing")
-        yield from about_scores(task, referee, (f"of {pool}", answers) if pool else sample_of(task))
+            yield from listed(
+                "cheats", successes(task, referee), lambda: f"{n_cheats(task)} programs that cheat got nothing"
+            )
+        try:
+            yield from about_scores(task, referee, (f"of {pool}", answers) if pool else sample_of(task))
+        except Exception as error:  # of grammar.py, or of cost.py on a program's decisions
+            yield Finding("error", "scores", described(error))
 
 
-def listed(check: str, errors: Iterator[str], fine: str) -> Iterator[Finding]:
-    """Yield the errors, or that there are none."""
-    found = [Finding("error", check, text) for text in errors]
-    yield from found or [Finding("ok", check, fine)]
+def listed(check: str, errors: Iterator[str], fine: Callable[[], str]) -> Iterator[Finding]:
+    """Yield the errors, or that there are none; what the task's code raises is one."""
+    try:
+        found = [Finding("error", check, text) for text in errors] or [Finding("ok", check, fine())]
+    except (Exception, SystemExit) as error:
+        found = [Finding("error", check, described(error))]
+    yield from found
+
+
+def described(error: BaseException) -> str:
+    """Return an error of a task's code in one line."""
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
 
 
 def about_splits(task: Task) -> Iterator[Finding]:
@@ -114,7 +129,8 @@ def about_words(task: Task) -> Iterator[Finding]:
 
 def about_template(task: Task, referee: Referee) -> Iterator[Finding]:
     """Yield whether the template always costs the same, and what an evaluation takes."""
-    copies = [f"{task.template}\nNUMBER = {number}\n" for number in range(N_COPIES)]
+    first = time.time_ns()  # new programs at each check: verdicts on old ones are remembered
+    copies = [f"{task.template}\nNUMBER = {first + number}\n" for number in range(N_COPIES)]
     start = time.perf_counter()
     verdicts = referee.judge(copies)
     seconds = (time.perf_counter() - start) / N_COPIES
@@ -199,6 +215,8 @@ def answers_in(pool: Path) -> list[str]:
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--pool: {pool} is no Parquet file with a column completion ({reason})") from error
+    if not all(isinstance(answer, str) for answer in answers):
+        raise UserError(f"--pool: {pool} has completions that are no texts")
     return list(islice(dict.fromkeys(answers), N_PROGRAMS))
 
 

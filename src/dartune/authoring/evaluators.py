@@ -32,9 +32,14 @@ def write_evaluators(task: Task, split: str, folder: Path) -> list[Path]:
     split: whose instances judge. Raises UserError for an unknown split, and where the folder holds something.
     """
     task.instances(split)
-    if folder.exists() and any(folder.iterdir()):
+    if folder.resolve().is_relative_to(task.folder.resolve()):
+        raise UserError(f"task: {folder} lies in the task's own folder; give another")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"task: {folder} cannot be made: {error.strerror}; give another folder") from error
+    if any(folder.iterdir()):
         raise UserError(f"task: {folder} is not empty; give another folder")
-    folder.mkdir(parents=True, exist_ok=True)
     lines = "\n".join(f"    {line}" for line in task.description.splitlines())
     for template, name in FILES.items():
         (folder / name).write_text(

@@ -28,7 +28,7 @@ def import_task(origin: str, parent: Path) -> Path:
     try:
         evaluation = foreign.evaluation(origin, SEEDS[0])
         template, description = str(evaluation.template_program), str(evaluation.task_description)
-    except Exception as error:  # whatever a package's code raises
+    except (Exception, SystemExit) as error:  # whatever a package's code raises
         message = f"task: {origin}: {type(error).__name__}: {error}; expected MODULE:CLASS of an Evaluation of LLM4AD"
         raise UserError(" ".join(message.split())) from error
     folder = new_folder(origin, parent)
@@ -91,7 +91,7 @@ def score_of(origin: str, seed: int, program: str, function: str) -> float:
     try:
         exec(compile(program, "template.py", "exec"), scope)  # the package's own program, as trusted as the package
         (score,) = foreign.score(origin, seed, scope[function])
-    except Exception as error:  # whatever a package's code raises, or Refused
+    except (Exception, SystemExit) as error:  # whatever a package's code raises, or Refused
         message = f"task: {origin}: its template gets no score: {type(error).__name__}: {error}"
         raise UserError(" ".join(message.split())) from error
     return score

@@ -22,6 +22,8 @@ def write_skeleton(name: str, parent: Path) -> Path:
         raise UserError(f"task: there is a task {name!r} in {taken.parent}; take another name")
     if folder.exists():
         raise UserError(f"task: {folder} exists; take another name or folder")
+    if (NEW_TASK.parents[1] / "tasks" / f"{name}.py").exists():
+        raise UserError(f"task: dartune.tasks has a module {name}; take another name")
     try:
         shutil.copytree(NEW_TASK, folder, ignore=shutil.ignore_patterns("__pycache__"))
     except OSError as error:

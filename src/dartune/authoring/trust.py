@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from dartune.programs.decisions import decode, encode
-from dartune.tasks.task import Task, decisions_on, online_key
+from dartune.tasks.task import Task, decisions_on, frozen, online_key
 
 SPLIT = "validation"
 N_INSTANCES = 2
 AS_GOOD = 0.999  # of the reference's quality
 EQUAL = 1e-9  # relative
+SMALL = 1000  # integers below are too common to be told apart from a reference
 Program = Callable[..., Any]
 
 
@@ -36,14 +37,6 @@ def function_of(task: Task) -> Program:
     exec(compile(task.template, "template.py", "exec"), scope)  # the task's own program, as trusted as its cost.py
     program: Program = scope[task.function]
     return program
-
-
-def frozen(instance: dict[str, Any]) -> dict[str, Any]:
-    """Return the instance with arrays that nobody can write, as programs get them."""
-    for value in instance.values():
-        if isinstance(value, np.ndarray):
-            value.flags.writeable = False
-    return instance
 
 
 def arguments_of(task: Task, instance: dict[str, Any], program: Program) -> list[tuple[Any, ...]]:
@@ -81,7 +74,12 @@ def reference_of(task: Task, number: int) -> float | None:
 def is_reference(task: Task, number: int, value: Any) -> bool:
     """Return whether a value is the instance's reference, a single number that is no small integer."""
     reference = reference_of(task, number)
-    if reference is None or np.size(value) != 1 or np.asarray(value).dtype.kind not in "if":
+    if (
+        reference is None
+        or reference in range(SMALL)
+        or np.size(value) != 1
+        or np.asarray(value).dtype.kind not in "if"
+    ):
         return False
     return math.isclose(float(np.asarray(value).ravel()[0]), reference, rel_tol=EQUAL)
 

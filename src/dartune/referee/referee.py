@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt
 
+from dartune.errors import UserError
 from dartune.files import atomic
 from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import DOORS, code_fingerprint, judging
@@ -122,11 +123,11 @@ class Referee:
             yield programs[number][1], verdict
 
     def _measured_time_limit(self) -> float:
-        """Return the limit in CPU seconds. Raises RuntimeError where the template is no valid program."""
+        """Return the limit in CPU seconds. Raises UserError where the template is no valid program."""
         runs = list(self._pool.judge([(self.task.template, "f" * 8)] * 3, 600.0, self._memory_mib))
         failed = [verdict for _, verdict in runs if verdict.status != "ok"]
         if failed:
-            raise RuntimeError(f"{self.task.name}: the template program is {failed[0].status}: {failed[0].reason}")
+            raise UserError(f"{self.task.name}: the template program is {failed[0].status}: {failed[0].reason}")
         fastest = min(verdict.cpu_s for _, verdict in runs)
         return max(MIN_TIMEOUT_S, rounded(self._max_slowdown * fastest))
 

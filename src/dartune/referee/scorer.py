@@ -37,7 +37,7 @@ class Scorer:
             if not answer:
                 how = f"by signal {report['signal']}" if report["signal"] not in (0, 9) else "without an answer"
                 raise Refused("crash", f"the process ended {how}")
-            costs, moves = self._task.cost.compute_costs(self._prepared, decode(answer, self._n_instances))
+            costs, moves = self._task.charged(self._prepared, decode(answer, self._n_instances))
             results = self._task.score(costs), tuple(costs), fingerprint(moves), signature(moves)
             return Verdict("ok", "", *results, cpu_s=cpu_s, missing_layers=self._missing)
         except Refused as refused:
@@ -46,5 +46,5 @@ class Scorer:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UserError(
                 f"{self._task.name}: cost.py fails on a program's decisions ({reason}); it should raise Refused for "
-                "what it cannot charge, and return at least one move"
+                "what it cannot charge"
             ) from error

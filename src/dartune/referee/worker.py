@@ -53,7 +53,7 @@ from dartune.programs.online import BEGIN, DECISION, END, ITEM, MAX_MESSAGE, Rev
 from dartune.programs.verdict import Refused
 from dartune.referee import sandbox
 from dartune.referee.frames import FRAME, read_frame, read_into, write_all, write_frame
-from dartune.tasks.task import Task, decisions_on, online_key, task_in
+from dartune.tasks.task import Task, decisions_on, frozen, online_key, task_in
 
 # Imported once in the worker, so that children need not: loading numpy.random alone takes longer than most programs.
 PRELOADED = "numpy.random numpy.linalg math random itertools functools collections heapq operator statistics typing"
@@ -98,9 +98,8 @@ class WorkerState:
     ) -> None:
         self.rollout, self.instances = task.rollout, warm_up or instances
         self.control, self.items = control, items
-        for value in (value for one in instances + self.instances for value in one.values()):
-            if isinstance(value, np.ndarray):
-                value.flags.writeable = False  # see WRITES
+        for instance in instances + self.instances:
+            frozen(instance)  # see WRITES
         self.memory = mmap.mmap(-1, FRAME.size + MAX_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.buffer = memoryview(self.memory)  # pages use no memory until they are written
         self.is_sealed = True
@@ -108,7 +107,8 @@ class WorkerState:
         self.children_file = os.open(children, os.O_RDONLY)
         self.lends_arrays = False  # to programs: whether any that all calls share is among their arguments
         self.reveal: Reveal | None = None
-        list(decisions_on(self.instances[:1], self.rollout, self.noting(task.template)))
+        with suppress(Exception):  # the verdict on the template says what is wrong with it
+            list(decisions_on(self.instances[:1], self.rollout, self.noting(task.template)))
         answer(self, task.template)  # lets the interpreter specialise the rollout's bytecode before the forks
         self.instances, self.reveal = instances, reveal if online_key(self.rollout) else None
         # The memory limit is on what the program adds: numpy's libraries have mapped much address space already.
@@ -341,7 +341,7 @@ def answer(state: WorkerState, program: str) -> bytes:
         return encode_failure("memory", "allocated more than the limit")
     except ImportError as error:
         return encode_failure("import", f"{error}; programs have Python's library and numpy")
-    except BaseException as error:  # the only broad except: a program's failure becomes a status
+    except BaseException as error:  # a program's failure becomes a status
         # What the sandbox refuses: most calls with EPERM, a fork with EAGAIN, a thread with a RuntimeError.
         is_refusal = isinstance(error, PermissionError | BlockingIOError) or "start new thread" in str(error)
         return encode_failure("forbidden" if is_refusal else "runtime", f"{type(error).__name__}: {error}")

@@ -5,7 +5,9 @@ The protocols are for type checkers: `held: Rollout = my_task.rollout` holds a m
 
 import ast
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+import pickle
+from collections.abc import Callable, Iterator, Mapping
 from inspect import isgeneratorfunction
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +19,7 @@ from dartune.errors import UserError
 from dartune.programs.decisions import decode, encode
 from dartune.programs.online import MAX_MESSAGE, Decisions
 from dartune.programs.verdict import Refused
-from dartune.tasks.task import PROMPT, Task, add_folders, decisions_on, online_key
+from dartune.tasks.task import PROMPT, Task, add_folders, decisions_on, frozen, online_key
 
 Arrays = dict[str, Any]  # an instance: arrays, and whatever else the rollout takes
 
@@ -63,13 +65,13 @@ class Cost(Protocol):
 
 FILES = (PROMPT, "template.py", "instances.py", "rollout.py", "cost.py", "references.json")
 NAMES: dict[str, dict[str, Any]] = {  # what each module defines, of which type
-    "instances": {"SPLITS": Mapping, "SHIFTED": Sequence, "draw": Callable},
+    "instances": {"SPLITS": Mapping, "SHIFTED": tuple, "draw": Callable},
     "rollout": {"FUNCTION": str, "N_ARGUMENTS": int, "run": Callable},
     "cost": {"DIRECTION": str, "OBJECTIVE": str, "prepare": Callable, "compute_costs": Callable},
 }
 REQUIRED = ("train", "validation", "test")
 N_RUN = 2  # training instances that the template runs on
-BEYOND = 1.5  # times the reference's quality, which a template cannot reach on a few instances by chance
+IMPLAUSIBLE = 1.5  # times the reference's quality, which a template cannot reach on a few instances by chance
 DIRECTIONS = ("minimise", "maximise")
 MAX_INSTANCES = MAX_MESSAGE // 8  # of a split of an online task, whose next items are one message
 PREFIX = "forgeable_"  # of the names of tasks whose scores programs can forge
@@ -89,7 +91,11 @@ def check_task(name: str) -> None:
             f"tasks: {name} lies in {' and in '.join(str(folder.parent) for folder in folders)}; rename one"
         )
     task = Task(name)
-    for problem in problems(task):
+    try:
+        problem = next(problems(task), None)
+    except Exception as error:  # whatever a task's code raises, or what no check below thought of
+        problem = f": {type(error).__name__}: {error}; see docs/task.md for what a task's files hold"
+    if problem:
         raise UserError(f"tasks/{name}/{' '.join(problem.split())}")
 
 
@@ -190,12 +196,12 @@ def wrong_seeds(task: Task) -> Iterator[str]:
 
 def small(task: Task) -> list[str]:
     """Return the splits but those that take long to draw, which begin with "large"."""
-    return [split for split in task.splits if not split.startswith("large")]
+    return [split for split in task.splits if not str(split).startswith("large")]
 
 
 def text_of(instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return instances in a form that can be compared."""
-    return [{key: np.asarray(value).tolist() for key, value in instance.items()} for instance in instances]
+    """Return instances in a form that can be compared, where NaN is NaN."""
+    return [{key: pickle.dumps(value) for key, value in instance.items()} for instance in instances]
 
 
 def wrong_template(task: Task) -> Iterator[str]:
@@ -210,8 +216,10 @@ def wrong_template(task: Task) -> Iterator[str]:
     if list(functions) != [name]:
         defined = ", ".join(functions) or "no function"
         yield f"template.py: defines {defined}; expected {name}, rollout.py's FUNCTION, alone"
-    elif len(functions[name].args.args) != n:
-        yield f"template.py: {name} takes {len(functions[name].args.args)} arguments; rollout.py's N_ARGUMENTS is {n}"
+        return
+    arguments = functions[name].args
+    if (n_arguments := len(arguments.posonlyargs + arguments.args)) != n:
+        yield f"template.py: {name} takes {n_arguments} arguments; rollout.py's N_ARGUMENTS is {n}"
 
 
 def wrong_references(task: Task) -> Iterator[str]:
@@ -227,16 +235,18 @@ def wrong_references(task: Task) -> Iterator[str]:
             yield f"references.json: {split}: expected a list of positive numbers, the best known of each instance"
         elif split in small(task) and len(values) not in (1, n := len(task.instances(split))):
             yield f"references.json: {split} has {len(values)} numbers for {n} instances"
+    if unknown := set(content) - set(task.splits):
+        yield f"references.json: {', '.join(sorted(unknown))}: no split of instances.py"
 
 
 def is_positive(value: Any) -> bool:
     """Return whether a value is a number above 0."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def wrong_run(task: Task) -> Iterator[str]:
     """Yield what goes wrong when the template runs on the first training instances and is charged for it."""
-    instances = task.instances("train")[:N_RUN]
+    instances = [frozen(instance) for instance in task.instances("train")[:N_RUN]]
     try:
         prepared = task.cost.prepare(instances)
     except Exception as error:
@@ -249,13 +259,14 @@ def wrong_run(task: Task) -> Iterator[str]:
     except StopIteration:
         yield "rollout.py: run of an online task ends; it yields a decision on each item, in a loop without an end"
         return
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         yield f"rollout.py: run(template, instance) raises {type(error).__name__}: {error}"
         return
     try:
         arrays = decode(encode(decisions), len(instances))
-    except (TypeError, OverflowError, AttributeError):
-        yield f"rollout.py: run returned {type(decisions[0]).__name__}; expected a list of integers, or of floats"
+    except (TypeError, ValueError, OverflowError, AttributeError, KeyError):
+        kinds = " of ".join(type(value).__name__ for value in (decisions[0], *list(decisions[0])[:1]))
+        yield f"rollout.py: run returned {kinds}; expected a list of integers, or of floats, all of one type"
         return
     yield from wrong_costs(task, prepared, arrays)
 
@@ -263,20 +274,17 @@ def wrong_run(task: Task) -> Iterator[str]:
 def wrong_costs(task: Task, prepared: Any, decisions: list[np.ndarray]) -> Iterator[str]:
     """Yield what goes wrong when the template is charged for its decisions."""
     try:
-        charged = task.cost.compute_costs(prepared, decisions)
+        costs, _ = task.charged(prepared, decisions)
     except Refused as error:
         yield f"cost.py: refuses the template's decisions: {error}"
+        return
+    except ValueError as error:  # of charged()
+        yield f"cost.py: compute_costs {error}"
         return
     except Exception as error:
         yield f"cost.py: compute_costs raises {type(error).__name__}: {error}"
         return
-    if not isinstance(charged, tuple) or len(charged) != 2 or len(charged[0]) != len(decisions):
-        yield "cost.py: compute_costs must return a pair: a list with one cost per instance, and an array of moves"
-        return
-    costs, moves = charged
-    if not all(is_positive(cost) for cost in costs):
-        yield f"cost.py: compute_costs gave the template {costs}; costs are numbers above 0"
-    elif not isinstance(moves, np.ndarray) or moves.ndim != 1 or moves.dtype.kind not in "iu" or not len(moves):
-        yield "cost.py: the moves of compute_costs are no array (n,) of integers, at least one"
-    elif (quality := task.quality(task.score(list(costs)), "train")) > BEYOND:
+    if not all(costs):
+        yield f"cost.py: compute_costs gave {costs}; the template's costs are above 0"
+    elif (quality := task.quality(task.score(costs), "train")) > IMPLAUSIBLE:
         yield f"references.json: the template is {quality:.3g} times as good as train's reference, the best known"

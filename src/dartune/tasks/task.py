@@ -4,7 +4,9 @@ Folders lie in this package, in the folder that params.yaml names as task_folder
 point in the group `dartune.tasks` names it. The modules of all of them are imported as dartune.tasks.<name>.<module>.
 """
 
+import ast
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,8 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import dartune.tasks
 from dartune.errors import UserError, nearest
@@ -130,8 +134,10 @@ class Task:
 
     @property
     def signature(self) -> str:
-        """The line of the template that defines the function."""
-        return next(line for line in self.template.splitlines() if line.startswith("def "))
+        """What defines the template's function, on one line."""
+        (node,) = (node for node in ast.parse(self.template).body if isinstance(node, ast.FunctionDef))
+        returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+        return f"def {node.name}({ast.unparse(node.args)}){returns}:"
 
     @property
     def function(self) -> str:
@@ -182,6 +188,22 @@ class Task:
         """Return the best known or near-optimal objective of each instance of a split, or one for all of them."""
         return self._references[split]
 
+    def charged(self, prepared: Any, decisions: list[Any]) -> tuple[list[float], np.ndarray]:
+        """Return the cost on each instance, and the moves, of decisions, as cost.py computes them.
+
+        prepared: what its prepare() returned. Raises Refused as it does, and ValueError where it returns anything else
+        than a pair of one finite cost for each instance, above 0 (or 0 if maximised), and of moves, integers (n,).
+        """
+        pair = self.cost.compute_costs(prepared, decisions)
+        if not isinstance(pair, tuple) or len(pair) != 2 or np.shape(pair[0]) != (len(decisions),):
+            raise ValueError("must return a pair: a list with one cost per instance, and an array of moves")
+        costs, moves = list(map(float, pair[0])), pair[1]
+        if not all(math.isfinite(cost) and (cost > 0 or cost == 0 < self.sign) for cost in costs):
+            raise ValueError(f"gave {costs}; costs are numbers above 0")
+        if not isinstance(moves, np.ndarray) or moves.ndim != 1 or moves.dtype.kind not in "iu" or not len(moves):
+            raise ValueError("gave moves that are no array (n,) of integers, at least one")
+        return costs, moves
+
     def score(self, costs: list[float]) -> float:
         """Return the mean cost over the instances, negated if costs are minimised, so that higher is better."""
         return self.sign * sum(costs) / len(costs)
@@ -215,6 +237,14 @@ class Task:
         """Import and return a module of the task's folder, in which nothing is written: DVC would see a change."""
         with without_bytecode():
             return import_module(f"dartune.tasks.{self.name}.{module}")
+
+
+def frozen(instance: dict[str, Any]) -> dict[str, Any]:
+    """Return the instance with arrays that nobody can write, as rollouts and programs get them."""
+    for value in instance.values():
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+    return instance
 
 
 def online_key(rollout: Any) -> str | None:
