@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from dartune.report.summary import PLOTS
 from project_copy import AFTER_POOL, TASK, commit, fly, repro, run, warm_project
 
 
@@ -66,20 +65,6 @@ def test_nothing_runs_the_second_time(project: Path, flown, prefect_server: str)
     assert set(re.findall(r"^\w+(?:@\w+)? +(\w+) +[\d.]+ s$", again, re.MULTILINE)) == {"Cached"}
     assert repro(project) == set()
     assert run(project, "git", "status", "--porcelain").stdout == ""
-
-
-def test_another_beta_by_an_experiment_runs_training_and_what_follows(project: Path, flown) -> None:
-    beta = "presets/embedded.yaml:trainers.dpo.beta=0.2"
-    output = run(project, "dvc", "exp", "run", "-S", beta, "-n", "beta").stdout
-    ran = {name.split("@")[0] for name in re.findall(r"Running stage '([^']+)'", output)}
-    assert ran == {"modules", "train", "rounds", "evaluate", "search", "report"}
-    assert "beta" in run(project, "dvc", "exp", "show", "--csv").stdout
-    before, after = run(project, "git", "rev-parse", "HEAD").stdout.strip(), commit(project, "beta")
-    assert "trainers.dpo.beta" in run(project, "dvc", "params", "diff", before, after).stdout
-    assert f"{TASK}.test.mean" in run(project, "dvc", "metrics", "diff", "--all", before, after).stdout
-    run(project, "dvc", "plots", "diff", before, after, "-o", ".work/plots")
-    page = (project / ".work/plots/index.html").read_text()
-    assert all(f"report_plots_{name}_csv" in page for name in PLOTS) and page.count('"line": "rejected"') >= 4
 
 
 def test_a_pair_leads_back_to_its_programs_and_the_commit(project: Path, flown) -> None:

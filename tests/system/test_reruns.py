@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dartune.report.summary import PLOTS
 from project_copy import AFTER_POOL, TASK, commit, edit, fly, repro, run, set_params, warm_project
 
 
@@ -22,6 +23,20 @@ def flown(project: Path, prefect_server: str) -> None:
     """The first run, through the flow."""
     fly(project, prefect_server)
     commit(project, "first run")
+
+
+def test_another_beta_by_an_experiment_runs_training_and_what_follows(project: Path, flown) -> None:
+    beta = "presets/embedded.yaml:trainers.dpo.beta=0.2"
+    output = run(project, "dvc", "exp", "run", "-S", beta, "-n", "beta").stdout
+    ran = {name.split("@")[0] for name in re.findall(r"Running stage '([^']+)'", output)}
+    assert ran == {"modules", "train", "rounds", "evaluate", "search", "report"}
+    assert "beta" in run(project, "dvc", "exp", "show", "--csv").stdout
+    before, after = run(project, "git", "rev-parse", "HEAD").stdout.strip(), commit(project, "beta")
+    assert "trainers.dpo.beta" in run(project, "dvc", "params", "diff", before, after).stdout
+    assert f"{TASK}.test.mean" in run(project, "dvc", "metrics", "diff", "--all", before, after).stdout
+    run(project, "dvc", "plots", "diff", before, after, "-o", ".work/plots")
+    page = (project / ".work/plots/index.html").read_text()
+    assert all(f"report_plots_{name}_csv" in page for name in PLOTS) and page.count('"line": "rejected"') >= 4
 
 
 def test_another_mixture_draws_other_pairs_and_the_data_sheet_says_so(project: Path, flown) -> None:
