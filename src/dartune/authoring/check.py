@@ -171,7 +171,7 @@ def successes(task: Task, referee: Referee) -> Iterator[str]:
 
 
 def about_scores(task: Task, referee: Referee, sample: tuple[str, list[str]]) -> Iterator[Finding]:
-    """Yield what the scores of programs are like. sample: where they come from, and they."""
+    """Yield what the scores of programs are like. sample: their source in words, and the programs."""
     source, programs = sample
     verdicts = [judged.verdict for judged in judge(referee, programs)]
     template = task.quality(template_score(referee), "validation")
