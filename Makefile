@@ -7,12 +7,12 @@ export DO_NOT_TRACK := 1
 run: .venv/run.stamp                ## the whole pipeline: prints base against tuned, and the path of the report
 	@$(BIN)/python flows/finetune.py
 
-# Nothing may run beside these: attacks are timed, and Ray gives its own processes little time to start.
-ALONE = tests/referee/test_attacks.py tests/referee/test_ray_pool.py
+# Nothing else may run beside these: they are timed.
+TIMED = tests/referee/test_attacks.py
 
 test: .venv/test.stamp              ## unit, stage and flow tests
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore=%)
-	@$(BIN)/python -m pytest -q $(ALONE)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(TIMED:%=--ignore=%)
+	@$(BIN)/python -m pytest -q -n 2 $(TIMED)
 
 # As root, Debian's package; otherwise Playwright's own, in the home folder.
 CHROMIUM = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -3,7 +3,9 @@
 import subprocess
 import sys
 import time
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -90,6 +92,18 @@ for number in range(n_batches):
 def test_two_processes_write_and_read_one_setting_side_by_side() -> None:
     outputs([start(WRITE_AND_READ, *names, 100) for names in ("ab", "ba")])
     assert len(VerdictCache("tsp_construct").find("setting", programs("a", 100) + programs("b", 100))) == 10_000
+
+
+def test_a_file_that_many_open_at_once_is_opened_by_all() -> None:
+    barrier = Barrier(4)
+
+    def open_one(task: str) -> None:
+        barrier.wait()
+        VerdictCache(task).close()
+
+    with ThreadPool(4) as pool:
+        for number in range(50):  # a new file each time: what is slow to agree on is its first journal
+            pool.map(open_one, [f"task_{number}"] * 4, chunksize=1)
 
 
 OPEN_AND_AGREE = """

@@ -62,7 +62,7 @@ def test_an_offline_task_has_no_other_process() -> None:
 
 def servers() -> list[psutil.Process]:
     """The processes that have items."""
-    children = psutil.Process().children()
+    children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
     return [child for child in children if any(Path(part).name == "item_server.py" for part in child.cmdline())]
 
 

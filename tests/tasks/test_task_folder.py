@@ -51,6 +51,16 @@ def test_a_task_in_the_folder_of_params_is_judged_as_one_of_ours(tasks: Path) ->
     assert sorted(path.name for path in (tasks / NAME).iterdir() if path.is_dir()) == []  # no __pycache__
 
 
+@pytest.mark.parametrize("failure", ["raise SystemExit(3)", "raise ValueError(3)"])
+def test_a_template_that_fails_ends_the_referee_in_one_line(tasks: Path, failure: str) -> None:
+    PARAMS.write_text("task_folder: mine\n")
+    file = tasks / NAME / "template.py"
+    file.write_text(file.read_text().replace("return unvisited_nodes[0]", failure))
+    message = f"{NAME}: the template program is runtime: {failure[6:-3]}: 3"
+    with pytest.raises(UserError, match=message), Referee(Task(NAME), "train", max_slowdown=9, memory_mib=512):
+        pass
+
+
 def test_what_decides_verdicts_is_every_module_and_data_file(tasks: Path) -> None:
     folder = tasks / NAME
     (folder / "cities.txt").write_text("50\n")

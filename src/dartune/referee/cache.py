@@ -4,11 +4,14 @@ SQLite in WAL mode: several processes read and write one file at the same time, 
 batch that it had not committed. WAL needs a local disk: on a network share, use .work from one machine at a time.
 """
 
+import fcntl
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from dartune.errors import UserError
@@ -36,8 +39,9 @@ class VerdictCache:
         with self._errors():
             self._file.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self._file, timeout=BUSY_S, check_same_thread=False)
-            self._connection.execute("pragma journal_mode = wal")
-            self._connection.executescript(TABLES)
+            with locked(self._file.parent):  # SQLite does not wait for a process that changes the journal's mode, too
+                self._connection.execute("pragma journal_mode = wal")
+                self._connection.executescript(TABLES)
 
     def close(self) -> None:
         """Close the database; the last process to do so also removes its -wal and -shm files."""
@@ -78,6 +82,17 @@ class VerdictCache:
             reason = getattr(error, "strerror", None) or error
             advice = "make room or the folder writable, or delete the file if it is damaged"
             raise UserError(f"{self._file}: verdicts cannot be kept there ({reason}); {advice}") from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, one process at a time; the kernel releases it however its holder ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def from_json(text: str) -> Verdict:

@@ -107,7 +107,7 @@ class WorkerState:
         self.children_file = os.open(children, os.O_RDONLY)
         self.lends_arrays = False  # to programs: whether any that all calls share is among their arguments
         self.reveal: Reveal | None = None
-        with suppress(Exception):  # the verdict on the template says what is wrong with it
+        with suppress(Exception, SystemExit):  # the verdict on the template says what is wrong with it
             list(decisions_on(self.instances[:1], self.rollout, self.noting(task.template)))
         answer(self, task.template)  # lets the interpreter specialise the rollout's bytecode before the forks
         self.instances, self.reveal = instances, reveal if online_key(self.rollout) else None
