@@ -79,10 +79,14 @@ def check_tasks(tasks: Any, task_folder: Any, file: Path) -> None:
 
 
 def check_names(key: str, chosen: Iterable[str], kind: str, known: Collection[str], file: Path) -> None:
-    """Raise UserError about a name that is not known. key: dotted, where it is named. kind: of what."""
+    """Raise UserError about a name that is not known or named twice. key: dotted, where it is named. kind: of what."""
+    seen = set()
     for name in chosen:
         if name not in known:
             raise UserError(f"{file}: {key}: there is no {kind} {name!r}{nearest(str(name), known)}")
+        if name in seen:
+            raise UserError(f"{file}: {key}: {name!r} stands there twice")
+        seen.add(name)
 
 
 def warn_of_unlearnt(tasks: list[str], sections: dict[str, dict[str, Any]]) -> None:
@@ -162,7 +166,7 @@ def check_writers(sections: dict[str, dict[str, Any]]) -> None:
                 check_model(base["model"], base["revision"])
         else:
             files.append(pool["source"])
-    elif source.parent != Path("models") and not source.exists():  # which stages write
+    elif source != Path("models/base") and not source.exists():  # which its stage writes
         raise UserError(f"pool.source: there is no {source}; expected {SOURCES}")
     for file in filter(None, files):
         open_server(Path(file))
