@@ -29,13 +29,14 @@ def print_preset(name: str) -> None:
 
 def list_tasks() -> None:
     """Print each task with its function, direction, splits and references."""
+    from dartune.tasks.contract import small
     from dartune.tasks.task import Task, names
 
     for name in names():
         task = Task(name)
         print(f"{name}: {task.cost.DIRECTION} {task.cost.OBJECTIVE}\n  {task.signature}")
         for split in task.splits:
-            n = len(task.instances(split)) if not split.startswith("large") else 1
+            n = len(task.instances(split)) if split in small(task) else 1
             print(f"  {split:<13} {n:>3} instances, reference {task.reference(split):.4f}")
 
 

@@ -24,7 +24,7 @@ from dartune.authoring.trust import gifts
 from dartune.errors import UserError
 from dartune.referee.completions import judge, template_score
 from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
-from dartune.tasks.contract import check_task, is_forgeable, text_of
+from dartune.tasks.contract import check_task, is_forgeable, small, text_of
 from dartune.tasks.task import Task
 
 N_COPIES = 20  # of the template, to be timed
@@ -103,7 +103,7 @@ def described(error: BaseException) -> str:
 
 def about_splits(task: Task) -> Iterator[Finding]:
     """Yield whether splits are the same at every draw and have no instance in common."""
-    drawn = {split: text_of(task.instances(split)) for split in task.splits if not split.startswith("large")}
+    drawn = {split: text_of(task.instances(split)) for split in small(task)}
     changing = [split for split, content in drawn.items() if content != text_of(task.instances(split))]
     for split in changing:
         yield Finding("error", "splits", f"draw({split!r}) differs from call to call; draw from the split's own seed")
