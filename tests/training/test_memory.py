@@ -1,9 +1,12 @@
 """What cannot fit is refused before weights are opened; whether activations are kept is decided by a real step."""
 
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from transformers import LlamaConfig
@@ -12,6 +15,7 @@ from dartune.errors import UserError
 from dartune.models import host
 from dartune.models.checkpoint import open_model
 from dartune.training import memory
+from dartune.training.callbacks import Release
 from dartune.training.memory import fit_activations, longest_batch, n_parameters, refuse_too_large, weight_bytes
 from dartune.training.trainers import TrainingInputs
 from small_llama import (
@@ -214,3 +218,19 @@ def test_few_bits_without_an_adapter_or_without_a_gpu_are_refused(base: Path, pa
         UserError, match=r"^train\.load_in is 8bit, which needs a GPU, and there is none; set it to null"
     ):
         tune(base, pairs, "tuned", load_in="8bit", lora=LORA)
+
+
+@pytest.mark.skipif(not os.confstr("CS_GNU_LIBC_VERSION"), reason="of glibc")
+@pytest.mark.parametrize(("step", "free_gib", "goes_back"), [(3, 12, False), (3, 3, True), (10, 12, True)])
+def test_freed_memory_goes_back_every_ten_steps_and_where_little_is_left(
+    monkeypatch: pytest.MonkeyPatch, step: int, free_gib: int, goes_back: bool
+) -> None:
+    monkeypatch.setattr(host, "group_limits", lambda *_: [])
+    blocks = [bytearray(100_000) for _ in range(3000)]  # 300 MB in pieces
+    kept = blocks[::30]
+    before = psutil.Process().memory_info().rss
+    del blocks
+    machine = SimpleNamespace(total=16 * 2**30, available=free_gib * 2**30)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
+    Release().on_step_end(None, SimpleNamespace(global_step=step), None)
+    assert len(kept) == 100 and (before - psutil.Process().memory_info().rss > 200e6) == goes_back
