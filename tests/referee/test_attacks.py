@@ -82,6 +82,7 @@ class Court:
     def referee(self, task: str) -> Referee:
         if task not in self._referees:
             self._referees[task] = Referee(Task(task), "train", max_slowdown=1, memory_mib=256).__enter__()
+            self._referees[task].judge([BASELINE[task].text])  # before any hostile one; the verdict is remembered
         return self._referees[task]
 
     def close(self) -> None:
@@ -115,7 +116,7 @@ class Court:
         return files | processes(self.folder) | {f"{n} descriptors" for n in map(n_descriptors, workers())}
 
     def honest(self, task: str) -> tuple[float, ...]:
-        """The costs of the honest program."""
+        """The costs of the honest program, judged before any other."""
         (verdict,) = self.referee(task).judge([BASELINE[task].text])
         assert verdict.costs is not None
         return verdict.costs
