@@ -18,6 +18,7 @@ from dartune.authoring.mutations import mutations
 from dartune.authoring.skeleton import write_skeleton
 from dartune.cli import main
 from dartune.errors import UserError
+from dartune.tasks import contract
 from dartune.tasks.task import Task, add_folder
 
 NAME = "my_jobs"
@@ -26,7 +27,8 @@ Edit = Callable[[Path], object]
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer programs whose scores are shown."""
+    """Fewer programs whose scores are shown, and less time for the task's code."""
+    monkeypatch.setattr(contract, "LIMIT_S", 5)
     monkeypatch.setattr(check, "N_PROGRAMS", 100)
     monkeypatch.setattr(check, "MIN_VALID", 10)
 
@@ -98,6 +100,8 @@ LOOP = """        job = index(program(np.flatnonzero(is_waiting), hours, weights
 """
 SIZES = '"sizes": (hours := generator.uniform(1, 10, n_jobs)), "hours": hours'
 SUMS = '"sums": (hours := generator.randint(1, 10, n_jobs)).cumsum(), "hours": hours'
+SCALED = '"shares": (hours := generator.uniform(1, 10, n_jobs)) / hours.sum(), "hours": hours'
+PART = '"next": (hours := generator.uniform(1, 10, n_jobs))[3:13], "hours": hours'
 ONLINE = (
     ("N_ARGUMENTS = 3", 'N_ARGUMENTS = 3\nONLINE = "hours"'),
     ('hours, weights = instance["hours"]', 'hours, weights = instance["weights"]'),
@@ -172,6 +176,33 @@ MISTAKES: dict[str, tuple[Edit, Finding]] = {
             replaced("rollout.py", *ONLINE),
         ),
         Finding("error", "trust", "instance['sums'] has the numbers of hours, which are revealed one by one"),
+    ),
+    "shares of items that are handed over later": (
+        both(
+            replaced("instances.py", ('"hours": generator.uniform(1, 10, n_jobs)', SCALED)),
+            replaced("rollout.py", *ONLINE),
+        ),
+        Finding("error", "trust", "instance['shares'] has the numbers of hours, which are revealed one by one"),
+    ),
+    "the next ten items": (
+        both(
+            replaced("instances.py", ('"hours": generator.uniform(1, 10, n_jobs)', PART)),
+            replaced("rollout.py", *ONLINE),
+        ),
+        Finding("error", "trust", "instance['next'] has the numbers of hours, which are revealed one by one"),
+    ),
+    "a rollout without an end where its books are spoilt": (
+        replaced(
+            "rollout.py",
+            ("    order: list[int] = []", "    order: list[int] = []\n    waiting = np.arange(len(hours))"),
+            (
+                LOOP,
+                LOOP.replace("np.flatnonzero(is_waiting)", "waiting")
+                + "        while len(waiting) > 1 and not waiting.any():\n            pass\n"
+                + "        waiting = waiting[waiting != job]\n",
+            ),
+        ),
+        Finding("error", "trust", "a program that writes to its arguments breaks run(): TimeoutError: has not end"),
     ),
     "prompt and template that disagree": (
         replaced("prompt.md", ("one element of waiting", "one element of open_jobs")),

@@ -11,6 +11,7 @@ import pytest
 import dartune.tasks
 import dartune.tasks.plane  # of the task that is copied; once the copy is the only one, it is not found
 from dartune.errors import UserError
+from dartune.tasks import contract
 from dartune.tasks.contract import check_task
 from dartune.tasks.task import Task, names
 
@@ -34,6 +35,7 @@ def copied(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     copy = tmp_path / NAME
     shutil.copytree(Task(task).folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(dartune.tasks, "__path__", [str(tmp_path)])
+    monkeypatch.setattr(contract, "LIMIT_S", 5)
     monkeypatch.chdir(tmp_path)
     yield copy
     for name in [name for name in sys.modules if name.startswith(f"dartune.tasks.{NAME}")]:
@@ -116,6 +118,14 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
     "template cheats": (
         replaced("template.py", "return unvisited_nodes[0]", "return 0"),
         "which is not among the unvis",
+    ),
+    "a rollout without an end": (
+        replaced("rollout.py", "    tour = [0]\n", "    tour = [0]\n    while True:\n        pass\n"),
+        "rollout.py: run(template, instance) raises TimeoutError: has not ended in 5 s",
+    ),
+    "a draw without an end": (
+        replaced("instances.py", "    return [{", "    while True:\n        pass\n    return [{"),
+        "instances.py: draw('train') raises TimeoutError: has not ended in 5 s",
     ),
     "no json": (written("references.json", "{"), "references.json: Expecting property name"),
     "a split is missing": (
@@ -242,7 +252,7 @@ def refused(folder: Path, edit: Edit, message: str) -> None:
     edit(folder)
     with pytest.raises(UserError) as caught:
         check_task(NAME)
-    assert str(caught.value).startswith(f"tasks/{NAME}/") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{NAME}/") and "\n" not in str(caught.value)
     assert message in str(caught.value)
 
 

@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from dartune.programs.decisions import decode, encode
+from dartune.tasks.contract import time_limit
 from dartune.tasks.task import Task, decisions_on, frozen, online_key
 
 SPLIT = "validation"
 N_INSTANCES = 2
 AS_GOOD = 0.999  # of the reference's quality
 EQUAL = 1e-9  # relative
+MIN_PART = 8  # different numbers that are the items' by no chance
 SMALL = 1000  # integers below are too common to be told apart from a reference
 Program = Callable[..., Any]
 
@@ -39,6 +42,13 @@ def function_of(task: Task) -> Program:
     return program
 
 
+def decisions_of(task: Task, instance: dict[str, Any], program: Program) -> list[Any]:
+    """Return what a program decides on an instance. Raises what the task's code raises, and TimeoutError."""
+    with time_limit():
+        (decisions,) = decisions_on([instance], task.rollout, program)
+    return decisions
+
+
 def arguments_of(task: Task, instance: dict[str, Any], program: Program) -> list[tuple[Any, ...]]:
     """Return copies of the arguments of each call of the program on an instance."""
     calls: list[tuple[Any, ...]] = []
@@ -48,7 +58,7 @@ def arguments_of(task: Task, instance: dict[str, Any], program: Program) -> list
         calls.append(copy.deepcopy(arguments))
         return program(*arguments)
 
-    list(decisions_on([instance], task.rollout, noting))
+    decisions_of(task, instance, noting)
     return calls
 
 
@@ -97,7 +107,8 @@ def cost_of(task: Task, instance: dict[str, Any], decisions: list[Any]) -> float
     """Return the cost of decisions on an instance, None where they are refused, or not even that."""
     try:
         arrays = decode(encode([decisions]), 1)
-        return float(task.cost.compute_costs(task.cost.prepare([instance]), arrays)[0][0])
+        with time_limit():
+            return float(task.cost.compute_costs(task.cost.prepare([instance]), arrays)[0][0])
     except Exception:  # Refused, or whatever the task's code raises on what are no decisions of its own
         return None
 
@@ -105,7 +116,7 @@ def cost_of(task: Task, instance: dict[str, Any], decisions: list[Any]) -> float
 def costs_from_within(task: Task, instances: list[dict[str, Any]], program: Program) -> Iterator[str]:
     """Yield whether a cost is what the rollout returned, where programs are: it must come from decisions."""
     for instance in instances:
-        (decisions,) = decisions_on([instance], task.rollout, program)
+        decisions = decisions_of(task, instance, program)
         if len(decisions) != 1:
             continue
         cost, half = (cost_of(task, instance, values) for values in (decisions, [decisions[0] / 2]))
@@ -117,9 +128,9 @@ def costs_from_within(task: Task, instances: list[dict[str, Any]], program: Prog
 def open_books(task: Task, instances: list[dict[str, Any]], program: Program) -> Iterator[str]:
     """Yield whether what a program writes to its arguments changes later calls."""
     for instance in instances:
-        (expected,) = decisions_on([copy.deepcopy(instance)], task.rollout, program)
+        expected = decisions_of(task, copy.deepcopy(instance), program)
         try:
-            (decisions,) = decisions_on([frozen(copy.deepcopy(instance))], task.rollout, vandal(program))
+            decisions = decisions_of(task, frozen(copy.deepcopy(instance)), vandal(program))
         except Exception as error:  # whatever the task's code raises on spoilt books
             yield f"a program that writes to its arguments breaks run(): {type(error).__name__}: {error}; pass copies"
             return
@@ -152,11 +163,25 @@ def future_in_sight(task: Task, instance: dict[str, Any]) -> Iterator[str]:
     key = online_key(task.rollout)
     if key is None:
         return
-    items = np.sort(instance[key])
-    others = {
-        name: np.ravel(value) for name, value in instance.items() if name != key and isinstance(value, np.ndarray)
-    }
-    for name, values in others.items():
+    items = instance[key]
+    for name, value in instance.items():
+        values = np.ravel(value) if name != key and isinstance(value, np.ndarray) else np.empty(0)
         forms = (values, np.diff(values, prepend=0)) if values.dtype.kind in "iuf" else ()  # and their sums so far
-        if any(form.shape == items.shape and np.allclose(np.sort(form), items) for form in forms):
+        if any(tells(form, items) for form in forms):
             yield f"instance[{name!r}] has the numbers of {key}, which are revealed one by one"
+
+
+def tells(values: np.ndarray, items: np.ndarray) -> bool:
+    """Return whether values (m,) are the items (n,) in any order, or a part of them in theirs, up to their scale."""
+    if values.shape == items.shape and np.allclose(np.sort(values), np.sort(items)):
+        return True
+    if len(values) > len(items) or len(np.unique(values)) < MIN_PART:
+        return False
+    parts = [np.sort(items)] if len(values) == len(items) else sliding_window_view(items, len(values))
+    sought = scaled(np.sort(values) if len(values) == len(items) else values)
+    return any(np.allclose(sought, scaled(part)) for part in parts)
+
+
+def scaled(values: np.ndarray) -> np.ndarray:
+    """Return values (n,) from 0 to 1."""
+    return (values - values.min()) / (np.ptp(values) or 1.0)

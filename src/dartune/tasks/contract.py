@@ -7,7 +7,10 @@ import ast
 import json
 import math
 import pickle
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from inspect import isgeneratorfunction
 from pathlib import Path
 from typing import Any, Protocol
@@ -71,6 +74,7 @@ NAMES: dict[str, dict[str, Any]] = {  # what each module defines, of which type
 }
 REQUIRED = ("train", "validation", "test")
 N_RUN = 2  # training instances that the template runs on
+LIMIT_S = 60  # of a task's code, which may have a loop without an end
 IMPLAUSIBLE = 1.5  # times the reference's quality, which a template cannot reach on a few instances by chance
 DIRECTIONS = ("minimise", "maximise")
 MAX_INSTANCES = MAX_MESSAGE // 8  # of a split of an online task, whose next items are one message
@@ -80,12 +84,13 @@ PREFIX = "forgeable_"  # of the names of tasks whose scores programs can forge
 def check_task(name: str) -> None:
     """Raise UserError about the first thing in a task's folder that is not as docs/task.md says.
 
-    Runs the template on the first training instances, in this process: it is the task's own program.
+    Runs the template on the first training instances, in this process: it is the task's own program. What takes longer
+    than LIMIT_S is taken for a loop without an end.
     """
     add_folders()
     folders = [folder for path in dartune.tasks.__path__ if (folder := Path(path) / name).is_dir()]
     if folders and not any((folder / PROMPT).exists() for folder in folders):
-        raise UserError(f"tasks/{name}/{PROMPT}: missing or empty; expected {', '.join(FILES)}")
+        raise UserError(f"{readable(folders[0])}/{PROMPT}: missing or empty; expected {', '.join(FILES)}")
     if len(folders) > 1:
         raise UserError(
             f"tasks: {name} lies in {' and in '.join(str(folder.parent) for folder in folders)}; rename one"
@@ -96,7 +101,32 @@ def check_task(name: str) -> None:
     except Exception as error:  # whatever a task's code raises, or what no check below thought of
         problem = f": {type(error).__name__}: {error}; see docs/task.md for what a task's files hold"
     if problem:
-        raise UserError(f"tasks/{name}/{' '.join(problem.split())}")
+        raise UserError(f"{readable(task.folder)}/{' '.join(problem.split())}")
+
+
+def readable(folder: Path) -> Path:
+    """Return a folder's path as seen from the current folder, where it lies in that."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+@contextmanager
+def time_limit() -> Iterator[None]:
+    """A block in which TimeoutError is raised after LIMIT_S; in another thread than the main one it has no limit."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def expire(*_: Any) -> None:
+        """Raise TimeoutError."""
+        raise TimeoutError(f"has not ended in {LIMIT_S} s")
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def problems(task: Task) -> Iterator[str]:
@@ -157,7 +187,8 @@ def wrong_splits(task: Task) -> Iterator[str]:
         yield f"instances.py: SHIFTED names {', '.join(sorted(unknown))}, which SPLITS has not"
     for split in small(task):
         try:
-            instances = task.instances(split)
+            with time_limit():
+                instances = task.instances(split)
         except Exception as error:
             yield f"instances.py: draw({split!r}) raises {type(error).__name__}: {error}"
             return
@@ -255,7 +286,8 @@ def wrong_run(task: Task) -> Iterator[str]:
     scope: dict[str, Any] = {}
     try:
         exec(compile(task.template, "template.py", "exec"), scope)  # the task's own program, as trusted as its cost.py
-        decisions = list(decisions_on(instances, task.rollout, scope[task.rollout.FUNCTION]))
+        with time_limit():
+            decisions = list(decisions_on(instances, task.rollout, scope[task.rollout.FUNCTION]))
     except StopIteration:
         yield "rollout.py: run of an online task ends; it yields a decision on each item, in a loop without an end"
         return
@@ -274,7 +306,8 @@ def wrong_run(task: Task) -> Iterator[str]:
 def wrong_costs(task: Task, prepared: Any, decisions: list[np.ndarray]) -> Iterator[str]:
     """Yield what goes wrong when the template is charged for its decisions."""
     try:
-        costs, _ = task.charged(prepared, decisions)
+        with time_limit():
+            costs, _ = task.charged(prepared, decisions)
     except Refused as error:
         yield f"cost.py: refuses the template's decisions: {error}"
         return
