@@ -184,4 +184,5 @@ def tells(values: np.ndarray, items: np.ndarray) -> bool:
 
 def scaled(values: np.ndarray) -> np.ndarray:
     """Return values (n,) from 0 to 1."""
-    return (values - values.min()) / (np.ptp(values) or 1.0)
+    shares: np.ndarray = (values - values.min()) / (np.ptp(values) or 1.0)
+    return shares
