@@ -1,7 +1,8 @@
 """Tokens a second, memory and loss of our DPO beside TRL's defaults and TRL set with care: same model, pairs, loss.
 
 `make bench-train`. On the CPU, each arm in a process of its own, in turns; the embedded model with one thread. With
---base models/base a real model, whose adapter, number format and threads are those of stage train, by one epoch.
+--base models/base a real model, whose adapter, number format and threads are those of stage train, by one epoch;
+--n-pairs takes so many of the training pairs, as a step of TRL's takes most of a minute there.
 
 defaults  what a plain script writes (RayZhhh/dpo-aad, train_cuda/train_dpo.py): TRL's defaults, so activation
           checkpointing, the reference's log-probabilities anew in each step, pairs in random order, those of a step at
@@ -75,11 +76,12 @@ def at_once(options: dict[str, Any]) -> dict[str, Any]:
     return options | {"per_device_train_batch_size": size, "gradient_accumulation_steps": 1}
 
 
-def real(base: Path) -> dict[str, Any]:
-    """The case of a real model."""
+def real(base: Path, n_pairs: int | None) -> dict[str, Any]:
+    """The case of a real model. n_pairs: of those that train."""
     from dartune.models.host import run_settings
 
-    return {"epochs": 1, "lora": settings(0, 1)["lora"], "base": base, "threads": run_settings(base)["threads"]}
+    threads = run_settings(base)["threads"]
+    return {"epochs": 1, "lora": settings(0, 1)["lora"], "base": base, "threads": threads, "n_pairs": n_pairs}
 
 
 def ours(rows: list[dict[str, Any]], work: Path, seed: int, case: dict[str, Any]) -> Any:
@@ -151,6 +153,8 @@ def child(arm: str, case: dict[str, Any], seed: int, pairs: Path, queue: Any) ->
 
     torch.set_num_threads(case.get("threads", 1))
     rows = pq.read_table(pairs).to_pylist()
+    trained = [row for row in rows if not row["is_held_out"]][: case.get("n_pairs")]
+    rows = trained + [row for row in rows if row["is_held_out"]]
     if case.get("same_order"):
         rows.sort(key=length, reverse=True)
     work = Path(tempfile.mkdtemp(dir=".work"))
@@ -233,10 +237,11 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--pairs", type=Path, default=PAIRS)
     parser.add_argument("--base", type=Path, help="models/base, where the preset is a real model's")
+    parser.add_argument("--n-pairs", type=int, help="of the training pairs, with --base; all by default")
     arguments = parser.parse_args()
     Path(".work").mkdir(exist_ok=True)
     if arguments.base:
-        CASES[REAL] = real(arguments.base)
+        CASES[REAL] = real(arguments.base, arguments.n_pairs)
         arguments.cases = [REAL]
     results: dict[tuple[str, str], list[dict[str, float]]] = {}
     for seed in range(arguments.rounds):
