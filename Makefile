@@ -81,6 +81,7 @@ fetch-small: .venv/run.stamp        ## the weights of a small real model into th
 
 prompts: .venv/run.stamp            ## what a model writes to each form of a task's prompt, by temperature (an hour or more); PRESET
 	@$(BIN)/python benchmarks/prompts.py $(PRESET)
+	@$(BIN)/python benchmarks/search_prompts.py $(PRESET)
 
 real: .venv/run.stamp               ## the experiment with real weights, cell by cell (days): experiments/real.yaml
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/real.py

@@ -8,6 +8,7 @@ killed run goes on.
 
 import argparse
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,7 @@ def main() -> None:
     parser.add_argument("--temperatures", nargs="+", type=float, default=[0.6, 0.8, 1.0])
     parser.add_argument("-n", type=int, default=256)
     arguments = parser.parse_args()
-    base = Path(".work/prompts/base")
-    section = params.read(Path(f"presets/{arguments.preset}.yaml"))["base"]
-    write_base(base, Path("models/embedded"), **section)
+    base = base_of(arguments.preset)
     print(HEAD + "\n" + "|---" * len(COLUMNS) + "|")
     backend = None
     for task in arguments.tasks:
@@ -71,6 +70,14 @@ def main() -> None:
                     write_json(file, cell(backend, Task(task, form), temperature, arguments.n))
                 row = json.loads(file.read_text())
                 print("| " + " | ".join(str(row[name]) for name in COLUMNS) + " |", flush=True)
+
+
+def base_of(preset: str) -> Path:
+    """Return the folder of a preset's base model, as stage base writes it."""
+    folder = CELLS / "base"
+    shutil.rmtree(folder, ignore_errors=True)
+    write_base(folder, Path("models/embedded"), **params.read(Path(f"presets/{preset}.yaml"))["base"])
+    return folder
 
 
 def cell(backend: TransformersBackend, task: Task, temperature: float, n: int) -> dict[str, Any]:

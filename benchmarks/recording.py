@@ -100,12 +100,20 @@ def child_lines(pools: list[tuple[list[Row], list[Row], Row]]) -> Iterator[str]:
             if parents := [by_id[id] for id in row["parents"] if id in by_id]:
                 families.setdefault(row["operation"], []).append((by_id[row["id"]], parents))
         for operation, pairs in families.items():
-            valid = [(child, parents) for child, parents in pairs if child["score"] is not None]
-            n_new = sum(child["behaviour"] not in {one["behaviour"] for one in parents} for child, parents in valid)
-            n_better = sum(child["score"] > max(one["score"] for one in parents) for child, parents in valid)
-            shares = [f"{n / len(pairs):.3f}" for n in (len(valid), n_new, n_better)]
+            shares = [f"{share:.3f}" for share in child_shares(pairs)]
             cells = [rows[0]["task"], rows[0]["method"], operation, str(len(pairs)), *shares]
             yield "| " + " | ".join(cells) + " |"
+
+
+def child_shares(families: list[tuple[Row, list[Row]]]) -> list[float]:
+    """Return the shares of children that are valid, that behave like no parent, and that are better than every one.
+
+    families: the verdicts of a child and of its parents, which are valid.
+    """
+    valid = [(child, parents) for child, parents in families if child["score"] is not None]
+    n_new = sum(child["behaviour"] not in {one["behaviour"] for one in parents} for child, parents in valid)
+    n_better = sum(child["score"] > max(one["score"] for one in parents) for child, parents in valid if parents)
+    return [round(n / len(families), 3) for n in (len(valid), n_new, n_better)]
 
 
 def head(names: tuple[str, ...]) -> list[str]:
