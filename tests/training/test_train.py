@@ -3,6 +3,7 @@
 import json
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from dartune.training.progress import Progress
 from dartune.training.trainers import ONLINE, TRAINERS
 from small_llama import (
     DROPOUT,
+    OPTIONS,
     PROBED,
     UNPROBED,
     curves,
@@ -288,6 +290,30 @@ def test_a_second_training_that_is_killed_does_not_repeat_the_first(
         tune(base, pairs, "stopped", **IN_TURN, options={"num_train_epochs": 2})
     assert seen == {"DPOConfig"}
     assert_same("stopped", "whole")
+
+
+def test_a_second_training_with_other_options_does_not_repeat_the_first(
+    base: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    on_train_begin = Progress.on_train_begin
+
+    def noting(self: Any, args: Any, *rest: Any, **named: Any) -> None:
+        seen.append(type(args).__name__)
+        on_train_begin(self, args, *rest, **named)
+
+    monkeypatch.setattr(Progress, "on_train_begin", noting)
+    tune(base, pairs, "low", **IN_TURN)
+    monkeypatch.setitem(OPTIONS, "dpo", OPTIONS["dpo"] | {"beta": 0.5})
+    tune(base, pairs, "high", **IN_TURN)
+    assert seen == ["SFTConfig", "DPOConfig", "DPOConfig"]
+    shutil.rmtree(".work/earlier")
+    tune(base, pairs, "whole", **IN_TURN)
+    assert_same("high", "whole")
+    assert weights(Path("low")) != weights(Path("high"))
+    seen.clear()
+    tune(base, pairs, "other seed", **IN_TURN, seed=1)
+    assert seen == ["SFTConfig", "DPOConfig"]
 
 
 @pytest.mark.parametrize("methods", [[], ["dpo", "dpo"]])

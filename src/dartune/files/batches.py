@@ -79,3 +79,9 @@ def last_checkpoint(work: Path) -> str | None:
     for path in set(checkpoints) - set(complete):
         shutil.rmtree(path)
     return str(complete[-1]) if complete else None
+
+
+def remove_checkpoints(work: Path) -> None:
+    """Remove a trainer's checkpoints, once it has ended."""
+    for path in work.glob("checkpoint-*"):
+        shutil.rmtree(path)

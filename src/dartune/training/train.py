@@ -5,9 +5,10 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -101,25 +102,52 @@ def write_tuned(
     rows, too_long = short_enough(task, parquet.read(sources.pairs).to_pylist(), sources.base, max_length, patience)
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(batches.WORK / "tensorboard" / task))  # it outlives `work`
     files, run = [file for file in sources if file], run_settings(sources.base)
-    key = fingerprint(files, code=code_fingerprint(__name__), limits=limits, run=run, **settings)
-    work = batches.folder(f"train {task}", key)
+    key = partial(fingerprint, files, code=code_fingerprint(__name__), limits=limits, run=run)
+    work = batches.folder(f"train {task}", key(**settings))
     known = {"weights": weights_of(sources.base), "n_pairs": len(rows), "too_long": too_long}
-    *before, last = in_turn(method)
-    start, earlier = sources.start, list[dict[str, Any]]()
-    for name in before:
-        folder = work / name
-        part = Outputs(folder / "tuned", folder / "metrics.json", folder / "plots")
-        if not part.metrics.exists():
-            inputs = TrainingInputs(task, rows, sources.base, start, folder, settings | {"method": name}, None)
-            train(inputs, limits, part, known, earlier)
-        earlier.append(json.loads(part.metrics.read_text()))
-        start = part.model
-    inputs = TrainingInputs(task, rows, sources.base, start, work, settings | {"method": last}, None)
+    inputs = TrainingInputs(task, rows, sources.base, sources.start, work, settings, None)
+    parts = train_earlier(inputs, limits, known, key)
+    earlier, (*before, last) = metrics_of(parts), in_turn(method)
+    start = parts[-1].model if parts else sources.start
+    inputs = replace(inputs, start=start, settings=settings | {"method": last})
     train(inputs, limits, outputs, known | {"earlier": earlier}, earlier)
     if is_main():
-        for name in before:
-            shutil.copytree(work / name / "plots", outputs.plots / name)
+        for name, part in zip(before, parts, strict=True):
+            shutil.copytree(part.plots, outputs.plots / name)
         shutil.rmtree(work)
+
+
+def train_earlier(
+    inputs: TrainingInputs, limits: dict[str, Any], known: dict[str, Any], key: Callable[..., str]
+) -> list[Outputs]:
+    """Return what the trainings before the last one of several made, each from the model of the one before.
+
+    They stay in .work for the next time, as the last may be tried with other options. limits, known: see `train`. key:
+    returns the fingerprint of a training with the given settings.
+    """
+    methods, parts = in_turn(inputs.settings["method"])[:-1], list[Outputs]()
+    for number, name in enumerate(methods, 1):
+        settings = settings_of(inputs.settings, methods[:number])
+        work = batches.folder(f"earlier {inputs.task} {name}", key(**settings))
+        part = Outputs(work / "tuned", work / "metrics.json", work / "plots")
+        if not part.metrics.exists():
+            start = parts[-1].model if parts else inputs.start
+            one = replace(inputs, start=start, work=work, settings=settings | {"method": name})
+            train(one, limits, part, known, metrics_of(parts))
+            batches.remove_checkpoints(work)
+        parts.append(part)
+    return parts
+
+
+def metrics_of(parts: list[Outputs]) -> list[dict[str, Any]]:
+    """Return the metrics of trainings."""
+    return [json.loads(part.metrics.read_text()) for part in parts]
+
+
+def settings_of(settings: dict[str, Any], methods: list[str]) -> dict[str, Any]:
+    """Return the settings of the first trainings of several: without the options of later ones."""
+    later = set(in_turn(settings["method"])) - set(methods)
+    return {name: value for name, value in settings.items() if name not in later} | {"method": methods}
 
 
 def train(
