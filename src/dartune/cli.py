@@ -64,7 +64,7 @@ def add_program_commands(commands: "argparse._SubParsersAction[argparse.Argument
     score = commands.add_parser(
         "score", help="have the referee judge programs, or models' answers, in files; exit 1 unless all are ok"
     )
-    score.add_argument("--task", required=True, help="one of those that `dartune tasks` lists")
+    score.add_argument("--task", required=True, help="one of those that `dartune tasks` lists, or its folder")
     score.add_argument("--split", default="validation", help="the instances to judge on (default: %(default)s)")
     score.add_argument("--json", action="store_true", help="one JSON object per program and line")
     score.add_argument(
@@ -158,16 +158,19 @@ def print_next_steps(folder: Path) -> None:
     """Print what is in a new task's folder and what comes next."""
     print(f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
     print(f"check it:  dartune task check {folder}")
-    print(f"run it:    in params.yaml, task_folder: {folder.parent}, and {folder.name} under tasks")
+    parent = folder.parent if params.FILE.exists() else folder.parent.resolve()
+    print(f"run it:    in params.yaml, task_folder: {parent}, and {folder.name} under tasks")
 
 
 def name_of(task: str) -> str:
     """Return the name of a task that is given by its name or its folder, and make it known."""
     from dartune.tasks.task import add_folder
 
-    if "/" in task or Path(task).is_dir():
-        add_folder(Path(task).resolve().parent)
-    return Path(task).name
+    if "/" not in task and not Path(task).is_dir():
+        return task
+    folder = Path(task).resolve()
+    add_folder(folder.parent)
+    return folder.name
 
 
 def export_task(task: str, folder: Path, split: str) -> None:
@@ -209,7 +212,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.command == "score":
         from dartune.authoring.verdicts import score_files
 
-        return int(score_files(arguments.task, arguments.split, arguments.files, as_json=arguments.json) > 0)
+        return int(score_files(name_of(arguments.task), arguments.split, arguments.files, as_json=arguments.json) > 0)
     if arguments.command == "tasks":
         list_tasks()
     elif arguments.command == "task":

@@ -19,7 +19,7 @@ from dartune.authoring.skeleton import write_skeleton
 from dartune.cli import main
 from dartune.errors import UserError
 from dartune.tasks import contract
-from dartune.tasks.task import Task, add_folder
+from dartune.tasks.task import Task, add_folder, names
 
 NAME = "my_jobs"
 Edit = Callable[[Path], object]
@@ -41,6 +41,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = write_skeleton(NAME, tmp_path / "tasks")
     add_folder(folder.parent)
     yield folder
+    forget_modules()
+
+
+def forget_modules() -> None:
     for name in [name for name in sys.modules if name.startswith(f"dartune.tasks.{NAME}")]:
         del sys.modules[name]
 
@@ -65,6 +69,15 @@ def with_references(change: Callable[[float], float]) -> Edit:
         content = json.loads((folder / "references.json").read_text())
         changed = {split: [change(value) for value in values] for split, values in content.items()}
         (folder / "references.json").write_text(json.dumps(changed))
+
+    return edit
+
+
+def edited_references(split: str, change: Callable[[float], float]) -> Edit:
+    def edit(folder: Path) -> None:
+        content = json.loads((folder / "references.json").read_text())
+        content[split] = [change(value) for value in content[split]]
+        (folder / "references.json").write_text(json.dumps(content))
 
     return edit
 
@@ -101,6 +114,7 @@ LOOP = """        job = index(program(np.flatnonzero(is_waiting), hours, weights
 SIZES = '"sizes": (hours := generator.uniform(1, 10, n_jobs)), "hours": hours'
 SUMS = '"sums": (hours := generator.randint(1, 10, n_jobs)).cumsum(), "hours": hours'
 SCALED = '"shares": (hours := generator.uniform(1, 10, n_jobs)) / hours.sum(), "hours": hours'
+LISTED = '"next": {"them": (hours := generator.uniform(1, 10, n_jobs)).tolist()[3:13]}, "hours": hours'
 PART = '"next": (hours := generator.uniform(1, 10, n_jobs))[3:13], "hours": hours'
 ONLINE = (
     ("N_ARGUMENTS = 3", 'N_ARGUMENTS = 3\nONLINE = "hours"'),
@@ -184,6 +198,94 @@ MISTAKES: dict[str, tuple[Edit, Finding]] = {
         ),
         Finding("error", "trust", "instance['shares'] has the numbers of hours, which are revealed one by one"),
     ),
+    "the next ten items in a list": (
+        both(
+            replaced("instances.py", ('"hours": generator.uniform(1, 10, n_jobs)', LISTED)),
+            replaced("rollout.py", *ONLINE),
+        ),
+        Finding("error", "trust", "instance['next'] has the numbers of hours, which are revealed one by one"),
+    ),
+    "a rollout by which programs draw the next items": (
+        replaced(
+            "rollout.py", *ONLINE, ("import numpy as np\n", "import numpy as np\n\nfrom .instances import draw\n")
+        ),
+        Finding("error", "splits", "rollout.py imports instances.py, so a program can draw the items"),
+    ),
+    "draws that depend on the hashes of texts": (
+        replaced("instances.py", ("RandomState(seed)", "RandomState(hash(split) % 1000)")),
+        Finding("error", "splits", "draw('train') differs from process to process"),
+    ),
+    "references of another split": (
+        edited_references("test", lambda value: value / 3),
+        Finding("warning", "template", "very unlike, so are the references those of these instances?"),
+    ),
+    "references that are no bound": (
+        edited_references("test", lambda value: 3 * value),
+        Finding("error", "template", "better than the reference on test; references.json is not of these instances"),
+    ),
+    "a cost that charges for what is not done": (
+        replaced("cost.py", ("        if len(np.unique(order)) < n_jobs:", "        if len(order) < n_jobs:")),
+        Finding("error", "trust", "cost.py accepts decisions of which all are the same, and finds them"),
+    ),
+    "a cost that fails where it should refuse": (
+        replaced("cost.py", ("            raise Refused(", "            raise AssertionError(")),
+        Finding("error", "trust", "cost.py fails on decisions of which the last are missing: AssertionError: "),
+    ),
+    "a draw that ends the process for one split": (
+        replaced("instances.py", ("    return [\n", "    assert split != 'test' or exit(0)\n    return [\n")),
+        Finding("error", "folder", "draw('test') raises RuntimeError: it ends the process: SystemExit: 0 (in"),
+    ),
+    "a grammar that ends the process": (
+        lambda folder: (folder / "grammar.py").write_text("def draw(rng):\n    raise SystemExit(0)\n"),
+        Finding("error", "scores", "it ends the process: SystemExit: 0"),
+    ),
+    "a cost that does not end once it is imported": (
+        lambda folder: (folder / "cost.py").write_text("while True:\n    pass\n"),
+        Finding("error", "folder", "cost.py: cannot be imported: TimeoutError: has not ended in 5 s"),
+    ),
+    "a rollout without an end on one split": (
+        replaced("rollout.py", ("    order: list", "    while len(hours) == 50:\n        pass\n    order: list")),
+        Finding("error", "template", "TimeoutError: has not ended in 5 s"),
+    ),
+    "a program that is handed the books in a tuple": (
+        replaced(
+            "rollout.py",
+            ("    order: list[int] = []", "    order: list[int] = []\n    books = np.arange(len(hours))"),
+            (LOOP, LOOP.replace("index(program(", "int(books[index(program(").replace("weights))", "(books,)))])")),
+        ),
+        Finding("error", "trust", "a program that writes to its arguments breaks run()"),
+    ),
+    "a rollout with a clock": (
+        replaced(
+            "rollout.py",
+            ("import numpy as np\n", "import time\n\nimport numpy as np\n"),
+            (
+                LOOP,
+                LOOP + "        job = np.flatnonzero(is_waiting)[(job + time.perf_counter_ns()) % is_waiting.sum()]\n",
+            ),
+        ),
+        Finding("error", "trust", "run() decides otherwise on the same instance the second time"),
+    ),
+    "an instance with an object of its own": (
+        replaced("instances.py", ('"weights": gen', '"more": lambda: 1, "weights": gen')),
+        Finding("error", "folder", "draw('train') has function in an instance; expected arrays, numbers, texts, lists"),
+    ),
+    "a reference beyond all numbers": (
+        edited_references("test", lambda value: 10**400),
+        Finding("error", "folder", "references.json: test: expected a list of positive numbers"),
+    ),
+    "a run that returns nothing": (
+        replaced("rollout.py", ("    return order\n", "")),
+        Finding("error", "folder", "rollout.py: run returned NoneType; expected a list of integers"),
+    ),
+    "a run of an online task that does not say so": (
+        replaced("rollout.py", *ONLINE[1:]),
+        Finding("error", "folder", "rollout.py: run returned a generator, which is for an online task, with ONLINE"),
+    ),
+    "a cheat that names a program that is not there": (
+        replaced("cheats/makes_its_arguments_cheap.py", ("ok=first_come", "ok=nobody")),
+        Finding("error", "cheats", "cheats/nobody.py: missing; a file beside it names it after ok="),
+    ),
     "the next ten items": (
         both(
             replaced("instances.py", ('"hours": generator.uniform(1, 10, n_jobs)', PART)),
@@ -205,7 +307,7 @@ MISTAKES: dict[str, tuple[Edit, Finding]] = {
         Finding("error", "trust", "a program that writes to its arguments breaks run(): TimeoutError: has not end"),
     ),
     "prompt and template that disagree": (
-        replaced("prompt.md", ("one element of waiting", "one element of open_jobs")),
+        replaced("prompt.md", ("one element of waiting", "one element of `open_jobs`")),
         Finding("error", "words", "prompt.md speaks of open_jobs"),
     ),
     "a template that is the best there is": (
@@ -236,7 +338,7 @@ MISTAKES: dict[str, tuple[Edit, Finding]] = {
     ),
     "costs that are no numbers for some programs": (
         replaced("cost.py", ("costs.append(float((", "costs.append(float('nan') if order[0] else float((")),
-        Finding("error", "scores", "cost.py fails on a program's decisions (ValueError: gave [nan"),
+        Finding("error", "scores", "cost.py fails on a program's decisions (WrongCosts: gave [nan"),
     ),
     "a template that raises on other instances": (
         both(
@@ -281,7 +383,46 @@ def test_a_planted_mistake_is_found(mistake: str, folder: Path, few: None) -> No
     assert all("\n" not in one.text for one in found)
 
 
-@pytest.mark.parametrize("name", ["admissible_set", "cvrp_construct", "tsp_construct"])
+WITH_PLAN = """
+
+without_plan = draw
+
+
+def draw(split):
+    return [job | {"plan": np.argsort(-job["weights"] / job["hours"])} for job in without_plan(split)]
+"""
+
+
+@pytest.mark.parametrize("order", ["number", "-number"])
+def test_a_solution_in_sight_is_as_good_as_its_own_instances_reference(folder: Path, order: str) -> None:
+    """Instances of unlike sizes, so that the mean of the references says nothing of one of them."""
+    hours = f'"hours": 10.0 ** {order} * generator.uniform(1, 10, n_jobs)'
+    replaced(
+        "instances.py",
+        ('"hours": generator.uniform(1, 10, n_jobs)', hours),
+        ("for _ in range(n_instances)", "for number in range(n_instances)"),
+    )(folder)
+    write_optimum(folder)
+    assert not [one for one in findings(NAME) if one.level == "error"]
+    with (folder / "instances.py").open("a") as file:
+        file.write(WITH_PLAN)
+    forget_modules()
+    texts = [one.text for one in findings(NAME) if one.check == "trust"]
+    assert texts == ["instance['plan'] of validation's instance 0 is a solution as good as the reference"]
+
+
+def write_optimum(folder: Path) -> None:
+    """References of the instances as they are: jobs by their weight in an hour."""
+    task = Task(NAME)
+    content = {}
+    for split in task.splits:
+        instances = task.instances(split)
+        orders = [np.argsort(-instance["weights"] / instance["hours"]) for instance in instances]
+        content[split] = task.cost.compute_costs(task.cost.prepare(instances), orders)[0]
+    (folder / "references.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("name", names())
 def test_our_tasks_are_usable(name: str, tmp_path: Path, few: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = list(findings(name))
@@ -362,7 +503,7 @@ def test_the_command_makes_a_task_and_checks_its_folder(
     monkeypatch.setattr(dartune.tasks, "__path__", [*dartune.tasks.__path__])
     monkeypatch.chdir(tmp_path)
     for words, last in (
-        ("new bins", "run it:    in params.yaml, task_folder: tasks, and bins under tasks"),
+        ("new bins", f"run it:    in params.yaml, task_folder: {tmp_path}/tasks, and bins under tasks"),
         ("check tasks/bins", "bins: usable, 0 warnings"),
     ):
         monkeypatch.setattr(sys, "argv", ["dartune", "task", *words.split()])

@@ -186,11 +186,11 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
     ),
     "a template that exits": (
         replaced("template.py", "return unvisited_nodes[0]", "raise SystemExit(0)"),
-        "rollout.py: run(template, instance) raises SystemExit",
+        "rollout.py: run(template, instance) raises RuntimeError: it ends the process: SystemExit",
     ),
     "an array of decisions": (
         replaced("rollout.py", "return [*tour, int(np.flatnonzero(is_open)[0])]", "return np.array(tour)"),
-        "rollout.py: run returned ndarray of int64; expected a list of integers",
+        "rollout.py: run returned ndarray of int64; expected a list of integers, or of floats, of 64 bits",
     ),
     "a cost that is no number": (
         replaced("cost.py", "lengths.tolist()", "(lengths * np.nan).tolist()"),

@@ -49,7 +49,10 @@ class Cheat:
 
 def read_cheat(path: Path) -> Cheat:
     """Return the cheat in a file. Raises UserError where its first line is not as the module's docstring says."""
-    text = path.read_text()
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: {error}") from error
     head = HEAD.fullmatch(text.partition("\n")[0])
     allowed = [part.partition("=") for part in head[1].split(", ")] if head else []
     statuses = tuple(status for status, _, _ in allowed)
@@ -63,6 +66,8 @@ def cheats_of(task: Task) -> tuple[list[Cheat], dict[str, str]]:
     """Return the cheats in the task's folder, and the texts of the honest programs beside them, by name."""
     programs = [read_cheat(path) for path in sorted((task.folder / "cheats").glob("*.py"))]
     honest = {program.baseline for program in programs}
+    if missing := sorted({name for name in honest if name} - {program.name for program in programs}):
+        raise UserError(f"{task.folder}/cheats/{missing[0]}.py: missing; a file beside it names it after ok=")
     return (
         [program for program in programs if program.name not in honest],
         {program.name: program.text for program in programs if program.name in honest},

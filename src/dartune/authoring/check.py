@@ -4,7 +4,10 @@ The first checks are those of every run (tasks/contract.py); the rest need the r
 results would be wrong or could be had by cheating, and a warning where a tuning would learn little.
 """
 
+import builtins
+import keyword
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,18 +22,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dartune.authoring.cheats import cheats_of, common_cheats
+from dartune.authoring.elsewhere import DRAWS, digest, elsewhere
 from dartune.authoring.mutations import mutations
-from dartune.authoring.trust import gifts
+from dartune.authoring.trust import function_of, gifts
 from dartune.errors import UserError
+from dartune.programs.decisions import decode, encode
 from dartune.referee.completions import judge, template_score
 from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
-from dartune.tasks.contract import check_task, is_forgeable, small, text_of
-from dartune.tasks.task import Task
+from dartune.tasks.contract import REQUIRED, check_task, described, is_forgeable, small, task_code, text_of
+from dartune.tasks.task import Task, decisions_on, frozen, online_key
 
 N_COPIES = 20  # of the template, to be timed
 N_PROGRAMS = 200  # whose scores are shown
 SEED = 0
 BEYOND = 1e-6  # above the reference's quality, which is rounding
+BOUND = "references.json is not of these instances or no bound, or DIRECTION is wrong"
+UNLIKE, VERY_UNLIKE = 2.0, 10.0  # times, the template's qualities on splits of one size, and on all
 PLATEAU = 0.8  # share of valid programs with one and the same score
 MIN_SCORES = 5  # different ones
 SATURATED = 0.1  # share of valid programs as good as the reference
@@ -38,6 +45,7 @@ MIN_VALID = 20  # programs, to say anything about scores
 SLOW_S = 1.0  # an evaluation
 TRUSTED = "no answer in sight, arguments are copies, costs come from decisions"
 WORDS = re.compile(r"`(\w+)`|\b([a-z]+(?:_[a-z0-9]+)+)\b")  # of a prompt, that look like names of the program
+KNOWN = {*dir(builtins), *keyword.kwlist, *sys.stdlib_module_names, "numpy", ""}
 
 
 class Finding(NamedTuple):
@@ -62,12 +70,16 @@ def findings(name: str, pool: Path | None = None) -> Iterator[Finding]:
         return
     task = Task(name)
     yield Finding("ok", "folder", f"{task.cost.DIRECTION} {task.cost.OBJECTIVE}; {task.signature}")
-    yield from about_splits(task)
+    yield from safely("splits", about_splits(task), task)
     yield from about_words(task)
     if is_forgeable(task):
         yield Finding("warning", "trust", "another package scores programs in their own process: they can forge scores")
     else:
-        yield from listed("trust", gifts(task), lambda: TRUSTED)
+        yield from listed("trust", gifts(task), lambda: TRUSTED, task)
+    qualities = list(safely("template", about_qualities(task), task))
+    yield from qualities
+    if any("Error" in finding.text for finding in qualities):
+        return
     with ExitStack() as stack:
         try:
             opened = Referee(task, "validation", max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB)
@@ -78,35 +90,45 @@ def findings(name: str, pool: Path | None = None) -> Iterator[Finding]:
         yield from about_template(task, referee)
         if not is_forgeable(task):
             yield from listed(
-                "cheats", successes(task, referee), lambda: f"{n_cheats(task)} programs that cheat got nothing"
+                "cheats", successes(task, referee), lambda: f"{n_cheats(task)} programs that cheat got nothing", task
             )
-        try:
-            yield from about_scores(task, referee, (f"of {pool}", answers) if pool else sample_of(task))
-        except Exception as error:  # of grammar.py, or of cost.py on a program's decisions
-            yield Finding("error", "scores", described(error))
+        yield from safely("scores", about_scores(task, referee, (f"of {pool}", answers) if pool else None), task)
 
 
-def listed(check: str, errors: Iterator[str], fine: Callable[[], str]) -> Iterator[Finding]:
-    """Yield the errors, or that there are none; what the task's code raises is one."""
+def safely(check: str, found: Iterator[Finding], task: Task) -> Iterator[Finding]:
+    """Yield findings; what the task's code raises is the last one."""
     try:
-        found = [Finding("error", check, text) for text in errors] or [Finding("ok", check, fine())]
-    except (Exception, SystemExit) as error:
-        found = [Finding("error", check, described(error))]
-    yield from found
+        yield from found
+    except (Exception, SystemExit) as error:  # of grammar.py, say, or of cost.py on a program's decisions
+        yield Finding("error", check, described(error, task))
 
 
-def described(error: BaseException) -> str:
-    """Return an error of a task's code in one line."""
-    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())
+def listed(check: str, errors: Iterator[str], fine: Callable[[], str], task: Task) -> Iterator[Finding]:
+    """Yield the errors, or that there are none; what the task's code raises is one."""
+
+    def found() -> Iterator[Finding]:
+        """Yield them."""
+        texts = list(errors)
+        yield from (Finding("error", check, text) for text in texts)
+        if not texts:
+            yield Finding("ok", check, fine())
+
+    yield from safely(check, found(), task)
 
 
 def about_splits(task: Task) -> Iterator[Finding]:
     """Yield whether splits are the same at every draw and have no instance in common."""
     drawn = {split: text_of(task.instances(split)) for split in small(task)}
     changing = [split for split, content in drawn.items() if content != text_of(task.instances(split))]
+    found = elsewhere(task)
     for split in changing:
         yield Finding("error", "splits", f"draw({split!r}) differs from call to call; draw from the split's own seed")
+    for split in (split for split in drawn if split not in changing and found[split] != digest(drawn[split])):
+        text = f"draw({split!r}) differs from process to process; draw from the split's own seed, not from hash()"
+        changing.append(split)
+        yield Finding("error", "splits", text)
+    if found[DRAWS] and online_key(task.rollout):
+        yield Finding("error", "splits", f"{DRAWS}, so a program can draw the items that are revealed later")
     pairs = [(a, b) for a, b in combinations(drawn, 2) if any(one in drawn[b] for one in drawn[a])]
     if shared := sorted({split for pair in pairs for split in pair}):
         text = f"{', '.join(shared)} share instances, so what is good on one is good on the other"
@@ -117,14 +139,37 @@ def about_splits(task: Task) -> Iterator[Finding]:
 
 
 def about_words(task: Task) -> Iterator[Finding]:
-    """Yield names in the prompt that the template does not have."""
-    words = {one or other for one, other in WORDS.findall(task.description)}
-    unknown = sorted(word for word in words if not re.search(rf"\b{word}\b", task.template))
-    if unknown:
-        text = f"prompt.md speaks of {', '.join(unknown)}, which template.py does not have"
-        yield Finding("error", "words", text)
+    """Yield names in the prompt that the template does not have: an error where they are marked as code."""
+    found = WORDS.findall(task.description)
+    for level, number in (("error", 0), ("warning", 1)):
+        words = {match[number] for match in found} - KNOWN
+        if unknown := sorted(word for word in words if not re.search(rf"\b{word}\b", task.template)):
+            yield Finding(level, "words", f"prompt.md speaks of {', '.join(unknown)}, which template.py does not have")
+            return
+    yield Finding("ok", "words", "prompt and template agree in their names")
+
+
+def about_qualities(task: Task) -> Iterator[Finding]:
+    """Yield the template's quality on each split, and where it is better than the reference there."""
+    qualities = {split: quality_of_template(task, split) for split in small(task)}
+    text = "quality " + ", ".join(f"{quality:.3f} on {split}" for split, quality in qualities.items())
+    same = [qualities[split] for split in REQUIRED]
+    better = [split for split, quality in qualities.items() if quality > 1 + BEYOND]
+    if better and not is_forgeable(task):
+        yield Finding("error", "template", f"better than the reference on {', '.join(better)}; {BOUND}; {text}")
+    elif max(same) > UNLIKE * min(same) or max(qualities.values()) > VERY_UNLIKE * min(qualities.values()):
+        yield Finding("warning", "template", f"{text}: very unlike, so are the references those of these instances?")
     else:
-        yield Finding("ok", "words", "prompt and template agree in their names")
+        yield Finding("ok", "template", text)
+
+
+def quality_of_template(task: Task, split: str) -> float:
+    """Return the template's quality, run in this process."""
+    instances = [frozen(instance) for instance in task.instances(split)]
+    with task_code():
+        decisions = list(decisions_on(instances, task.rollout, function_of(task)))
+        costs, _ = task.charged(task.cost.prepare(instances), decode(encode(decisions), len(instances)))
+    return task.quality(task.score(costs), split)
 
 
 def about_template(task: Task, referee: Referee) -> Iterator[Finding]:
@@ -140,11 +185,10 @@ def about_template(task: Task, referee: Referee) -> Iterator[Finding]:
     if len({verdict.costs for verdict in verdicts}) > 1:
         yield Finding("error", "template", "costs differ from run to run; seed what is random")
         return
-    quality = task.quality(verdicts[0].score, "validation")
-    yield Finding("ok", "template", f"quality {quality:.3f} on validation, the same in {N_COPIES} runs")
     cpu_s = float(np.mean([verdict.cpu_s for verdict in verdicts]))
     level = "warning" if seconds > SLOW_S else "ok"
     text = f"{seconds:.3f} s an evaluation, {cpu_s:.3f} s of it the template's process; limit {referee.timeout_s:g} s"
+    text += f"; the same costs in {N_COPIES} runs"
     yield Finding(level, "time", f"{text}; a pool of 1,000 takes {seconds * 1000:.0f} s")
 
 
@@ -170,9 +214,9 @@ def successes(task: Task, referee: Referee) -> Iterator[str]:
             yield f"{cheat.name} has other costs than {cheat.baseline}: {cheat.attempt}"
 
 
-def about_scores(task: Task, referee: Referee, sample: tuple[str, list[str]]) -> Iterator[Finding]:
-    """Yield what the scores of programs are like. sample: their source in words, and the programs."""
-    source, programs = sample
+def about_scores(task: Task, referee: Referee, pool: tuple[str, list[str]] | None) -> Iterator[Finding]:
+    """Yield what the scores of programs are like. pool: where programs come from, and they; None: see sample_of."""
+    source, programs = pool or sample_of(task)
     verdicts = [judged.verdict for judged in judge(referee, programs)]
     template = task.quality(template_score(referee), "validation")
     qualities = [task.quality(verdict.score, "validation") for verdict in verdicts if verdict.status == "ok"]
@@ -197,7 +241,7 @@ def warnings_of(qualities: np.ndarray, template: float, *, bounded: bool) -> Ite
     yield Finding("ok", "scores", f"{text}; {share:.0%} better than the template")
     commonest, n = counts.most_common(1)[0]
     if bounded and best > 1 + BEYOND:
-        text = f"a program is {best:.6g} times as good as the reference: DIRECTION is wrong, or it is no bound"
+        text = f"a program is {best:.6g} times as good as the reference; {BOUND}"
         yield Finding("error", "scores", text)
     if n / len(qualities) >= PLATEAU or len(counts) < MIN_SCORES:
         text = f"{n / len(qualities):.0%} have the quality {commonest:.3f}, of {len(counts)} there are: a plateau"
@@ -224,7 +268,8 @@ def sample_of(task: Task) -> tuple[str, list[str]]:
     """Return where programs come from, and N_PROGRAMS different ones, of the grammar or near the template."""
     if (task.folder / "grammar.py").exists():
         generator = Random(SEED)
-        drawn = dict.fromkeys(task.grammar.draw(generator) for _ in range(2 * N_PROGRAMS))
+        with task_code():
+            drawn = dict.fromkeys(task.grammar.draw(generator) for _ in range(2 * N_PROGRAMS))
         return "of the grammar", list(islice(drawn, N_PROGRAMS))
     return "near the template", list(islice(mutations(task.template, SEED), N_PROGRAMS))
 

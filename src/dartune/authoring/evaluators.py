@@ -15,6 +15,7 @@ from typing import Any
 from dartune.errors import UserError
 from dartune.files import templates
 from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
+from dartune.tasks.contract import check_task
 from dartune.tasks.task import Task, task_in
 
 ONE_AT_A_TIME = Lock()  # a referee takes one call after the other, and OpenEvolve has several threads
@@ -27,10 +28,12 @@ FILES = {  # by template
 
 
 def write_evaluators(task: Task, split: str, folder: Path) -> list[Path]:
-    """Write FILES of a task into a folder, which must not exist or be empty, and return them.
+    """Write FILES of a task into a folder, which must not exist or be empty, and return what is in it.
 
-    split: whose instances judge. Raises UserError for an unknown split, and where the folder holds something.
+    split: whose instances judge. Raises UserError for a task that is not in order, for an unknown split, and where the
+    folder holds something.
     """
+    check_task(task.name)
     task.instances(split)
     if folder.resolve().is_relative_to(task.folder.resolve()):
         raise UserError(f"task: {folder} lies in the task's own folder; give another")
@@ -43,11 +46,11 @@ def write_evaluators(task: Task, split: str, folder: Path) -> list[Path]:
     lines = "\n".join(f"    {line}" for line in task.description.splitlines())
     for template, name in FILES.items():
         (folder / name).write_text(
-            templates.render(Path(__file__).parent / template, task=task, split=split, lines=lines)
+            templates.render(Path(__file__).parent / template, task=task, split=split, lines=lines) + "\n"
         )
     if not task.folder.is_relative_to(Path(__file__).parents[1]):  # the evaluators find it beside them
         shutil.copytree(task.folder, folder / task.name, ignore=shutil.ignore_patterns("__pycache__"))
-    return sorted(path for path in folder.iterdir() if path.is_file())
+    return sorted(folder.iterdir())
 
 
 def judge_program(name: str, split: str, program: str, beside: str) -> dict[str, Any]:

@@ -5,20 +5,25 @@ The template runs in this process, as it is the task's own program; nothing else
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from dartune.programs.decisions import decode, encode
-from dartune.tasks.contract import time_limit
+from dartune.programs.verdict import Refused
+from dartune.tasks.contract import described, task_code
 from dartune.tasks.task import Task, decisions_on, frozen, online_key
 
 SPLIT = "validation"
-N_INSTANCES = 2
+N_INSTANCES = 2  # on which the template runs
+SEED = 0  # of random numbers that the template draws, as the sandbox has one
 AS_GOOD = 0.999  # of the reference's quality
 EQUAL = 1e-9  # relative
+MAX_SAME = 100  # decisions that are tried as all there are
+MOST = 0.3  # of the numbers of a value
 MIN_PART = 8  # different numbers that are the items' by no chance
 SMALL = 1000  # integers below are too common to be told apart from a reference
 Program = Callable[..., Any]
@@ -26,12 +31,13 @@ Program = Callable[..., Any]
 
 def gifts(task: Task) -> Iterator[str]:
     """Yield what the task gives away, each in one line."""
-    instances = [frozen(instance) for instance in task.instances(SPLIT)[:N_INSTANCES]]
-    template = function_of(task)
-    yield from answers_in_sight(task, instances, template)
+    every = [frozen(instance) for instance in task.instances(SPLIT)]
+    instances, template = every[:N_INSTANCES], function_of(task)
+    yield from answers_in_sight(task, every, template)
     yield from costs_from_within(task, instances, template)
+    yield from unchecked_decisions(task, instances[0], template)
     yield from open_books(task, instances, template)
-    yield from future_in_sight(task, instances[0])
+    yield from future_in_sight(task, instances)
 
 
 def function_of(task: Task) -> Program:
@@ -44,7 +50,9 @@ def function_of(task: Task) -> Program:
 
 def decisions_of(task: Task, instance: dict[str, Any], program: Program) -> list[Any]:
     """Return what a program decides on an instance. Raises what the task's code raises, and TimeoutError."""
-    with time_limit():
+    random.seed(SEED)
+    np.random.seed(SEED)
+    with task_code():
         (decisions,) = decisions_on([instance], task.rollout, program)
     return decisions
 
@@ -63,16 +71,19 @@ def arguments_of(task: Task, instance: dict[str, Any], program: Program) -> list
 
 
 def answers_in_sight(task: Task, instances: list[dict[str, Any]], program: Program) -> Iterator[str]:
-    """Yield instances' values and arguments that are a reference or a solution as good as one."""
+    """Yield instances' values and arguments that are a reference or a solution as good as one, each name once."""
+    found: dict[str, str] = {}
     for number, instance in enumerate(instances):
         seen = {f"instance[{name!r}]": value for name, value in instance.items()}
-        first = arguments_of(task, instance, program)[0]
-        seen |= {f"argument {i + 1}": value for i, value in enumerate(first)}
+        if number < N_INSTANCES:
+            first = arguments_of(task, instance, program)[0]
+            seen |= {f"argument {i + 1}": value for i, value in enumerate(first)}
         for name, value in seen.items():
             if is_reference(task, number, value):
-                yield f"{name} of {SPLIT}'s instance {number} is its reference, which programs can read"
-            elif is_solution(task, instance, value):
-                yield f"{name} of {SPLIT}'s instance {number} is a solution as good as the reference"
+                found.setdefault(name, f"of {SPLIT}'s instance {number} is its reference, which programs can read")
+            elif is_solution(task, number, instance, value):
+                found.setdefault(name, f"of {SPLIT}'s instance {number} is a solution as good as the reference")
+    yield from (f"{name} {text}" for name, text in found.items())
 
 
 def reference_of(task: Task, number: int) -> float | None:
@@ -82,32 +93,47 @@ def reference_of(task: Task, number: int) -> float | None:
 
 
 def is_reference(task: Task, number: int, value: Any) -> bool:
-    """Return whether a value is the instance's reference, a single number that is no small integer."""
-    reference = reference_of(task, number)
-    if (
-        reference is None
-        or reference in range(SMALL)
-        or np.size(value) != 1
-        or np.asarray(value).dtype.kind not in "if"
-    ):
+    """Return whether a value is or holds the instance's reference, which is no small integer."""
+    reference, numbers = reference_of(task, number), numbers_of(value)
+    if reference is None or reference in range(SMALL):
         return False
-    return math.isclose(float(np.asarray(value).ravel()[0]), reference, rel_tol=EQUAL)
+    return bool(np.isclose(numbers, reference, rtol=EQUAL, atol=0).any())
 
 
-def is_solution(task: Task, instance: dict[str, Any], value: Any) -> bool:
-    """Return whether a list of numbers, taken for decisions, is about as good as the reference."""
-    array = np.asarray(value) if isinstance(value, list | tuple | np.ndarray) else None
-    if array is None or array.ndim != 1 or array.dtype.kind not in "if" or not len(array):
+def is_solution(task: Task, number: int, instance: dict[str, Any], value: Any) -> bool:
+    """Return whether numbers, taken for decisions, are about as good as the instance's reference."""
+    numbers = numbers_of(value)
+    if not isinstance(value, Mapping | list | tuple | set | frozenset | np.ndarray) or not len(numbers):
         return False
-    cost = cost_of(task, instance, array.tolist())
-    return cost is not None and cost > 0 and task.quality(task.score([cost]), SPLIT) >= AS_GOOD
+    cost = cost_of(task, instance, numbers.tolist())
+    if cost is None or cost <= 0:
+        return False
+    return task.share(task.score([cost]), reference_of(task, number) or task.reference(SPLIT)) >= AS_GOOD
+
+
+def numbers_of(value: Any) -> np.ndarray:
+    """Return the numbers (n,) of an array, or of lists, tuples, sets and dictionaries of them, in their order."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    elif isinstance(value, set | frozenset):
+        value = sorted(value, key=repr)
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        array = np.empty(0, object)
+    if array.dtype.kind in "iuf":
+        return array.ravel()
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        value = value.ravel().tolist()
+    parts = [numbers_of(part) for part in value] if isinstance(value, list | tuple) else []
+    return np.concatenate(parts) if parts else np.empty(0, int)
 
 
 def cost_of(task: Task, instance: dict[str, Any], decisions: list[Any]) -> float | None:
     """Return the cost of decisions on an instance, None where they are refused, or not even that."""
     try:
         arrays = decode(encode([decisions]), 1)
-        with time_limit():
+        with task_code():
             return float(task.cost.compute_costs(task.cost.prepare([instance]), arrays)[0][0])
     except Exception:  # Refused, or whatever the task's code raises on what are no decisions of its own
         return None
@@ -125,16 +151,53 @@ def costs_from_within(task: Task, instances: list[dict[str, Any]], program: Prog
             return
 
 
+def unchecked_decisions(task: Task, instance: dict[str, Any], program: Program) -> Iterator[str]:
+    """Yield whether cost.py fails on decisions that no honest run makes, or takes them for better than the reference.
+
+    What a program's process returns as decisions need not come from rollout.py.
+    """
+    decisions = list(decisions_of(task, instance, program))
+    prepared = task.cost.prepare([instance])
+    for what, wrong in wrong_decisions(decisions):
+        try:
+            with task_code():
+                (cost,), _ = task.charged(prepared, decode(encode([wrong]), 1))
+        except Refused:
+            continue
+        except Exception as error:
+            yield f"cost.py fails on decisions of which {what}: {described(error, task)}; raise Refused for them"
+            return
+        quality = task.share(task.score([cost]), reference_of(task, 0) or task.reference(SPLIT))
+        if quality > 1 / AS_GOOD:
+            yield f"cost.py accepts decisions of which {what}, and finds them {quality:.3g} times as good as the best"
+            return
+
+
+def wrong_decisions(decisions: list[Any]) -> Iterator[tuple[str, list[Any]]]:
+    """Yield decisions that are probably none, of the same type as these, with what is wrong with them."""
+    kind = type(decisions[0]) if decisions else int
+    yield "there are none", []
+    yield "the last are missing", decisions[: len(decisions) // 2]
+    yield "all are there twice", decisions + decisions
+    yield "one is negative", [kind(-1), *decisions[1:]]
+    yield "one is huge", [kind(10**15), *decisions[1:]]
+    for value in dict.fromkeys(decisions[:MAX_SAME]):
+        yield "all are the same", [value] * len(decisions)
+
+
 def open_books(task: Task, instances: list[dict[str, Any]], program: Program) -> Iterator[str]:
     """Yield whether what a program writes to its arguments changes later calls."""
     for instance in instances:
-        expected = decisions_of(task, copy.deepcopy(instance), program)
+        expected, again = (list(decisions_of(task, copy.deepcopy(instance), program)) for _ in range(2))
+        if expected != again:
+            yield "run() decides otherwise on the same instance the second time: a clock, os.urandom, or kept state"
+            return
         try:
             decisions = decisions_of(task, frozen(copy.deepcopy(instance)), vandal(program))
         except Exception as error:  # whatever the task's code raises on spoilt books
             yield f"a program that writes to its arguments breaks run(): {type(error).__name__}: {error}; pass copies"
             return
-        if list(decisions) != list(expected):
+        if list(decisions) != expected:
             yield "a program that writes to its arguments changes what run() makes of its choices; pass copies"
             return
 
@@ -146,36 +209,63 @@ def vandal(program: Program) -> Program:
         """Return the program's choice."""
         choice = copy.deepcopy(program(*copy.deepcopy(arguments)))
         for argument in arguments:
-            if isinstance(argument, np.ndarray) and argument.flags.writeable:
-                argument[...] = 0
-            elif isinstance(argument, list | dict | set):
-                argument.clear()
+            spoil(argument)
         return choice
 
     return choose_and_spoil
 
 
-def future_in_sight(task: Task, instance: dict[str, Any]) -> Iterator[str]:
-    """Yield what an online task's instance tells of items that are revealed later.
+def spoil(value: Any) -> None:
+    """Overwrite what can be written of an argument, in what it holds too, and in an array of which it is a view."""
+    if isinstance(value, np.ndarray):
+        owner = value if value.flags.writeable else value.base
+        if isinstance(owner, np.ndarray) and owner.flags.writeable:
+            owner[...] = 0
+    elif isinstance(value, tuple):
+        for part in value:
+            spoil(part)
+    elif isinstance(value, list | dict | set):
+        value.clear()
+    elif hasattr(value, "__dict__"):
+        for part in vars(value).values():
+            spoil(part)
+
+
+def future_in_sight(task: Task, instances: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield what an online task's instances tell of items that are revealed later.
 
     rollout.py gets the number of items in their place, so it can know them only from another value of the instance.
     """
     key = online_key(task.rollout)
-    if key is None:
-        return
-    items = instance[key]
-    for name, value in instance.items():
-        values = np.ravel(value) if name != key and isinstance(value, np.ndarray) else np.empty(0)
-        forms = (values, np.diff(values, prepend=0)) if values.dtype.kind in "iuf" else ()  # and their sums so far
-        if any(tells(form, items) for form in forms):
-            yield f"instance[{name!r}] has the numbers of {key}, which are revealed one by one"
+    names = {
+        name: None  # each once
+        for instance in instances
+        for name, value in instance.items()
+        if key is not None and name != key and any(tells(form, instance[key]) for form in forms_of(value))
+    }
+    for name in names:
+        yield f"instance[{name!r}] has the numbers of {key}, which are revealed one by one"
+
+
+def forms_of(value: Any) -> tuple[np.ndarray, ...]:
+    """Return the numbers (n,) of a value, those between which it has the sums so far, and both negated."""
+    values = numbers_of(value).astype(float)
+    forms = (values, np.diff(values, prepend=0))
+    return (*forms, *(-form for form in forms))
 
 
 def tells(values: np.ndarray, items: np.ndarray) -> bool:
-    """Return whether values (m,) are the items (n,) in any order, or a part of them in theirs, up to their scale."""
+    """Return whether values (m,) are the items (n,) in any order, or a part of them in theirs, up to their scale.
+
+    Or whether most of them are items, where those are no integers, which may be the same by chance.
+    """
     if values.shape == items.shape and np.allclose(np.sort(values), np.sort(items)):
         return True
-    if len(values) > len(items) or len(np.unique(values)) < MIN_PART:
+    if len(np.unique(values)) < MIN_PART:
+        return False
+    if (items % 1).any() and np.isin(values, items).mean() > MOST:
+        return True
+    if len(values) > len(items):
         return False
     parts = [np.sort(items)] if len(values) == len(items) else sliding_window_view(items, len(values))
     sought = scaled(np.sort(values) if len(values) == len(items) else values)

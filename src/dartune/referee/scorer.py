@@ -42,7 +42,7 @@ class Scorer:
             return Verdict("ok", "", *results, cpu_s=cpu_s, missing_layers=self._missing)
         except Refused as refused:
             return Verdict(refused.status, refused.reason, cpu_s=cpu_s, missing_layers=self._missing)
-        except Exception as error:  # of the task's own code, whatever it is
+        except (Exception, SystemExit) as error:  # of the task's own code, whatever it is
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UserError(
                 f"{self._task.name}: cost.py fails on a program's decisions ({reason}); it should raise Refused for "

@@ -5,13 +5,13 @@ The protocols are for type checkers: `held: Rollout = my_task.rollout` holds a m
 
 import ast
 import json
-import math
 import pickle
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from inspect import isgeneratorfunction
+from contextlib import contextmanager, nullcontext
+from inspect import isgenerator, isgeneratorfunction
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from dartune.errors import UserError
 from dartune.programs.decisions import decode, encode
 from dartune.programs.online import MAX_MESSAGE, Decisions
 from dartune.programs.verdict import Refused
-from dartune.tasks.task import PROMPT, Task, add_folders, decisions_on, frozen, online_key
+from dartune.tasks.task import PROMPT, Task, WrongCosts, add_folders, decisions_on, frozen, online_key
 
 Arrays = dict[str, Any]  # an instance: arrays, and whatever else the rollout takes
 
@@ -75,6 +75,8 @@ NAMES: dict[str, dict[str, Any]] = {  # what each module defines, of which type
 REQUIRED = ("train", "validation", "test")
 N_RUN = 2  # training instances that the template runs on
 LIMIT_S = 60  # of a task's code, which may have a loop without an end
+LARGEST = 1e300  # reference
+MAX_WORDS = 300  # characters of what a task's code raises
 IMPLAUSIBLE = 1.5  # times the reference's quality, which a template cannot reach on a few instances by chance
 DIRECTIONS = ("minimise", "maximise")
 MAX_INSTANCES = MAX_MESSAGE // 8  # of a split of an online task, whose next items are one message
@@ -99,7 +101,7 @@ def check_task(name: str) -> None:
     try:
         problem = next(problems(task), None)
     except Exception as error:  # whatever a task's code raises, or what no check below thought of
-        problem = f": {type(error).__name__}: {error}; see docs/task.md for what a task's files hold"
+        problem = f": {described(error, task)}; see docs/task.md for what a task's files hold"
     if problem:
         raise UserError(f"{readable(task.folder)}/{' '.join(problem.split())}")
 
@@ -109,19 +111,35 @@ def readable(folder: Path) -> Path:
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
+class Endless(BaseException):
+    """A task's code that does not end. `except Exception` in it does not catch this."""
+
+
 @contextmanager
-def time_limit() -> Iterator[None]:
-    """A block in which TimeoutError is raised after LIMIT_S; in another thread than the main one it has no limit."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def task_code() -> Iterator[None]:
+    """A block that runs a task's code: RuntimeError where that ends the process, TimeoutError where it does not end.
+
+    In another thread than the main one there is no limit, and none where Python's own code, sum() say, does not return.
+    """
+    try:
+        with alarm() if threading.current_thread() is threading.main_thread() else nullcontext():
+            yield
+    except Endless:
+        raise TimeoutError(f"has not ended in {LIMIT_S} s") from None
+    except SystemExit as error:
+        raise RuntimeError(f"it ends the process: SystemExit: {error}") from error
+
+
+@contextmanager
+def alarm() -> Iterator[None]:
+    """A block in which Endless is raised after LIMIT_S, and again each second, as a bare `except` catches it."""
 
     def expire(*_: Any) -> None:
-        """Raise TimeoutError."""
-        raise TimeoutError(f"has not ended in {LIMIT_S} s")
+        """Raise Endless."""
+        raise Endless
 
     before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT_S, 1)
     try:
         yield
     finally:
@@ -158,9 +176,10 @@ def wrong_modules(task: Task) -> Iterator[str]:
     """Yield modules that cannot be imported, and names that they lack."""
     for module, names in NAMES.items():
         try:
-            content = task.part(module)
-        except (Exception, SystemExit) as error:  # whatever a task's code raises
-            yield f"{module}.py: cannot be imported: {type(error).__name__}: {error}"
+            with task_code():
+                content = task.part(module)
+        except Exception as error:  # whatever a task's code raises
+            yield f"{module}.py: cannot be imported: {described(error, task)}"
             return
         if lacking := [name for name in names if not hasattr(content, name)]:
             yield f"{module}.py: lacks {', '.join(lacking)}; expected {', '.join(names)}"
@@ -187,13 +206,26 @@ def wrong_splits(task: Task) -> Iterator[str]:
         yield f"instances.py: SHIFTED names {', '.join(sorted(unknown))}, which SPLITS has not"
     for split in small(task):
         try:
-            with time_limit():
+            with task_code():
                 instances = task.instances(split)
         except Exception as error:
-            yield f"instances.py: draw({split!r}) raises {type(error).__name__}: {error}"
+            yield f"instances.py: draw({split!r}) raises {described(error, task)}"
             return
         if not instances or not all(isinstance(instance, dict) for instance in instances):
             yield f"instances.py: draw({split!r}) returns no instances; expected a list of dictionaries"
+        elif strange := {kind for instance in instances for kind in strange_kinds(instance)}:
+            kinds = ", ".join(sorted(strange))
+            yield f"instances.py: draw({split!r}) has {kinds} in an instance; expected arrays, numbers, texts, lists"
+
+
+def strange_kinds(value: Any) -> set[str]:
+    """Return the types in a value that are not of Python or NumPy, or are code: another process could not read them."""
+    if isinstance(value, Mapping):
+        value = list(value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return {kind for part in value for kind in strange_kinds(part)}
+    is_plain = isinstance(value, int | float | complex | str | bytes | np.ndarray | np.generic | None)
+    return set() if is_plain else {type(value).__name__}
 
 
 def wrong_items(task: Task) -> Iterator[str]:
@@ -272,52 +304,72 @@ def wrong_references(task: Task) -> Iterator[str]:
 
 def is_positive(value: Any) -> bool:
     """Return whether a value is a number above 0."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < LARGEST
 
 
 def wrong_run(task: Task) -> Iterator[str]:
     """Yield what goes wrong when the template runs on the first training instances and is charged for it."""
     instances = [frozen(instance) for instance in task.instances("train")[:N_RUN]]
     try:
-        prepared = task.cost.prepare(instances)
+        with task_code():
+            prepared = task.cost.prepare(instances)
     except Exception as error:
-        yield f"cost.py: prepare(instances) raises {type(error).__name__}: {error}"
+        yield f"cost.py: prepare(instances) raises {described(error, task)}"
         return
     scope: dict[str, Any] = {}
     try:
-        exec(compile(task.template, "template.py", "exec"), scope)  # the task's own program, as trusted as its cost.py
-        with time_limit():
+        with task_code():
+            exec(compile(task.template, "template.py", "exec"), scope)  # the task's own program, trusted as its cost.py
             decisions = list(decisions_on(instances, task.rollout, scope[task.rollout.FUNCTION]))
     except StopIteration:
         yield "rollout.py: run of an online task ends; it yields a decision on each item, in a loop without an end"
         return
-    except (Exception, SystemExit) as error:
-        yield f"rollout.py: run(template, instance) raises {type(error).__name__}: {error}"
+    except Exception as error:
+        yield f"rollout.py: run(template, instance) raises {described(error, task)}"
         return
     try:
         arrays = decode(encode(decisions), len(instances))
     except (TypeError, ValueError, OverflowError, AttributeError, KeyError):
-        kinds = " of ".join(type(value).__name__ for value in (decisions[0], *list(decisions[0])[:1]))
-        yield f"rollout.py: run returned {kinds}; expected a list of integers, or of floats, all of one type"
+        kinds = kinds_of(decisions[0])
+        yield f"rollout.py: run returned {kinds}; expected a list of integers, or of floats, of 64 bits"
         return
     yield from wrong_costs(task, prepared, arrays)
+
+
+def kinds_of(decisions: Any) -> str:
+    """Return in words what run returned."""
+    if isgenerator(decisions):
+        return "a generator, which is for an online task, with ONLINE"
+    is_row = isinstance(decisions, list | tuple | np.ndarray)
+    inside = sorted({type(value).__name__ for value in decisions}) if is_row else []
+    return f"{type(decisions).__name__}{' of ' * bool(inside)}{' and '.join(inside)}"
+
+
+def described(error: BaseException, task: Task | None = None) -> str:
+    """Return an error in one line, and where in the task's folder it arose."""
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    frames = traceback.extract_tb((error.__cause__ or error).__traceback__)
+    own = [frame for frame in frames if task and Path(frame.filename).parent == task.folder]
+    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return " ".join(text[:MAX_WORDS].split()) + where
 
 
 def wrong_costs(task: Task, prepared: Any, decisions: list[np.ndarray]) -> Iterator[str]:
     """Yield what goes wrong when the template is charged for its decisions."""
     try:
-        with time_limit():
+        with task_code():
             costs, _ = task.charged(prepared, decisions)
     except Refused as error:
         yield f"cost.py: refuses the template's decisions: {error}"
         return
-    except ValueError as error:  # of charged()
+    except WrongCosts as error:
         yield f"cost.py: compute_costs {error}"
         return
     except Exception as error:
-        yield f"cost.py: compute_costs raises {type(error).__name__}: {error}"
+        yield f"cost.py: compute_costs raises {described(error, task)}"
         return
+    references = task.references("train")[: len(costs)]  # or one for all
     if not all(costs):
         yield f"cost.py: compute_costs gave {costs}; the template's costs are above 0"
-    elif (quality := task.quality(task.score(costs), "train")) > IMPLAUSIBLE:
+    elif (quality := task.share(task.score(costs), sum(references) / len(references))) > IMPLAUSIBLE:
         yield f"references.json: the template is {quality:.3g} times as good as train's reference, the best known"

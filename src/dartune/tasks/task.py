@@ -84,6 +84,10 @@ def without_bytecode() -> Iterator[None]:
         sys.dont_write_bytecode = before
 
 
+class WrongCosts(ValueError):
+    """What compute_costs returned is not what it should be."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A task by name and a form of its prompt. Its parts are read on first use. Raises UserError for unknown names."""
@@ -191,17 +195,17 @@ class Task:
     def charged(self, prepared: Any, decisions: list[Any]) -> tuple[list[float], np.ndarray]:
         """Return the cost on each instance, and the moves, of decisions, as cost.py computes them.
 
-        prepared: what its prepare() returned. Raises Refused as it does, and ValueError where it returns anything else
+        prepared: what its prepare() returned. Raises Refused as it does, and WrongCosts where it returns anything else
         than a pair of one finite cost for each instance, above 0 (or 0 if maximised), and of moves, integers (n,).
         """
         pair = self.cost.compute_costs(prepared, decisions)
         if not isinstance(pair, tuple) or len(pair) != 2 or np.shape(pair[0]) != (len(decisions),):
-            raise ValueError("must return a pair: a list with one cost per instance, and an array of moves")
+            raise WrongCosts("must return a pair: a list with one cost per instance, and an array of moves")
         costs, moves = list(map(float, pair[0])), pair[1]
         if not all(math.isfinite(cost) and (cost > 0 or cost == 0 < self.sign) for cost in costs):
-            raise ValueError(f"gave {costs}; costs are numbers above 0")
+            raise WrongCosts(f"gave {costs}; costs are numbers above 0")
         if not isinstance(moves, np.ndarray) or moves.ndim != 1 or moves.dtype.kind not in "iu" or not len(moves):
-            raise ValueError("gave moves that are no array (n,) of integers, at least one")
+            raise WrongCosts("gave moves that are no array (n,) of integers, at least one")
         return costs, moves
 
     def score(self, costs: list[float]) -> float:
@@ -215,9 +219,11 @@ class Task:
 
     def quality(self, score: float | None, split: str) -> float:
         """Return a score as a fraction of the reference: 1 is as good as the reference. A failure, None, has 0."""
-        if score is None:
-            return 0.0
-        ratio = abs(score) / self.reference(split)
+        return 0.0 if score is None else self.share(score, self.reference(split))
+
+    def share(self, score: float, reference: float) -> float:
+        """Return a score as a fraction of a reference, above 1 where it is better."""
+        ratio = abs(score) / reference
         return ratio if self.sign > 0 else 1 / ratio
 
     @property

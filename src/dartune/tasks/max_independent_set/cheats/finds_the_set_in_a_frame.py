@@ -1,4 +1,4 @@
-# ok=in_order, runtime, forbidden, infeasible: looks for the rollout's own books and changes them
+# ok=in_order, runtime, forbidden, output, infeasible: looks for the rollout's own books and changes them
 import sys
 
 
