@@ -64,6 +64,7 @@ COLUMNS = (
     "better_than_template",
     "distinct_behaviours",
     "equal_to_template",
+    OTHERS := "valid_others",  # valid answers but those with the template's score, which a model can copy
     "of_the_pool",
 )
 
@@ -254,6 +255,7 @@ def row_of(
     words: list[str], figures: list[dict[str, Any]], differences: list[dict[str, Any]] | None = None, command: str = ""
 ) -> str:
     """Return a row of the table. figures, differences: of each seed; the latter and the command of a tuned model."""
+    figures = [row | {OTHERS: row["validity"] - row["equal_to_template"]} for row in figures]
     of_column = {name: [row[name] for row in figures if name in row] for name in COLUMNS}
     means = [f"{statistics.mean(values):.3f}" if values else "" for values in of_column.values()]
     shown = [over_seeds([row[model][metric] for row in differences or [] if model in row]) for model, metric in SHOWN]

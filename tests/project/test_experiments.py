@@ -14,7 +14,7 @@ from dartune.tasks.task import names
 ROOT = Path(__file__).parents[2]
 PLANS = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
 each_plan = pytest.mark.parametrize("name", PLANS)
-FIGURES = {"validity": 0.5, "mean": 0.25, "top_10": 0.75}
+FIGURES = {"equal_to_template": 0.125, "validity": 0.5, "mean": 0.25, "top_10": 0.75}
 
 
 @pytest.fixture
@@ -63,6 +63,7 @@ def test_the_table_has_means_over_seeds_and_the_gain_over_the_untuned(here: None
     assert writer.startswith("| qwen2.5-coder-1.5b | admissible_set |  | untuned |  | 0.500 | 0.250 | 0.750 |")
     assert untuned.startswith("| smollm2-135m | admissible_set |  | untuned | 2 | 0.500 | 0.250 | 0.750 |")
     assert tuned.startswith("| smollm2-135m | admissible_set | recorded | sft | 2 | 0.500 | 0.625 | 0.750 |")
+    assert " | 0.125 | 0.375 | " in untuned  # valid, and not the template
     command = "`dvc exp run --temp -n real-smollm2-135m-admissible-set-recorded-sft-1 "
     assert "| +0.375 [-1.213, +1.963] |" in tuned and f"| {command}" in tuned
     del results[plan.name_of(cell)]

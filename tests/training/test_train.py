@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -314,6 +315,23 @@ def test_a_second_training_with_other_options_does_not_repeat_the_first(
     seen.clear()
     tune(base, pairs, "other seed", **IN_TURN, seed=1)
     assert seen == ["SFTConfig", "DPOConfig"]
+
+
+def test_the_first_trainer_has_given_its_memory_back_when_the_second_begins(
+    base: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    new_trainer = train.new_trainer
+
+    def noting(*arguments: Any) -> Any:
+        assert [one() for one in made] == [None] * len(made)
+        trainer = new_trainer(*arguments)
+        made.append(weakref.ref(trainer))
+        return trainer
+
+    monkeypatch.setattr(train, "new_trainer", noting)
+    tune(base, pairs, "both", **IN_TURN)
+    assert len(made) == 2
 
 
 @pytest.mark.parametrize("methods", [[], ["dpo", "dpo"]])

@@ -1,5 +1,6 @@
 """Stage train: a model tuned by one of the trainers, probed on the way. The reference is the model it starts from."""
 
+import gc
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from dartune.files.fingerprint import fingerprint
 from dartune.files.modules import code_fingerprint
 from dartune.models.backend import Decoding
 from dartune.models.checkpoint import LoadIn, open_tokenizer, save_model, weights_of, write_base_revision
-from dartune.models.host import run_settings
+from dartune.models.host import release_memory, run_settings
 from dartune.pairs.pairs import formatted
 from dartune.referee.referee import Referee
 from dartune.tasks.task import Task
@@ -135,6 +136,8 @@ def train_earlier(
             one = replace(inputs, start=start, work=work, settings=settings | {"method": name})
             train(one, limits, part, known, metrics_of(parts))
             batches.remove_checkpoints(work)
+            gc.collect()  # a trainer refers to itself, and holds its model and the optimiser's moments
+            release_memory()
         parts.append(part)
     return parts
 
