@@ -217,11 +217,11 @@ MISTAKES: dict[str, tuple[Edit, Finding]] = {
     ),
     "references of another split": (
         edited_references("test", lambda value: value / 3),
-        Finding("warning", "template", "very unlike, so are the references those of these instances?"),
+        Finding("warning", "references", "very unlike; are they those of these instances?"),
     ),
     "references that are no bound": (
         edited_references("test", lambda value: 3 * value),
-        Finding("error", "template", "better than the reference on test; references.json is not of these instances"),
+        Finding("error", "references", "the template is better on test; references.json is not of these instances"),
     ),
     "a cost that charges for what is not done": (
         replaced("cost.py", ("        if len(np.unique(order)) < n_jobs:", "        if len(order) < n_jobs:")),
@@ -361,7 +361,7 @@ def test_a_new_task_has_no_errors_and_no_warnings(folder: Path, capsys: pytest.C
     assert printed[-1] == f"{NAME}: usable, 0 warnings"
     assert all(line.startswith("ok ") for line in printed[:-2])
     assert [line.split()[1] for line in printed[:-2]] == [
-        *("folder", "splits", "words", "trust", "template", "time", "cheats", "programs", "scores")
+        *("folder", "splits", "words", "trust", "references", "time", "cheats", "programs", "scores")
     ]
 
 

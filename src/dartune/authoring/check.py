@@ -76,9 +76,9 @@ def findings(name: str, pool: Path | None = None) -> Iterator[Finding]:
         yield Finding("warning", "trust", "another package scores programs in their own process: they can forge scores")
     else:
         yield from listed("trust", gifts(task), lambda: TRUSTED, task)
-    qualities = list(safely("template", about_qualities(task), task))
-    yield from qualities
-    if any("Error" in finding.text for finding in qualities):
+    found = list(safely("template", about_references(task), task))
+    yield from found
+    if any(finding.check == "template" for finding in found):  # it fails, and a referee gives it ten minutes
         return
     with ExitStack() as stack:
         try:
@@ -149,18 +149,18 @@ def about_words(task: Task) -> Iterator[Finding]:
     yield Finding("ok", "words", "prompt and template agree in their names")
 
 
-def about_qualities(task: Task) -> Iterator[Finding]:
+def about_references(task: Task) -> Iterator[Finding]:
     """Yield the template's quality on each split, and where it is better than the reference there."""
     qualities = {split: quality_of_template(task, split) for split in small(task)}
-    text = "quality " + ", ".join(f"{quality:.3f} on {split}" for split, quality in qualities.items())
+    text = "the template has quality " + ", ".join(f"{quality:.3f} on {split}" for split, quality in qualities.items())
     same = [qualities[split] for split in REQUIRED]
     better = [split for split, quality in qualities.items() if quality > 1 + BEYOND]
     if better and not is_forgeable(task):
-        yield Finding("error", "template", f"better than the reference on {', '.join(better)}; {BOUND}; {text}")
+        yield Finding("error", "references", f"the template is better on {', '.join(better)}; {BOUND}; {text}")
     elif max(same) > UNLIKE * min(same) or max(qualities.values()) > VERY_UNLIKE * min(qualities.values()):
-        yield Finding("warning", "template", f"{text}: very unlike, so are the references those of these instances?")
+        yield Finding("warning", "references", f"{text}: very unlike; are they those of these instances?")
     else:
-        yield Finding("ok", "template", text)
+        yield Finding("ok", "references", text)
 
 
 def quality_of_template(task: Task, split: str) -> float:
@@ -279,7 +279,7 @@ def print_findings(name: str, pool: Path | None) -> int:
     levels: Counter[str] = Counter()
     for level, check, text in findings(name, pool):
         levels[level] += 1
-        print(f"{level:<8} {check:<9} {text}", flush=True)
+        print(f"{level:<8} {check:<10} {text}", flush=True)
     warnings = f"{levels['warning']} warning{'s' * (levels['warning'] != 1)}"
     errors = f"{levels['error']} error{'s' * (levels['error'] != 1)}"
     print(f"\n{name}: {f'not usable, {errors}' if levels['error'] else f'usable, {warnings}'}")

@@ -23,7 +23,7 @@ SEED = 0  # of random numbers that the template draws, as the sandbox has one
 AS_GOOD = 0.999  # of the reference's quality
 EQUAL = 1e-9  # relative
 MAX_SAME = 100  # decisions that are tried as all there are
-MOST = 0.3  # of the numbers of a value
+TELLING = 0.3  # share of a value's numbers that are items
 MIN_PART = 8  # different numbers that are the items' by no chance
 SMALL = 1000  # integers below are too common to be told apart from a reference
 Program = Callable[..., Any]
@@ -257,13 +257,13 @@ def forms_of(value: Any) -> tuple[np.ndarray, ...]:
 def tells(values: np.ndarray, items: np.ndarray) -> bool:
     """Return whether values (m,) are the items (n,) in any order, or a part of them in theirs, up to their scale.
 
-    Or whether most of them are items, where those are no integers, which may be the same by chance.
+    Or whether a good part of them are items, where those are no integers, which may be the same by chance.
     """
     if values.shape == items.shape and np.allclose(np.sort(values), np.sort(items)):
         return True
     if len(np.unique(values)) < MIN_PART:
         return False
-    if (items % 1).any() and np.isin(values, items).mean() > MOST:
+    if (items % 1).any() and np.isin(values, items).mean() > TELLING:
         return True
     if len(values) > len(items):
         return False
