@@ -317,7 +317,7 @@ def test_a_second_training_with_other_options_does_not_repeat_the_first(
     assert seen == ["SFTConfig", "DPOConfig"]
 
 
-def test_the_first_trainer_has_given_its_memory_back_when_the_second_begins(
+def test_the_first_trainer_is_gone_when_the_second_begins(
     base: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Any] = []
