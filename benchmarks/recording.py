@@ -112,7 +112,7 @@ def child_shares(families: list[tuple[Row, list[Row]]]) -> list[float]:
     """
     valid = [(child, parents) for child, parents in families if child["score"] is not None]
     n_new = sum(child["behaviour"] not in {one["behaviour"] for one in parents} for child, parents in valid)
-    n_better = sum(child["score"] > max(one["score"] for one in parents) for child, parents in valid if parents)
+    n_better = sum(child["score"] > max(one["score"] for one in parents) for child, parents in valid)
     return [round(n / len(families), 3) for n in (len(valid), n_new, n_better)]
 
 

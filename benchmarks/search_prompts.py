@@ -56,6 +56,8 @@ def main() -> None:
     parser.add_argument("--temperatures", nargs="+", type=float, default=[1.0])
     parser.add_argument("-n", type=int, default=64, help="children of each operation")
     arguments = parser.parse_args()
+    if arguments.n < N_SEARCHES:
+        parser.error(f"-n is {arguments.n}; each of {N_SEARCHES} searches asks for one child at least")
     base = base_of(arguments.preset)
     print("\n".join(head(HEAD)))
     for task in (Task(name, form) for name in arguments.tasks for form in arguments.forms):

@@ -122,6 +122,18 @@ ONLINE = (
     ("    order: list[int] = []\n", "    yield\n"),
     ("        order.append(job)\n    return order\n", "        yield job\n"),
 )
+
+
+def future(name: str, entry: str) -> tuple[Edit, Finding]:
+    """An online task whose instances tell, by another value, of the hours that are revealed later."""
+    edit = both(
+        replaced("instances.py", ('"hours": generator.uniform(1, 10, n_jobs)', entry)),
+        replaced("rollout.py", *ONLINE),
+    )
+    text = f"instance['{name}'] has the numbers of hours, which are revealed one by one"
+    return edit, Finding("error", "trust", text)
+
+
 SMITH = ("return waiting[0]", "return waiting[np.argmax(weights[waiting] / hours[waiting])]")
 # What is planted, and the level, the check and the words of a finding that it must have.
 MISTAKES: dict[str, tuple[Edit, Finding]] = {
@@ -177,34 +189,10 @@ MISTAKES: dict[str, tuple[Edit, Finding]] = {
         ),
         Finding("error", "trust", "a program that writes to its arguments breaks run()"),
     ),
-    "items that are handed over later in sight": (
-        both(
-            replaced("instances.py", ('"hours": generator.uniform(1, 10, n_jobs)', SIZES)),
-            replaced("rollout.py", *ONLINE),
-        ),
-        Finding("error", "trust", "instance['sizes'] has the numbers of hours, which are revealed one by one"),
-    ),
-    "sums of items that are handed over later": (
-        both(
-            replaced("instances.py", ('"hours": generator.uniform(1, 10, n_jobs)', SUMS)),
-            replaced("rollout.py", *ONLINE),
-        ),
-        Finding("error", "trust", "instance['sums'] has the numbers of hours, which are revealed one by one"),
-    ),
-    "shares of items that are handed over later": (
-        both(
-            replaced("instances.py", ('"hours": generator.uniform(1, 10, n_jobs)', SCALED)),
-            replaced("rollout.py", *ONLINE),
-        ),
-        Finding("error", "trust", "instance['shares'] has the numbers of hours, which are revealed one by one"),
-    ),
-    "the next ten items in a list": (
-        both(
-            replaced("instances.py", ('"hours": generator.uniform(1, 10, n_jobs)', LISTED)),
-            replaced("rollout.py", *ONLINE),
-        ),
-        Finding("error", "trust", "instance['next'] has the numbers of hours, which are revealed one by one"),
-    ),
+    "items that are handed over later in sight": future("sizes", SIZES),
+    "sums of items that are handed over later": future("sums", SUMS),
+    "shares of items that are handed over later": future("shares", SCALED),
+    "the next ten items in a list": future("next", LISTED),
     "a rollout by which programs draw the next items": (
         replaced(
             "rollout.py", *ONLINE, ("import numpy as np\n", "import numpy as np\n\nfrom .instances import draw\n")
@@ -286,13 +274,7 @@ MISTAKES: dict[str, tuple[Edit, Finding]] = {
         replaced("cheats/makes_its_arguments_cheap.py", ("ok=first_come", "ok=nobody")),
         Finding("error", "cheats", "cheats/nobody.py: missing; a file beside it names it after ok="),
     ),
-    "the next ten items": (
-        both(
-            replaced("instances.py", ('"hours": generator.uniform(1, 10, n_jobs)', PART)),
-            replaced("rollout.py", *ONLINE),
-        ),
-        Finding("error", "trust", "instance['next'] has the numbers of hours, which are revealed one by one"),
-    ),
+    "the next ten items": future("next", PART),
     "a rollout without an end where its books are spoilt": (
         replaced(
             "rollout.py",
