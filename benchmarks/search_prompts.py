@@ -9,7 +9,8 @@ validation instances. A finished table is kept in .work.
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,6 +28,7 @@ from dartune.models.backend import Decoding
 from dartune.models.checkpoint import revision
 from dartune.models.host import run_settings
 from dartune.models.transformers_backend import TransformersBackend
+from dartune.pool import prompts
 from dartune.pool.ask_tell import Candidate, Proposal
 from dartune.pool.pool import POOL_SCHEMA
 from dartune.pool.search_loop import TEMPLATE_ID, options, search_class
@@ -59,27 +61,31 @@ def main() -> None:
     if arguments.n < N_SEARCHES:
         parser.error(f"-n is {arguments.n}; each of {N_SEARCHES} searches asks for one child at least")
     base = base_of(arguments.preset)
+    opened = cache(partial(TransformersBackend, base))
     print("\n".join(head(HEAD)))
     for task in (Task(name, form) for name in arguments.tasks for form in arguments.forms):
         for temperature in arguments.temperatures:
-            for row in kept(base, task, temperature, arguments.n):
+            for row in kept(base, opened, task, temperature, arguments.n):
                 print("| " + " | ".join(map(str, row)) + " |", flush=True)
 
 
-def kept(base: Path, task: Task, temperature: float, n: int) -> list[list[Any]]:
+def kept(
+    base: Path, opened: Callable[[], TransformersBackend], task: Task, temperature: float, n: int
+) -> list[list[Any]]:
     """Return the rows of the table of one form and temperature, from .work where they are finished."""
-    key = fingerprint([POOL / f"{task.name}.parquet"], run=run_settings(base), model=revision(base), prompt=task.prompt)
+    files = [POOL / f"{task.name}.parquet", Path(prompts.__file__)]
+    key = fingerprint(files, run=run_settings(base), model=revision(base), prompt=task.prompt)
     file = CELLS / f"searches-{task.name}-{task.form}-{temperature:g}-{n}-{key}.json"
     if not file.exists():
-        write_json(file, {"rows": list(rows(base, task, temperature, n))})
+        write_json(file, {"rows": list(rows(opened(), task, temperature, n))})
     return [[task.name, task.form, temperature, *row] for row in json.loads(file.read_text())["rows"]]
 
 
-def rows(base: Path, task: Task, temperature: float, n: int) -> Iterator[list[Any]]:
+def rows(backend: TransformersBackend, task: Task, temperature: float, n: int) -> Iterator[list[Any]]:
     """Yield each operation, its number of children, and their shares."""
     pool = pool_of(task)
     proposals = [proposal for method in METHODS for proposal in proposals_of(method, task, pool, n // N_SEARCHES)]
-    backend = TransformersBackend(base, function=task.function)
+    backend.function = task.function
     decoding = Decoding(temperature, TOP_P, MAX_NEW_TOKENS)
     answers = backend.complete([proposal.prompt for proposal in proposals], seed=SEED, decoding=decoding)
     table = pa.Table.from_pylist([{"completion": answer.text, **vars(answer)} for answer in answers], COMPLETION_SCHEMA)

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from dartune.pool.prompts import without_docstrings
+from dartune.pool.prompts import Parent, operator_prompt, version_prompt, without_docstrings
 from dartune.programs.canonical import parse
 from dartune.tasks.task import Task
 
@@ -42,6 +42,27 @@ DOCSTRINGS = {
 @pytest.mark.parametrize(("program", "expected"), DOCSTRINGS.values(), ids=DOCSTRINGS)
 def test_docstrings_are_left_out_of_what_a_prompt_shows(program: str, expected: str) -> None:
     assert without_docstrings(program) == expected
+
+
+FENCED = Task("tsp_construct", "signature")
+
+
+def test_operators_do_not_ask_for_a_sentence_and_for_code_alone() -> None:
+    prompt = operator_prompt(FENCED, "e1", [Parent(FENCED.template)])
+    assert "in one sentence, inside braces" in prompt
+    assert "nothing else" not in prompt
+    assert prompt.endswith("the whole function select_next_node, without its docstring.\n")
+
+
+def test_the_next_version_is_asked_for_by_its_name() -> None:
+    last = version_prompt(FENCED, [FENCED.template, FENCED.template]).split("\n\n")[-1]
+    assert "the whole function select_next_node_v2," in last
+
+
+def test_no_form_of_answer_is_asked_for_where_answers_are_plain() -> None:
+    plain = Task("tsp_construct", "plain")
+    for prompt in (plain.prompt, operator_prompt(plain, "i1", []), version_prompt(plain, [plain.template])):
+        assert prompt.endswith("```\n")
 
 
 ODD_LINES = {

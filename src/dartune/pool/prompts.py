@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from dartune.tasks.forms import BLOCK, PROGRAM
 from dartune.tasks.task import Task
 
 INSTRUCTIONS = {
@@ -22,6 +23,7 @@ INSTRUCTIONS = {
 VERSION = "version"
 OPERATIONS = (*INSTRUCTIONS, VERSION)
 THOUGHT = "First say in one sentence, inside braces {}, what the idea of the program is."
+THOUGHT_AND_BLOCK = f"Answer with that sentence inside braces, and then with {PROGRAM}."
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,21 @@ def operator_prompt(task: Task, operation: str, parents: list[Parent]) -> str:
         f"Program {number}. {parent.thought}".rstrip() + "\n" + fenced(without_docstrings(parent.program))
         for number, parent in enumerate(parents, 1)
     ]
-    request = f"{INSTRUCTIONS[operation]} {THOUGHT} Then write the program; it defines this function:"
-    return task.asking(task.description, *shown, f"Operation: {operation}\n{request}", fenced(task.shown))
+    instruction = f"{INSTRUCTIONS[operation]} {THOUGHT} Then write the program; it defines this function:"
+    request = THOUGHT_AND_BLOCK.format(function=task.function)
+    return task.asking(
+        task.description, *shown, f"Operation: {operation}\n{instruction}", fenced(task.shown), request=request
+    )
 
 
 def version_prompt(task: Task, programs: list[str]) -> str:
     """Return FunSearch's prompt: versions of a program, the worst first, and the request for a better one."""
     shown = [fenced(renamed(without_docstrings(p), task.function, i)) for i, p in enumerate(programs)]
-    asked = renamed(task.shown, task.function, len(programs))
+    asked = fenced(renamed(task.shown, task.function, len(programs)))
     says = f"Versions of a program for it, from worse to better: v0 to v{len(programs) - 1}."
-    request = f"Operation: {VERSION}\nWrite the next version, better than these. It defines this function:"
-    return task.asking(task.description, says, *shown, request, fenced(asked))
+    instruction = f"Operation: {VERSION}\nWrite the next version, better than these. It defines this function:"
+    request = BLOCK.format(function=f"{task.function}_v{len(programs)}")
+    return task.asking(task.description, says, *shown, instruction, asked, request=request)
 
 
 def fenced(program: str) -> str:

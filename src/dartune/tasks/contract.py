@@ -345,11 +345,11 @@ def kinds_of(decisions: Any) -> str:
     return f"{type(decisions).__name__}{' of ' * bool(inside)}{' and '.join(inside)}"
 
 
-def described(error: BaseException, task: Task | None = None) -> str:
+def described(error: BaseException, task: Task) -> str:
     """Return an error in one line, and where in the task's folder it arose."""
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     frames = traceback.extract_tb((error.__cause__ or error).__traceback__)
-    own = [frame for frame in frames if task and Path(frame.filename).parent == task.folder]
+    own = [frame for frame in frames if Path(frame.filename).parent == task.folder]
     where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
     return " ".join(text[:MAX_WORDS].split()) + where
 

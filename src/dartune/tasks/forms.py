@@ -19,21 +19,14 @@ class Form(NamedTuple):
 
 
 # A docstring that is repeated is a third of the answer.
-BLOCK = (
-    "Answer with one Python code block that holds the imports and the whole function {function}, without its docstring,"
-    " and nothing else."
-)
+PROGRAM = "one Python code block that holds the imports and the whole function {function}, without its docstring"
+BLOCK = f"Answer with {PROGRAM}, and nothing else."
 FORMS = {
     "plain": Form(True, "", is_fenced=False),  # the embedded model's
     "block": Form(True, BLOCK, is_fenced=True),
     "different": Form(True, f"Do not repeat the function above: use another idea. {BLOCK}", is_fenced=True),
     "signature": Form(False, f"Write the body of the function. {BLOCK}", is_fenced=True),
-    "thought": Form(
-        True,
-        "First say in one sentence what your idea is. Then write one Python code block that holds the imports and the"
-        " whole function {function}, without its docstring.",
-        is_fenced=True,
-    ),
+    "thought": Form(True, f"First say in one sentence what your idea is. Then write {PROGRAM}.", is_fenced=True),
 }
 
 

@@ -110,17 +110,17 @@ class Task:
     @property
     def prompt(self) -> str:
         """The prompt for completions: the task's description, the template program, and what the form asks for."""
-        return self.asking(self.description, f"```python\n{self.shown.strip()}\n```")
+        request = FORMS[self.form].request.format(function=self.function)
+        return self.asking(self.description, f"```python\n{self.shown.strip()}\n```", request=request)
 
     @property
     def shown(self) -> str:
         """The template program, without the body of its function where the form leaves it out."""
         return self.template if FORMS[self.form].shows_body else without_body(self.template, self.function)
 
-    def asking(self, *parts: str) -> str:
-        """Return the parts of a prompt with what the form asks for at their end."""
-        request = FORMS[self.form].request.format(function=self.function)
-        return "\n\n".join([*parts, *([request] if request else [])]) + "\n"
+    def asking(self, *parts: str, request: str) -> str:
+        """Return the parts of a prompt, and at their end how to answer, where answers of the form are code blocks."""
+        return "\n\n".join([*parts, *([request] if FORMS[self.form].is_fenced else [])]) + "\n"
 
     def answer(self, program: str) -> str:
         """Return a program as an answer of this form."""
