@@ -2,8 +2,9 @@
 
     python benchmarks/recording.py FOLDER POOL.parquet [POOL.parquet ...]
 
-FOLDER/<task>.parquet gets the rows of all the pools of a task, in their order, and FOLDER/README.md says whose they are
-and what is in them. It is written anew each time: name all pools of the folder. Prints the card's table.
+FOLDER/<task>.parquet gets the rows of all the pools of a task, by method in their order, and FOLDER/README.md says
+whose they are and what is in them. It is written anew each time: to add to it, name FOLDER/*.parquet first. Prints the
+card's table.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from judged import judged
 
@@ -50,9 +52,8 @@ def main() -> None:
     parser.add_argument("pools", type=Path, nargs="+")
     arguments = parser.parse_args()
     by_task: dict[str, list[pa.Table]] = {}
-    for file in arguments.pools:
-        table = parquet.read(file)
-        by_task.setdefault(table["task"][0].as_py(), []).append(renamed(table))
+    for (task, _), tables in by_method(arguments.pools).items():
+        by_task.setdefault(task, []).append(pa.concat_tables(tables))
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for task, tables in by_task.items():
         write = {"compression": "zstd", "compression_level": 19}
@@ -63,13 +64,28 @@ def main() -> None:
     print(text)
 
 
-def renamed(table: pa.Table) -> pa.Table:
+def by_method(files: list[Path]) -> dict[tuple[str, str], list[pa.Table]]:
+    """Return the pools by task and method."""
+    found: dict[tuple[str, str], list[pa.Table]] = {}
+    for table in map(parquet.read, files):
+        for method in table["method"].unique().to_pylist():
+            of_method = renamed(table.filter(pc.equal(table["method"], method)), method)
+            found.setdefault((table["task"][0].as_py(), method), []).append(of_method)
+    return found
+
+
+def renamed(table: pa.Table, method: str) -> pa.Table:
     """Return a pool whose ids begin with its method, as those of two pools of a task are otherwise equal."""
     rows = table.to_pylist()
     for row in rows:
-        row["id"] = f"{row['method']}-{row['id']}"
-        row["parents"] = [id if id == TEMPLATE_ID else f"{row['method']}-{id}" for id in row["parents"] or []]
+        row["id"] = named(row["id"], method)
+        row["parents"] = [id if id == TEMPLATE_ID else named(id, method) for id in row["parents"] or []]
     return pa.Table.from_pylist(rows, schema=POOL_SCHEMA)
+
+
+def named(id: str, method: str) -> str:
+    """Return an id that begins with the method, once."""
+    return id if id.startswith(f"{method}-") else f"{method}-{id}"
 
 
 def card_head(by_task: dict[str, list[pa.Table]], folder: Path) -> str:

@@ -84,3 +84,17 @@ def test_the_card_counts_what_the_referee_makes_of_each_pool(
     assert "| tsp_construct | independent | m1 | 3 | 0.667 | 0.333 | 0.000 |" in printed
     assert "| tsp_construct | eoh | m1 | 1 | 1.000 | 0.000 | 0.000 |" in printed
     assert printed.strip() in Path("smollm2-135m/README.md").read_text()
+
+
+def test_a_recording_that_is_added_to_keeps_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recorded = "smollm2-135m/tsp_construct.parquet"
+    for name, answers in {"independent": ["a", "b"], "eoh": ["c"], "climb": ["d"]}.items():
+        pq.write_table(pool(name, answers), f"{name}.parquet")
+    monkeypatch.setattr("sys.argv", ["recording.py", "smollm2-135m", "independent.parquet", "eoh.parquet"])
+    main()
+    first = pq.read_table(recorded).to_pylist()
+    monkeypatch.setattr("sys.argv", ["recording.py", "smollm2-135m", recorded, "climb.parquet"])
+    main()
+    assert pq.read_table(recorded).to_pylist()[:-1] == first
+    assert Path("smollm2-135m/README.md").read_text().count("| tsp_construct |") >= 3
