@@ -1,14 +1,16 @@
 """A prefix that all rows share is kept once, and rows are continued as if each had its own."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 from dartune.models import prefix
 from dartune.models.checkpoint import open_model
 from dartune.models.host import PLAIN, write_run
-from dartune.models.prefix import LEAST, shared, shared_tokens
+from dartune.models.prefix import LEAST, Prefix, shared, shared_tokens
 from dartune.models.transformers_backend import Slots
 
 COMMON = [3 + i % 7 for i in range(40)]
@@ -46,6 +48,26 @@ def test_rows_over_a_shared_prefix_continue_as_if_each_had_its_own(bf16: object)
     assert (alone - together).abs().max() < 0.1 * spread  # rounding of bfloat16
     assert (alone[1:, 0] - alone[1:, 1]).abs().max() > spread  # rows do differ
     assert bf16.config._attn_implementation == "sdpa"  # type: ignore[attr-defined]  # as before
+
+
+def test_scores_in_the_hundreds_are_told_apart() -> None:
+    """The keys of Qwen2.5 have biases that all scores share, and that bfloat16 cannot hold together with the rest."""
+    torch.manual_seed(0)
+    n, n_heads, n_key_heads, width, n_common, n_own = 3, 4, 2, 16, 40, 9
+    bias = 30 * torch.randn(n_key_heads, 1, width)
+    common = (torch.randn(n_key_heads, n_common, width) + bias).bfloat16()
+    own = (torch.randn(n, n_key_heads, n_own, width) + bias).bfloat16()
+    query = (torch.randn(n, n_heads, 1, width) + bias.repeat_interleave(2, 0) / 4).bfloat16()
+    values, of_own = torch.randn_like(common), torch.randn_like(own)
+    mask, module = torch.zeros(n, 1, 1, n_own, dtype=torch.bfloat16), SimpleNamespace(layer_idx=0)
+    result, _ = prefix.attend(module, query, own, of_own, mask, Prefix([common], [values]), scaling=width**-0.5)
+    keys, all_values = (
+        torch.cat([one.expand(n, -1, -1, -1), rest], 2).repeat_interleave(2, 1).double()
+        for one, rest in ((common, own), (values, of_own))
+    )
+    expected = scaled_dot_product_attention(query.double(), keys, all_values)
+    assert (query.float() @ keys.float().transpose(2, 3) * width**-0.5).abs().min() > 100
+    assert (result.transpose(1, 2) - expected).abs().max() < 0.1 * expected.std()
 
 
 def test_the_shared_part_is_kept_once(bf16: object) -> None:

@@ -2,7 +2,9 @@
 
 One step of n rows over a common prompt reads the prompt's keys n times in torch's attention, which is nearly half of a
 step of a small model in bfloat16 on a CPU. Here scores of the prefix are one product of matrices for all rows. The
-softmax is over prefix and own tokens together. This module imports torch at the top: see transformers_backend.py.
+softmax is over prefix and own tokens together. Scores are in float32, as in torch's attention: Qwen2.5's are in the
+hundreds, where neighbouring numbers of bfloat16 are 2 apart; rounded so, they hid a row's last token from it. This
+module imports torch at the top: see transformers_backend.py.
 """
 
 from collections.abc import Iterator
@@ -75,11 +77,11 @@ def attend(
     common_keys, common_values = prefix.keys[module.layer_idx], prefix.values[module.layer_idx]
     n, n_heads, _, width = query.shape
     n_key_heads, n_common, _ = common_keys.shape
-    query = query.view(n, n_key_heads, -1, width) * kwargs["scaling"]
-    own = torch.matmul(query, key.transpose(2, 3)) + attention_mask
+    query = query.float().view(n, n_key_heads, -1, width) * kwargs["scaling"]
+    own = torch.matmul(query, key.float().transpose(2, 3)) + attention_mask
     for_all = query.transpose(0, 1).reshape(n_key_heads, -1, width)  # the queries of all rows, by key head
-    common = torch.matmul(for_all, common_keys.transpose(1, 2)).view(n_key_heads, n, -1, n_common).transpose(0, 1)
-    weights = torch.cat([common, own], -1).softmax(-1, dtype=torch.float32).to(value.dtype)
+    common = torch.matmul(for_all, common_keys.float().transpose(1, 2)).view(n_key_heads, n, -1, n_common)
+    weights = torch.cat([common.transpose(0, 1), own], -1).softmax(-1).to(value.dtype)
     of_common = weights[..., :n_common].transpose(0, 1).reshape(n_key_heads, -1, n_common)
     result_common = torch.matmul(of_common, common_values).view(n_key_heads, n, -1, width).transpose(0, 1)
     output = torch.matmul(weights[..., n_common:], value) + result_common
