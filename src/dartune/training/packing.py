@@ -7,7 +7,6 @@ rest of each text, and attention lets a text read the prefix and itself. Results
 """
 
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any
 
 SCORING = {"input_ids", "attention_mask", "use_cache"}  # arguments of TRL's passes that fill no cache
@@ -123,6 +122,8 @@ def attend(
     import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+    from dartune.training.attention import attention_by_text, flash_attention
+
     if layout is None:
         result: tuple[Any, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return result
@@ -132,51 +133,3 @@ def attend(
         key, value = key.index_select(0, layout.keys), value.index_select(0, layout.keys)
     attention = flash_attention if query.is_cuda and torch.is_autocast_enabled("cuda") else attention_by_text
     return attention(query, key, value, layout, kwargs["scaling"])[None], None
-
-
-def flash_attention(query: Any, keys: Any, values: Any, layout: Layout, scale: float) -> Any:
-    """Return attention (n_row, heads, width) by torch's flash attention for texts of different lengths, in bf16."""
-    import torch
-    from torch.nn.attention.varlen import varlen_attn
-
-    attention: Any = varlen_attn
-    grouped = {"enable_gqa": True} if "enable_gqa" in signature(attention).parameters else {}  # torch 2.11 has it on
-    tensors = (tensor.to(torch.bfloat16) for tensor in (query, keys, values))
-    longest = max(layout.sizes), max(layout.n_keys)
-    return attention(*tensors, *layout.ends, *longest, scale=scale, window_size=(-1, 0), **grouped)
-
-
-def attention_by_text(query: Any, keys: Any, values: Any, layout: Layout, scale: float) -> Any:
-    """Return attention (n_row, heads, width), one text after the other."""
-    import torch
-
-    attention = bf16_attention if query.dtype == torch.bfloat16 and query.device.type == "cpu" else torch_attention
-    texts = zip(query.split(layout.sizes), keys.split(layout.n_keys), values.split(layout.n_keys), strict=True)
-    results = []
-    for text in texts:
-        q, k, v = (tensor.transpose(0, 1) for tensor in text)
-        is_later = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool, device=q.device).triu(
-            1 + k.shape[1] - q.shape[1]
-        )
-        results.append(attention(q, k, v, is_later, scale).transpose(0, 1))
-    return torch.cat(results)
-
-
-def torch_attention(query: Any, key: Any, value: Any, is_later: Any, scale: float) -> Any:
-    """Return torch's attention (heads, n, width). key, value: (key heads, m, width). is_later: (n, m), left out."""
-    from torch.nn.functional import scaled_dot_product_attention
-
-    query, key, value = (tensor[None] for tensor in (query, key, value))
-    return scaled_dot_product_attention(query, key, value, ~is_later, scale=scale, enable_gqa=True)[0]
-
-
-def bf16_attention(query: Any, key: Any, value: Any, is_later: Any, scale: float) -> Any:
-    """The same by matrix products, which take a processor's bf16 units; torch's attention took three times as long.
-
-    The weights are kept for the backward pass: 2 bytes for each pair of tokens and head. Scores are bf16, too.
-    """
-    (n_heads, n, width), (n_key_heads, n_keys, _) = query.shape, key.shape
-    n_queries = n_heads // n_key_heads * n  # of a key head; a text may have no token of its own
-    scores = (query.reshape(n_key_heads, n_queries, width) * scale) @ key.transpose(1, 2)
-    weights = scores.view(n_heads, n, n_keys).masked_fill(is_later, float("-inf")).softmax(-1)
-    return (weights.view(n_key_heads, n_queries, n_keys) @ value).view(n_heads, n, width)
