@@ -7,10 +7,10 @@ that makes it; --table runs nothing. A cell that fails, because its pool teaches
 others.
 
 On the test split, all answers counted. Rows without a training are the untuned student, and the untuned writer of the
-recorded pool, whose recorded answers are judged there. Training `more-sampling` is none: the untuned student writes as
-many answers as fit in the seconds that a training and its evaluation take. `best` is the row's best program. Intervals
-are of 2,000 bootstrap samples of the answers for one seed, and t intervals over several seeds. --draw FILE: validity
-and mean of all rows of a task as dots, with their intervals but for two seeds.
+recorded pool, whose answers in data/recorded/<writer>-untuned are judged there. Training `more-sampling` is none: the
+untuned student writes as many answers as fit in the seconds that a training and its evaluation take. `best` is the
+row's best program. Intervals are of 2,000 bootstrap samples of the answers for one seed, and t intervals over several
+seeds. --draw FILE: validity and mean of all rows of a task as dots, with their intervals but for two seeds.
 """
 
 import argparse
@@ -87,7 +87,7 @@ class Plan:
 
     def __init__(self, file: Path) -> None:
         self.name, self.content = file.stem, params.read(file)
-        self.recorded = Path("data/recorded") / str(self.content["writer"])
+        self.untuned = Path("data/recorded") / f"{self.content['writer']}-untuned"
         self.output = Path("metrics") / f"{file.stem}.json"
 
     def cells(self, asked: dict[str, list[Any]]) -> Iterator[Cell]:
@@ -167,8 +167,8 @@ def is_there(plan: Plan, cell: Cell, results: dict[str, Any]) -> bool:
         imitation = cell._replace(training=IMITATION)
         if cell != imitation and plan.name_of(imitation) in existing():
             qualities[IMITATION] = measured(imitation, plan.name_of(imitation))[1]["tuned"]
-        if (recorded := plan.recorded / f"{cell.task}.parquet").exists():
-            of_writer, qualities[WRITER] = of_answers(cell.task, parquet.read(recorded))
+        if (answers := plan.untuned / f"{cell.task}.parquet").exists():
+            of_writer, qualities[WRITER] = of_answers(cell.task, parquet.read(answers))
             results[f"writer-{cell.task}"] = {"task": cell.task, "base": of_writer}
         results[name] = {**cell._asdict(), **figures, "differences": dict(differences(qualities, cell.seed))}
         atomic.write_json(plan.output, results)
