@@ -47,11 +47,11 @@ def test_docstrings_are_left_out_of_what_a_prompt_shows(program: str, expected: 
 FENCED = Task("tsp_construct", "signature")
 
 
-def test_operators_do_not_ask_for_a_sentence_and_for_code_alone() -> None:
-    prompt = operator_prompt(FENCED, "e1", [Parent(FENCED.template)])
-    assert "in one sentence, inside braces" in prompt
-    assert "nothing else" not in prompt
-    assert prompt.endswith("the whole function select_next_node, without its docstring.\n")
+def test_operators_ask_for_a_code_block_or_for_a_thought_and_a_program() -> None:
+    in_a_block = operator_prompt(FENCED, "e1", [Parent(FENCED.template)])
+    assert "sentence" not in in_a_block
+    assert in_a_block.endswith("the whole function select_next_node, without its docstring, and nothing else.\n")
+    assert "in one sentence, inside braces" in operator_prompt(Task("tsp_construct", "plain"), "i1", [])
 
 
 def test_the_next_version_is_asked_for_by_its_name() -> None:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dartune.tasks.forms import BLOCK, PROGRAM
+from dartune.tasks.forms import BLOCK, FORMS
 from dartune.tasks.task import Task
 
 INSTRUCTIONS = {
@@ -23,7 +23,6 @@ INSTRUCTIONS = {
 VERSION = "version"
 OPERATIONS = (*INSTRUCTIONS, VERSION)
 THOUGHT = "First say in one sentence, inside braces {}, what the idea of the program is."
-THOUGHT_AND_BLOCK = f"Answer with that sentence inside braces, and then with {PROGRAM}."
 
 
 @dataclass(frozen=True)
@@ -35,16 +34,18 @@ class Parent:
 
 
 def operator_prompt(task: Task, operation: str, parents: list[Parent]) -> str:
-    """Return the prompt of one of EoH's operators. parents: none for i1, one for m1 and m2, several for e1 and e2."""
+    """Return the prompt of one of EoH's operators. parents: none for i1, one for m1 and m2, several for e1 and e2.
+
+    Where answers are code blocks, it asks for no thought: half of a small model's children were valid with one.
+    """
     shown = [
         f"Program {number}. {parent.thought}".rstrip() + "\n" + fenced(without_docstrings(parent.program))
         for number, parent in enumerate(parents, 1)
     ]
-    instruction = f"{INSTRUCTIONS[operation]} {THOUGHT} Then write the program; it defines this function:"
-    request = THOUGHT_AND_BLOCK.format(function=task.function)
-    return task.asking(
-        task.description, *shown, f"Operation: {operation}\n{instruction}", fenced(task.shown), request=request
-    )
+    thought = "It" if FORMS[task.form].is_fenced else f"{THOUGHT} Then write the program; it"
+    instruction = f"Operation: {operation}\n{INSTRUCTIONS[operation]} {thought} defines this function:"
+    request = BLOCK.format(function=task.function)
+    return task.asking(task.description, *shown, instruction, fenced(task.shown), request=request)
 
 
 def version_prompt(task: Task, programs: list[str]) -> str:

@@ -3,8 +3,8 @@
 As in the authors' code (FeiLiu36/EoH at 099bde8): i1 writes the first population, in two rounds of its size; then e1,
 e2, m1 and m2 take turns, each writing as many children as the population holds; after each turn the best programs with
 different scores survive. Parents are drawn by rank. Differences: the parents of one prompt are distinct; scores are
-compared exactly, not rounded to five decimals; and a child that repeats another costs an evaluation like any other,
-where the authors ask again.
+compared exactly, not rounded to five decimals; a child that repeats another costs an evaluation like any other, where
+the authors ask again; and a model whose answers are code blocks is asked for no thought, see pool/prompts.py.
 """
 
 from itertools import cycle
