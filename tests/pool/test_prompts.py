@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from dartune.pool.prompts import Parent, operator_prompt, version_prompt, without_docstrings
+from dartune.pool.prompts import operator_prompt, version_prompt, without_docstrings
 from dartune.programs.canonical import parse
 from dartune.tasks.task import Task
 
@@ -44,24 +44,11 @@ def test_docstrings_are_left_out_of_what_a_prompt_shows(program: str, expected: 
     assert without_docstrings(program) == expected
 
 
-FENCED = Task("tsp_construct", "signature")
-
-
-def test_operators_ask_for_a_code_block_or_for_a_thought_and_a_program() -> None:
-    in_a_block = operator_prompt(FENCED, "e1", [Parent(FENCED.template)])
-    assert "sentence" not in in_a_block
-    assert in_a_block.endswith("the whole function select_next_node, without its docstring, and nothing else.\n")
-    assert "in one sentence, inside braces" in operator_prompt(Task("tsp_construct", "plain"), "i1", [])
-
-
-def test_the_next_version_is_asked_for_by_its_name() -> None:
-    last = version_prompt(FENCED, [FENCED.template, FENCED.template]).split("\n\n")[-1]
-    assert "the whole function select_next_node_v2," in last
-
-
-def test_no_form_of_answer_is_asked_for_where_answers_are_plain() -> None:
+def test_plain_answers_may_begin_with_a_thought_and_have_no_form() -> None:
     plain = Task("tsp_construct", "plain")
-    for prompt in (plain.prompt, operator_prompt(plain, "i1", []), version_prompt(plain, [plain.template])):
+    of_operator = operator_prompt(plain, "i1", [])
+    assert "First say in one sentence, inside braces" in of_operator
+    for prompt in (plain.prompt, of_operator, version_prompt(plain, [plain.template])):
         assert prompt.endswith("```\n")
 
 

@@ -26,7 +26,7 @@ def test_a_recorded_pool_is_read_as_a_source_and_its_ids_are_unique(file: Path) 
 
 @each_file
 def test_the_card_of_a_recorded_pool_names_its_model_and_licence(file: Path) -> None:
-    card, weights = (file.parent / "README.md").read_text(), KNOWN[file.parent.name]
+    card, weights = (file.parent / "README.md").read_text(), KNOWN[file.parent.name.removesuffix("-untuned")]
     assert set(pq.read_table(file)["model"].to_pylist()) == {weights.digest}
     assert weights.digest in card and weights.hub in card and weights.licence in card and f"| {file.stem} |" in card
 
@@ -56,7 +56,8 @@ def pool(method: str, completions: list[str]) -> pa.Table:
 
 
 def test_two_pools_of_a_task_become_one_whose_programs_keep_their_parents() -> None:
-    rows = renamed(pool("eoh", ["a", "b"])).to_pylist() + renamed(pool("independent", ["c"])).to_pylist()
+    pools = {"eoh": ["a", "b"], "independent": ["c"]}
+    rows = [row for method, answers in pools.items() for row in renamed(pool(method, answers), method).to_pylist()]
     assert [row["id"] for row in rows] == [
         "eoh-tsp_construct-0-000000",
         "eoh-tsp_construct-0-000001",

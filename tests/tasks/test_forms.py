@@ -6,7 +6,7 @@ from dartune.errors import UserError
 from dartune.models.program_end import has_program
 from dartune.pool.prompts import Parent, operator_prompt, version_prompt
 from dartune.programs.extract import extract
-from dartune.tasks.forms import FORMS
+from dartune.tasks.forms import BLOCK, FORMS
 from dartune.tasks.task import Task, names
 
 TASK = "tsp_construct"
@@ -25,12 +25,13 @@ def test_a_prompt_shows_signature_and_docstring_and_the_body_by_its_form(task: s
 
 
 @pytest.mark.parametrize("form", ASKED)
-def test_every_prompt_ends_with_what_its_form_asks_for(form: str) -> None:
+def test_every_prompt_ends_with_how_to_answer(form: str) -> None:
     task = Task(TASK, form)
     parents = [Parent(task.template), Parent(task.template)]
-    prompts = (task.prompt, operator_prompt(task, "e1", parents), version_prompt(task, [task.template]))
-    for prompt in prompts:
-        assert prompt.endswith(f"\n\n{FORMS[form].request.format(function=task.function)}\n")
+    assert task.prompt.endswith(f"\n\n{FORMS[form].request.format(function=task.function)}\n")
+    of_version = version_prompt(task, [task.template])
+    for prompt, name in ((operator_prompt(task, "e1", parents), task.function), (of_version, f"{task.function}_v1")):
+        assert prompt.endswith(f"\n\n{BLOCK.format(function=name)}\n") and "sentence" not in prompt
 
 
 def test_the_plain_form_asks_for_nothing() -> None:
