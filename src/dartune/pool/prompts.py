@@ -36,7 +36,7 @@ class Parent:
 def operator_prompt(task: Task, operation: str, parents: list[Parent]) -> str:
     """Return the prompt of one of EoH's operators. parents: none for i1, one for m1 and m2, several for e1 and e2.
 
-    Where answers are code blocks, it asks for no thought: half of a small model's children were valid with one.
+    Where answers are code blocks, it asks for no thought: with one, half as many children of a small model were valid.
     """
     shown = [
         f"Program {number}. {parent.thought}".rstrip() + "\n" + fenced(without_docstrings(parent.program))
