@@ -1,10 +1,11 @@
 """Experiments with real weights: every cell of a plan as a DVC experiment, and their table.
 
 `make real`, or a part: python benchmarks/real.py --students smollm2-135m --tasks admissible_set --seeds 1. --plan: a
-file of experiments/, real.yaml by default. One cell at a time, since its model uses all cores. What each came to stands
-in metrics/<plan>.json, which is in git: what stands there is not run again. Prints the table, each row with the command
-that makes it; --table runs nothing. A cell that fails, because its pool teaches nothing for example, does not stop the
-others.
+file of experiments/, real.yaml by default. One cell at a time, since its model uses all cores. A killed cell goes on
+where it was, and a cell takes its first training from the one before it, both by .work/cells, which a cell's command
+alone does not use. What each came to stands in metrics/<plan>.json, which is in git: what stands there is not run
+again. Prints the table, each row with the command that makes it; --table runs nothing. A cell that fails, because its
+pool teaches nothing for example, does not stop the others.
 
 On the test split, all answers counted. Rows without a training are the untuned student, and the untuned writer of the
 recorded pool, whose answers in data/recorded/<writer>-untuned are judged there. Training `more-sampling` is none: the
@@ -16,6 +17,7 @@ seeds. --draw FILE: validity and mean of all rows of a task as dots, with their 
 import argparse
 import io
 import json
+import os
 import shlex
 import statistics
 import subprocess
@@ -29,7 +31,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from experiments import SEEDED, existing, words
+from experiments import RESOURCES, SEEDED, existing, words
 from judged import judged
 
 from dartune import params, presets
@@ -40,6 +42,7 @@ from dartune.programs.features import text_fingerprint
 from dartune.report.plots import drawing
 
 SPLIT = "test"
+CELLS = Path(".work/cells").absolute()  # unfinished work
 MORE_SAMPLING, OWN = "more-sampling", "own"  # a training that is none, and its pool
 MORE = "more_sampling"  # of a plan: answers by student
 WRITER = "writer"  # beside "base" and "tuned": the untuned model that wrote the recorded pool
@@ -52,7 +55,6 @@ SHOWN = (  # differences to a model
     (WRITER, "mean"),
     (WRITER, "best_of_100"),
 )
-REPORT = Path("report/index.html")  # of the last stage
 DRAWN = {"validity": "share of valid answers", "mean": "mean quality, failures are 0"}
 COLUMNS = (
     "validity",
@@ -144,8 +146,6 @@ def main() -> None:
     asked = parser.parse_args()
     results = json.loads(plan.output.read_text()) if plan.output.exists() else {}
     cells = [] if asked.table else list(plan.cells(vars(asked)))
-    if cells and not REPORT.exists():
-        raise SystemExit("DVC copies the artifacts of all stages into an experiment: run `make run` first")
     failed = [cell for cell in cells if not is_there(plan, cell, results)]
     print(*lines(plan, results), sep="\n")
     if asked.draw:
@@ -156,12 +156,17 @@ def main() -> None:
         raise SystemExit(f"failed, see above: {', '.join(map(plan.name_of, failed))}")
 
 
+def environment() -> dict[str, str]:
+    """Return the variables by which unfinished work, and what stages took, outlive the tree of an experiment."""
+    return os.environ | {"DARTUNE_RESOURCES": str(RESOURCES), "DARTUNE_WORK": str(CELLS)}
+
+
 def is_there(plan: Plan, cell: Cell, results: dict[str, Any]) -> bool:
     """Add to the results what they lack of a cell and of its task's writer; return whether the cell is there."""
     name = plan.name_of(cell)
     if name not in results:
         print(plan.command(cell), flush=True)
-        if name not in existing() and subprocess.run(shlex.split(plan.command(cell))).returncode:
+        if name not in existing() and subprocess.run(shlex.split(plan.command(cell)), env=environment()).returncode:
             return False
         figures, qualities = measured(cell, name)
         imitation = cell._replace(training=IMITATION)

@@ -1,4 +1,7 @@
-"""report: tables and one page of HTML. Usage: report.py METRICS EVALUATION SEARCH PLOTS OUTPUT SUMMARY RESOURCES"""
+"""report: tables and one page of HTML.
+
+Usage: report.py METRICS EVALUATION SEARCH PLOTS OUTPUT SUMMARY RESOURCES TABLES
+"""
 
 import sys
 from pathlib import Path
@@ -9,11 +12,10 @@ from dartune.report.report import write_report
 
 
 @one_line
-def main(metrics: str, evaluation: str, search: str, plots: str, output: str, summary: str, resources: str) -> None:
-    paths = map(Path, (metrics, evaluation, search, plots, output, summary, resources))
+def main(*paths: str) -> None:
     content = params.everything()
     about = {**content["base"], "preset": content["preset"]}
-    write_report(content["tasks"], about, *paths, **params.section("report", write_report))
+    write_report(content["tasks"], about, *map(Path, paths), **params.section("report", write_report))
 
 
 if __name__ == "__main__":

@@ -200,11 +200,8 @@ SEEDS = {
 
 def report(folder: Path) -> tuple[str, str, dict[str, Any]]:
     """index.html, summary.txt and summary.json of the inputs in folder."""
-    inputs = [
-        folder / name
-        for name in ("metrics", "evaluation", "search", "plots", "report", "metrics/summary.json", "cost.html")
-    ]
-    write_report(["tour"], ABOUT, *inputs, n_best=2)
+    inputs = ("metrics", "evaluation", "search", "plots", "report", "metrics/summary.json", "cost.html", "tables")
+    write_report(["tour"], ABOUT, *(folder / name for name in inputs), n_best=2)
     html, table = ((folder / "report" / name).read_text("utf-8") for name in ("index.html", "summary.txt"))
     return html, table, json.loads((folder / "metrics/summary.json").read_text())
 

@@ -1,5 +1,8 @@
 """Finished batches survive a kill; what decides them is in the fingerprint."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -45,6 +48,14 @@ def test_a_killed_and_repeated_run_writes_the_bytes_of_an_undisturbed_one() -> N
     batches.run("pool t", "key", 10, 3, batch_maker([]), Path("killed.parquet"))
     batches.run("pool t", "key", 10, 3, batch_maker([]), Path("whole.parquet"))
     assert Path("killed.parquet").read_bytes() == Path("whole.parquet").read_bytes()
+
+
+def test_the_folder_of_unfinished_work_can_be_chosen(tmp_path: Path) -> None:
+    script = "from dartune.files import batches; print(batches.folder('pool t', 'key').absolute())"
+    chosen = {"DARTUNE_WORK": str(tmp_path / "kept")}
+    for variables, folder in (({}, ".work"), (chosen, "kept")):
+        output = subprocess.check_output([sys.executable, "-c", script], env=os.environ | variables, text=True)
+        assert output.strip() == str(tmp_path / folder / "pool/t/key")
 
 
 def test_another_fingerprint_starts_anew_and_forgets_the_old_batches() -> None:

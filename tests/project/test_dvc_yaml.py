@@ -105,7 +105,7 @@ def test_every_path_that_a_command_names_is_declared(stage: str) -> None:
     written = [path for kind in ("outs", "metrics", "plots") for path in STAGES[stage].get(kind, [])]
     known = {next(iter(path)) if isinstance(path, dict) else path for path in written} | set(STAGES[stage]["deps"])
     words = [word for word in words if not word.startswith("metrics/resources")]  # measured on a clock: no outputs
-    folders = {dep.split("/")[0] for dep in known}  # report reads metrics/ and writes report/
+    folders = {str(folder) for path in known for folder in Path(path).parents}  # report reads metrics/, for one
     assert [word for word in words if word not in known | folders | {"${item.task}"}] == []
 
 

@@ -109,7 +109,7 @@ def test_the_summary_holds_the_numbers_of_evaluate(improved: Path, of_improved: 
 def test_the_tables_of_dvcs_plots_hold_both_models(improved: Path, of_improved: tuple[Any, ...]) -> None:
     tables = {}
     for name in PLOTS:
-        with (improved / f"report/plots/{name}.csv").open() as stream:
+        with (improved / f"tables/{name}.csv").open() as stream:
             tables[name] = list(csv.DictReader(stream))
     assert {row["line"] for row in tables["best_of_k"]} == {"base", "tuned"}
     assert {row["line"] for row in tables["training"]} == {"chosen", "rejected"}

@@ -36,7 +36,7 @@ def test_another_beta_by_an_experiment_runs_training_and_what_follows(project: P
     assert f"{TASK}.test.mean" in run(project, "dvc", "metrics", "diff", "--all", before, after).stdout
     run(project, "dvc", "plots", "diff", before, after, "-o", ".work/plots")
     page = (project / ".work/plots/index.html").read_text()
-    assert all(f"report_plots_{name}_csv" in page for name in PLOTS) and page.count('"line": "rejected"') >= 4
+    assert all(f"plots_report_{name}_csv" in page for name in PLOTS) and page.count('"line": "rejected"') >= 4
 
 
 def test_another_mixture_draws_other_pairs_and_the_data_sheet_says_so(project: Path, flown) -> None:

@@ -1,9 +1,11 @@
 """Tables written in batches, so that a stage that was killed resumes at its unfinished batch.
 
 Finished batches lie in .work/<stage>/<key>/, outside DVC's outputs, which DVC deletes before a stage runs. The key is a
-fingerprint of everything that decides the result: with another seed, model or source file a stage starts over.
+fingerprint of everything that decides the result: with another seed, model or source file a stage starts over. DVC also
+deletes the tree in which it ran an experiment: $DARTUNE_WORK is the folder in the place of .work, where that is set.
 """
 
+import os
 import shutil
 import sys
 import time
@@ -16,7 +18,7 @@ import pyarrow.parquet as pq
 
 from dartune.files import parquet
 
-WORK = Path(".work")
+WORK = Path(os.environ.get("DARTUNE_WORK", ".work"))
 
 
 def folder(stage: str, key: str) -> Path:

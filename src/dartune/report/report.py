@@ -25,14 +25,16 @@ def write_report(
     output: Path,
     summary: Path,
     resources: Path,
+    tables: Path,
     *,
     n_best: PositiveInt,
 ) -> None:
-    """Write index.html, summary.txt and plots/ into `output`, the numbers of each task as JSON, and the resources page.
+    """Write index.html, summary.txt and plots/ into `output`, the numbers of each task as JSON, resources and tables.
 
     about: "model", "revision" and "preset" of the run. metrics, evaluation, search, plots: folders that the earlier
-    stages wrote. summary: the JSON. resources: an HTML page of seconds and memory. n_best: programs of each model shown
-    side by side. Raises UserError where a file is missing or cut; nothing is written then.
+    stages wrote. summary: the JSON. resources: an HTML page of seconds and memory. tables: folder of the CSV files that
+    `dvc plots` draws. n_best: programs of each model shown side by side. Raises UserError where a file is missing or
+    cut; nothing is written then.
     """
     results = {task: read_result(task, metrics, evaluation, search, plots) for task in tasks}
     warnings = {task: warnings_of(task, result) for task, result in results.items()}
@@ -47,7 +49,7 @@ def write_report(
             if svg := section["plots"][name]:
                 (output / "plots" / f"{section['name']}-{name}.svg").write_text(svg, encoding="utf-8")
     (output / "summary.txt").write_text(terminal_table(results, judged, warnings), encoding="utf-8")
-    write_plots(results, output / "plots")
+    write_plots(results, tables)
     atomic.write_json(summary, {task: task_summary(result, len(warnings[task])) for task, result in results.items()})
     (output / "index.html").write_text(html, encoding="utf-8")
     (output / "run.css").write_text(run_style(tasks, metrics), encoding="utf-8")

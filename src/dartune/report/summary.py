@@ -39,7 +39,8 @@ def rounded(values: dict[str, float | None]) -> dict[str, float | None]:
 
 
 def write_plots(results: dict[str, Result], folder: Path) -> None:
-    """Write PLOTS into an existing folder as CSV, with the columns task, line, x and y."""
+    """Write PLOTS into a folder as CSV, with the columns task, line, x and y."""
+    folder.mkdir(parents=True, exist_ok=True)
     tables = {"distribution": distribution, "best_of_k": best_of_k, "convergence": convergence, "training": training}
     for name in PLOTS:
         rows = [(task, *row) for task, result in results.items() for row in tables[name](result)]
