@@ -89,8 +89,8 @@ real: .venv/run.stamp               ## the experiment with real weights, cell by
 bench-noop: .venv/run.stamp         ## what a run costs if everything is up to date
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/noop.py
 
-bench-train: .venv/run.stamp        ## tokens a second and memory of our DPO beside TRL's, with its defaults and set with care
-	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py
+bench-train: .venv/run.stamp        ## tokens a second and memory of our DPO beside TRL's, with its defaults and set with care; PAIRS: of a real base
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py $(if $(PAIRS),--base models/base --pairs $(PAIRS))
 
 references: .venv/test.stamp        ## optimal or near-optimal costs of every instance, by PyVRP and OR-tools (about 10 minutes)
 	$(BIN)/python benchmarks/references.py

@@ -1,8 +1,9 @@
 """Tokens a second, memory and loss of our DPO beside TRL's defaults and TRL set with care: same model, pairs, loss.
 
 `make bench-train`. On the CPU, each arm in a process of its own, in turns; the embedded model with one thread. With
---base models/base a real model, whose adapter, number format and threads are those of stage train, by one epoch;
---n-pairs takes so many of the training pairs, as a step of TRL's takes most of a minute there.
+--base models/base (`make bench-train PAIRS=data/pairs/TASK.parquet`) a real model, whose adapter, number format and
+threads are those of stage train, by one epoch; --n-pairs takes so many of the training pairs, as a step of TRL's takes
+most of a minute there.
 
 defaults  what a plain script writes (RayZhhh/dpo-aad, train_cuda/train_dpo.py): TRL's defaults, so activation
           checkpointing, the reference's log-probabilities anew in each step, pairs in random order, those of a step at
@@ -14,7 +15,7 @@ Tokens are those of both sides of each pair, prompts twice, padding left out.
 
 whole       from before the model is opened to the end of train(), so with the reference's log-probabilities where they
             are computed once, our checkpoints every ten steps, progress and curves; without imports, which are the same
-steady      the epochs after the first
+steady      the epochs after the first, nan where there is one
 CPU         as whole, but seconds of the process on a processor, which a busy machine disturbs less
 MiB         the most that the process held, above what it held before the model was opened
 loss        mean of all training steps, and of the held-out pairs at the end
@@ -24,6 +25,7 @@ same order  one epoch of defaults and ours in one random order, a step's pairs a
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -199,7 +201,7 @@ def measure(arm: str, case: dict[str, Any], rows: list[dict[str, Any]], work: Pa
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak, n_tokens = memory("VmHWM") - before, case["epochs"] * sum(map(tokens, trained))
     share = 1 - 1 / case["epochs"]  # of the tokens, after the first epoch
-    steady = n_tokens * share / (ends[-1] - ends[0]) if share else 0.0
+    steady = n_tokens * share / (ends[-1] - ends[0]) if share else math.nan
     held_out = trainer.evaluate()["eval_loss"]
     return {"whole": n_tokens / seconds, "steady": steady, "cpu": n_tokens / cpu, "mib": peak} | {
         "seconds": seconds,
