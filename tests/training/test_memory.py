@@ -220,16 +220,34 @@ def test_few_bits_without_an_adapter_or_without_a_gpu_are_refused(base: Path, pa
         tune(base, pairs, "tuned", load_in="8bit", lora=LORA)
 
 
+def in_pieces() -> tuple[list[bytearray], int]:
+    """Blocks between which 290 MB were freed, and the bytes that this process held before that."""
+    blocks = [bytearray(100_000) for _ in range(3000)]
+    return blocks[::30], psutil.Process().memory_info().rss
+
+
+@pytest.mark.skipif(not os.confstr("CS_GNU_LIBC_VERSION"), reason="of glibc")
+def test_freed_memory_goes_back_before_a_step_is_tried(deep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = rows_of(write_some_pairs(deep, corpus(TASK, 12, 3)))
+    this, held = trainer(deep, rows), list[int]()
+
+    def step_bytes(*_: object) -> float:
+        held.append(psutil.Process().memory_info().rss)
+        return 0.0
+
+    monkeypatch.setattr(memory, "step_bytes", step_bytes)
+    kept, before = in_pieces()
+    fit_activations(this, inputs(deep, rows))
+    assert len(kept) == 100 and before - held[0] > 200e6
+
+
 @pytest.mark.skipif(not os.confstr("CS_GNU_LIBC_VERSION"), reason="of glibc")
 @pytest.mark.parametrize(("step", "free_gib", "goes_back"), [(3, 12, False), (3, 3, True), (10, 12, True)])
 def test_freed_memory_goes_back_every_ten_steps_and_where_little_is_left(
     monkeypatch: pytest.MonkeyPatch, step: int, free_gib: int, goes_back: bool
 ) -> None:
     monkeypatch.setattr(host, "group_limits", lambda *_: [])
-    blocks = [bytearray(100_000) for _ in range(3000)]  # 300 MB in pieces
-    kept = blocks[::30]
-    before = psutil.Process().memory_info().rss
-    del blocks
+    kept, before = in_pieces()
     machine = SimpleNamespace(total=16 * 2**30, available=free_gib * 2**30)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
     Release().on_step_end(None, SimpleNamespace(global_step=step), None)
