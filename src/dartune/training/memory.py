@@ -92,7 +92,7 @@ def fit_activations(trainer: Any, inputs: TrainingInputs) -> None:
         return
     trained = sum(weight.nbytes for weight in trainer.model.parameters() if weight.requires_grad)
     to_come = (3 if launch else 2) * trained + (0 if on_gpu else LIBRARIES)  # moments; buckets of gradients to send
-    release_memory()  # of the passes that computed the reference's log-probabilities: 5 of 8 GiB with 148 pairs
+    release_memory()  # of the passes that computed the reference's log-probabilities: 2.8 GiB of the 0.5B, 24 pairs
     rows, free = longest_batch(trainer, inputs), free_bytes(launch)
     for activations in ("kept", "computed again"):
         if activations == "computed again":
