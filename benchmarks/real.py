@@ -82,7 +82,7 @@ class Cell(NamedTuple):
 
 
 class Plan:
-    """A file of experiments/: {students, tasks, pools, trainings, seeds, writer, n_samples, more_sampling}.
+    """A file of experiments/: {students, tasks, pools, trainings, seeds, writer, n_samples, more_sampling, uses}.
 
     STUDENT in the name of a parameter stands for the student.
     """
@@ -98,11 +98,11 @@ class Plan:
             if cell.training != MORE_SAMPLING or (cell.pool == OWN and cell.student in self.content[MORE]):
                 yield cell
 
-    def name_of(self, cell: Cell) -> str:
-        """Return the name of a cell's experiment."""
-        return "-".join([self.name, *map(str, cell)]).replace("_", "-")
+    def name_of(self, cell: Cell, use: str = "") -> str:
+        """Return the name of a cell's experiment. use: of its tuned model, one of `uses`; "" for the cell alone."""
+        return "-".join([self.name, *map(str, cell), *filter(None, [use])]).replace("_", "-")
 
-    def settings(self, cell: Cell) -> dict[str, object]:
+    def settings(self, cell: Cell, use: str = "") -> dict[str, object]:
         """Return a cell's parameters by dotted name."""
         return {
             "preset": cell.student,
@@ -112,6 +112,7 @@ class Plan:
             **self.content["pools"][cell.pool],
             **self.of_training(cell),
             **{f"{stage}.seed": cell.seed for stage in SEEDED},
+            **(self.content["uses"][use]["settings"] if use else {}),
         }
 
     def of_training(self, cell: Cell) -> dict[str, object]:
@@ -121,27 +122,17 @@ class Plan:
             return {name.replace("STUDENT", cell.student): value for name, value in trainings}
         return {f"presets/{cell.student}.yaml:pool.n_programs": self.content[MORE][cell.student]}
 
-    def command(self, cell: Cell) -> str:
+    def command(self, cell: Cell, use: str = "") -> str:
         """Return the command that makes a cell, and no other, in a copy of the working tree."""
-        options = ["--temp", "-n", self.name_of(cell), *words(self.settings(cell))]
+        options = ["--temp", "-n", self.name_of(cell, use), *words(self.settings(cell, use))]
         stage = "pool" if cell.training == MORE_SAMPLING else "evaluate"
+        stage = self.content["uses"][use]["stage"] if use else stage
         return shlex.join(["dvc", "exp", "run", *options, f"{stage}@{cell.task}"])
 
 
 def main() -> None:
     """Run the cells that are asked for and not there, and print the table of all."""
-    first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--plan", type=Path, default=Path("experiments/real.yaml"))
-    plan = Plan(first.parse_known_args()[0].plan)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, parents=[first]
-    )
-    for name in Cell._fields:
-        options = [*plan.content[f"{name}s"]]
-        if name == "training" and MORE in plan.content:
-            options.append(MORE_SAMPLING)
-        parser.add_argument(f"--{name}s", nargs="+", type=type(options[0]), choices=options, default=options)
-    parser.add_argument("--table", action="store_true", help="run nothing")
+    plan, parser = command_line(__doc__)
     parser.add_argument("--draw", type=Path, metavar="FILE", help="an SVG of the first task that is asked for")
     asked = parser.parse_args()
     results = json.loads(plan.output.read_text()) if plan.output.exists() else {}
@@ -156,6 +147,22 @@ def main() -> None:
         raise SystemExit(f"failed, see above: {', '.join(map(plan.name_of, failed))}")
 
 
+def command_line(description: str | None) -> tuple[Plan, argparse.ArgumentParser]:
+    """Return the plan that the command line names, and a parser of what it may ask of that plan."""
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--plan", type=Path, default=Path("experiments/real.yaml"))
+    plan = Plan(first.parse_known_args()[0].plan)
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=formatter, parents=[first])
+    for name in Cell._fields:
+        options = [*plan.content[f"{name}s"]]
+        if name == "training" and MORE in plan.content:
+            options.append(MORE_SAMPLING)
+        parser.add_argument(f"--{name}s", nargs="+", type=type(options[0]), choices=options, default=options)
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    return plan, parser
+
+
 def environment() -> dict[str, str]:
     """Return the variables by which unfinished work, and what stages took, outlive the tree of an experiment."""
     return os.environ | {"DARTUNE_RESOURCES": str(RESOURCES), "DARTUNE_WORK": str(CELLS)}
@@ -165,8 +172,7 @@ def is_there(plan: Plan, cell: Cell, results: dict[str, Any]) -> bool:
     """Add to the results what they lack of a cell and of its task's writer; return whether the cell is there."""
     name = plan.name_of(cell)
     if name not in results:
-        print(plan.command(cell), flush=True)
-        if name not in existing() and subprocess.run(shlex.split(plan.command(cell)), env=environment()).returncode:
+        if not is_made(name, plan.command(cell)):
             return False
         figures, qualities = measured(cell, name)
         imitation = cell._replace(training=IMITATION)
@@ -178,6 +184,12 @@ def is_there(plan: Plan, cell: Cell, results: dict[str, Any]) -> bool:
         results[name] = {**cell._asdict(), **figures, "differences": dict(differences(qualities, cell.seed))}
         atomic.write_json(plan.output, results)
     return True
+
+
+def is_made(name: str, command: str) -> bool:
+    """Run the command of an experiment that does not exist; return whether it exists now."""
+    print(command, flush=True)
+    return name in existing() or not subprocess.run(shlex.split(command), env=environment()).returncode
 
 
 def measured(cell: Cell, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uses
 from real import Cell, Plan, lines
 
 from dartune import params
@@ -32,7 +33,8 @@ def cells(plan: Plan) -> list[Cell]:
 def test_a_plan_sets_only_parameters_that_exist(here: None, name: str) -> None:
     plan = Plan(Path(f"experiments/{name}.yaml"))
     assert set(plan.content["tasks"]) <= set(names())
-    for key in {key for cell in cells(plan) for key in plan.settings(cell)}:
+    asked = ["", *plan.content.get("uses", {})]
+    for key in {key for cell in cells(plan) for use in asked for key in plan.settings(cell, use)}:
         file, _, parameter = key.rpartition(":")
         assert parameter in dict(dotted(params.read(Path(file or "params.yaml")))), key
 
@@ -68,3 +70,21 @@ def test_the_table_has_means_over_seeds_and_the_gain_over_the_untuned(here: None
     assert "| +0.375 [-1.213, +1.963] |" in tuned and f"| {command}" in tuned
     del results[plan.name_of(cell)]
     assert "| +0.250 [+0.000, +1.000] |" in list(lines(plan, results))[-1]  # one seed: the bootstrap's
+
+
+def test_the_table_of_a_use_has_a_line_for_each_method_or_task(here: None) -> None:
+    plan, cell = Plan(Path("experiments/real.yaml")), Cell("smollm2-135m", "cvrp_construct", "recorded", "sft-dpo", 1)
+    gain = {"estimate": 0.25, "low": 0.0, "high": 0.5}
+    figures = {"validity": 0.5, "mean": 0.5, "top_1": 0.5, "top_10": 0.5, "best_of_100": 0.5}
+    both = {"n_seeds": 3, "base": figures, "tuned": {metric: 0.75 for metric in figures}}
+    both["difference"] = {metric: gain for metric in figures}
+    timed = {"base": {"evaluations": 300.0, "top_1": 0.5}, "tuned": {"evaluations": 200.0, "top_1": 0.25}}
+    searched = both | {"at_equal_seconds": timed | {"difference": gain | {"estimate": -0.25}}}
+    for use, metrics in {"search": {"eoh": searched}, "transfer": {"tsp_construct": both}}.items():
+        results = {"": {**cell._asdict(), "use": use, "metrics": metrics}, "other": {"use": "none"}}
+        titles, _, line = uses.lines(plan, use, results)
+        assert titles.count("|") == line.count("|")
+        assert f"| 1 | {next(iter(metrics))} | " in line and "| 0.500 | 0.750 | +0.250 [+0.000, +0.500] |" in line
+        assert line.endswith(f"| `{plan.command(cell, use)}` |")
+        assert f"-n {plan.name_of(cell)}-{use} " in line
+    assert "| 300 | 200 | 0.500 | 0.250 | -0.250 [+0.000, +0.500]" in " | ".join(uses.of_search(searched))
