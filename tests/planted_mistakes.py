@@ -235,7 +235,7 @@ MISTAKES: dict[str, tuple[Edit, Finding]] = {
         Finding("error", "cheats", "cheats/nobody.py: missing; a file beside it names it after ok="),
     ),
     "the next ten items": future("next", PART),
-    "a rollout without an end where its books are spoilt": (
+    "a rollout without an end whose state a program overwrites": (
         replaced(
             "rollout.py",
             ("    order: list[int] = []", "    order: list[int] = []\n    waiting = np.arange(len(hours))"),

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 
 from dartune.authoring.cheats import cheats_of, common_cheats
 from dartune.authoring.elsewhere import DRAWS, digest, elsewhere
+from dartune.authoring.leaks import function_of, leaks
 from dartune.authoring.mutations import mutations
-from dartune.authoring.trust import function_of, gifts
 from dartune.errors import UserError
 from dartune.programs.decisions import decode, encode
 from dartune.referee.completions import judge, template_score
@@ -75,7 +75,7 @@ def findings(name: str, pool: Path | None = None) -> Iterator[Finding]:
     if is_forgeable(task):
         yield Finding("warning", "trust", "another package scores programs in their own process: they can forge scores")
     else:
-        yield from listed("trust", gifts(task), lambda: TRUSTED, task)
+        yield from listed("trust", leaks(task), lambda: TRUSTED, task)
     found = list(safely("template", about_references(task), task))
     yield from found
     if any(finding.check == "template" for finding in found):  # it fails, and a referee gives it ten minutes

@@ -1,4 +1,4 @@
-"""What a task gives away: answers that a program can read, and books that it can change.
+"""What a task leaks: answers that a program can read, and state of the rollout that it can change.
 
 The template runs in this process, as it is the task's own program; nothing else does.
 """
@@ -29,15 +29,15 @@ SMALL = 1000  # integers below are too common to be told apart from a reference
 Program = Callable[..., Any]
 
 
-def gifts(task: Task) -> Iterator[str]:
-    """Yield what the task gives away, each in one line."""
+def leaks(task: Task) -> Iterator[str]:
+    """Yield what the task leaks, each in one line."""
     every = [frozen(instance) for instance in task.instances(SPLIT)]
     instances, template = every[:N_INSTANCES], function_of(task)
-    yield from answers_in_sight(task, every, template)
-    yield from costs_from_within(task, instances, template)
+    yield from visible_answers(task, every, template)
+    yield from costs_of_the_rollout(task, instances, template)
     yield from unchecked_decisions(task, instances[0], template)
-    yield from open_books(task, instances, template)
-    yield from future_in_sight(task, instances)
+    yield from shared_state(task, instances, template)
+    yield from visible_future(task, instances)
 
 
 def function_of(task: Task) -> Program:
@@ -70,7 +70,7 @@ def arguments_of(task: Task, instance: dict[str, Any], program: Program) -> list
     return calls
 
 
-def answers_in_sight(task: Task, instances: list[dict[str, Any]], program: Program) -> Iterator[str]:
+def visible_answers(task: Task, instances: list[dict[str, Any]], program: Program) -> Iterator[str]:
     """Yield instances' values and arguments that are a reference or a solution as good as one, each name once."""
     found: dict[str, str] = {}
     for number, instance in enumerate(instances):
@@ -139,7 +139,7 @@ def cost_of(task: Task, instance: dict[str, Any], decisions: list[Any]) -> float
         return None
 
 
-def costs_from_within(task: Task, instances: list[dict[str, Any]], program: Program) -> Iterator[str]:
+def costs_of_the_rollout(task: Task, instances: list[dict[str, Any]], program: Program) -> Iterator[str]:
     """Yield whether a cost is what the rollout returned, where programs are: it must come from decisions."""
     for instance in instances:
         decisions = decisions_of(task, instance, program)
@@ -185,7 +185,7 @@ def wrong_decisions(decisions: list[Any]) -> Iterator[tuple[str, list[Any]]]:
         yield "all are the same", [value] * len(decisions)
 
 
-def open_books(task: Task, instances: list[dict[str, Any]], program: Program) -> Iterator[str]:
+def shared_state(task: Task, instances: list[dict[str, Any]], program: Program) -> Iterator[str]:
     """Yield whether what a program writes to its arguments changes later calls."""
     for instance in instances:
         expected, again = (list(decisions_of(task, copy.deepcopy(instance), program)) for _ in range(2))
@@ -193,8 +193,8 @@ def open_books(task: Task, instances: list[dict[str, Any]], program: Program) ->
             yield "run() decides otherwise on the same instance the second time: a clock, os.urandom, or kept state"
             return
         try:
-            decisions = decisions_of(task, frozen(copy.deepcopy(instance)), vandal(program))
-        except Exception as error:  # whatever the task's code raises on spoilt books
+            decisions = decisions_of(task, frozen(copy.deepcopy(instance)), overwriting(program))
+        except Exception as error:  # whatever the task's code raises on overwritten arguments
             yield f"a program that writes to its arguments breaks run(): {type(error).__name__}: {error}; pass copies"
             return
         if list(decisions) != expected:
@@ -202,36 +202,36 @@ def open_books(task: Task, instances: list[dict[str, Any]], program: Program) ->
             return
 
 
-def vandal(program: Program) -> Program:
-    """Return a program that chooses as the given one does, and then spoils all that it can write to."""
+def overwriting(program: Program) -> Program:
+    """Return a program that chooses as the given one does, and then overwrites its arguments."""
 
-    def choose_and_spoil(*arguments: Any) -> Any:
+    def choose_and_overwrite(*arguments: Any) -> Any:
         """Return the program's choice."""
         choice = copy.deepcopy(program(*copy.deepcopy(arguments)))
         for argument in arguments:
-            spoil(argument)
+            overwrite(argument)
         return choice
 
-    return choose_and_spoil
+    return choose_and_overwrite
 
 
-def spoil(value: Any) -> None:
-    """Overwrite what can be written of an argument, in what it holds too, and in an array of which it is a view."""
+def overwrite(value: Any) -> None:
+    """Overwrite what is writeable of an argument: it, the values that it holds, the array that it is a view of."""
     if isinstance(value, np.ndarray):
         owner = value if value.flags.writeable else value.base
         if isinstance(owner, np.ndarray) and owner.flags.writeable:
             owner[...] = 0
     elif isinstance(value, tuple):
         for part in value:
-            spoil(part)
+            overwrite(part)
     elif isinstance(value, list | dict | set):
         value.clear()
     elif hasattr(value, "__dict__"):
         for part in vars(value).values():
-            spoil(part)
+            overwrite(part)
 
 
-def future_in_sight(task: Task, instances: list[dict[str, Any]]) -> Iterator[str]:
+def visible_future(task: Task, instances: list[dict[str, Any]]) -> Iterator[str]:
     """Yield what an online task's instances tell of items that are revealed later.
 
     rollout.py gets the number of items in their place, so it can know them only from another value of the instance.
