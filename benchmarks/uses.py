@@ -1,14 +1,14 @@
 """What the tuned models of a plan do beyond their own prompt: inside searches, and on tasks they were not tuned on.
 
 python benchmarks/uses.py search --students smollm2-135m --tasks cvrp_construct --trainings sft-dpo --seeds 1, or
-`transfer`: the uses of the plan, by default experiments/real.yaml. Each is a DVC experiment that takes the tuned model
-from that of its cell, which benchmarks/real.py makes, and trains it where there is none. What each came to stands in
-metrics/<plan>_uses.json, which is in git: what stands there is not run again. Prints a table, each row with the command
-that makes it; --table runs nothing.
+another of the plan's uses: `transfer`, or `cooler`, at temperature 0.6. Each is a DVC experiment that takes the tuned
+model from that of its cell, which benchmarks/real.py makes, and trains it where there is none. What each came to stands
+in metrics/<plan>_uses.json, which is in git: what stands there is not run again. Prints a table, each row with the
+command that makes it; --table runs nothing.
 
 Base is the untuned student. `search`: guided by validation instances, judged on test instances; means over the searches
 of a model, and their paired differences with t intervals; at equal numbers of evaluations and at equal seconds, the
-seconds of the faster model. `transfer`: test instances, all answers counted, intervals of 2,000 bootstrap samples.
+seconds of the faster model. The others: test instances, all answers counted, intervals of 2,000 bootstrap samples.
 """
 
 import json
@@ -23,11 +23,11 @@ from dartune.evaluation.statistics import MODELS, interval_text
 from dartune.files import atomic
 
 PAIR = "base | tuned | tuned - base"  # the columns of a metric
-COLUMNS = {
-    "search": f"method | searches | valid: base | tuned | top 1: {PAIR} | top 10: {PAIR} "
-    f"| evaluations at equal seconds: base | tuned | top 1 by then: {PAIR}",
-    "transfer": f"judged on | valid: {PAIR} | mean: {PAIR} | best of 100: {PAIR}",
-}
+SEARCHED = (
+    f"method | searches | valid: base | tuned | top 1: {PAIR} | top 10: {PAIR} "
+    f"| evaluations at equal seconds: base | tuned | top 1 by then: {PAIR}"
+)
+SAMPLED = f"judged on | valid: {PAIR} | mean: {PAIR} | best of 100: {PAIR}"
 
 
 def main() -> None:
@@ -43,32 +43,37 @@ def main() -> None:
         if name not in results and not is_made(name, command):
             failed.append(name)
         elif name not in results:
-            results[name] = {**cell._asdict(), "use": asked.use, "metrics": measured(asked.use, cell.task, name)}
+            results[name] = {**cell._asdict(), "use": asked.use, "metrics": measured(plan, asked.use, cell.task, name)}
             atomic.write_json(output, results)
     print(*lines(plan, asked.use, results), sep="\n")
     if failed:
         raise SystemExit(f"failed, see above: {', '.join(failed)}")
 
 
-def measured(use: str, task: str, name: str) -> dict[str, Any]:
+def measured(plan: Plan, use: str, task: str, name: str) -> dict[str, Any]:
     """Return the metrics of an experiment, by method or by the task that was written for."""
-    metrics = json.loads(dvc.api.read(f"metrics/{use}/{task}.json", rev=name))
-    if use == "search":
+    folder = plan.content["uses"][use]["metrics"]
+    metrics = json.loads(dvc.api.read(f"metrics/{folder}/{task}.json", rev=name))
+    if folder == "search":
         timed = json.loads((RESOURCES / name / f"metrics/resources/search/{task}.json").read_text())["at_equal_seconds"]
         return {method: figures | {"at_equal_seconds": timed[method]} for method, figures in metrics.items()}
-    return {other: of_splits[SPLIT] for other, of_splits in metrics.items()}
+    by_task = {task: metrics} if folder == "evaluate" else metrics
+    return {other: of_splits[SPLIT] for other, of_splits in by_task.items()}
 
 
 def lines(plan: Plan, use: str, results: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Yield the table of a use, a line for each tuned model and each of its methods or tasks."""
-    titles = " | ".join(["", *Cell._fields, COLUMNS[use], "command", ""]).strip()
+    columns, of_row = (
+        (SEARCHED, of_search) if plan.content["uses"][use]["metrics"] == "search" else (SAMPLED, of_sample)
+    )
+    titles = " | ".join(["", *Cell._fields, columns, "command", ""]).strip()
     yield titles
     yield "|" + "---|" * (titles.count("|") - 1)
     for row in results.values():
         if row["use"] == use:
             cell = Cell(*(row[name] for name in Cell._fields))
             for name, figures in row["metrics"].items():
-                words = [*map(str, cell), name, *OF_USE[use](figures), f"`{plan.command(cell, use)}`"]
+                words = [*map(str, cell), name, *of_row(figures), f"`{plan.command(cell, use)}`"]
                 yield "| " + " | ".join(words) + " |"
 
 
@@ -83,8 +88,8 @@ def of_search(figures: dict[str, Any]) -> Iterator[str]:
     yield from both(timed | {"difference": {"top_1": timed["difference"]}}, "top_1")
 
 
-def of_transfer(figures: dict[str, Any]) -> Iterator[str]:
-    """Yield the columns of a task."""
+def of_sample(figures: dict[str, Any]) -> Iterator[str]:
+    """Yield the columns of answers to a task's prompt."""
     for metric in ("validity", "mean", "best_of_100"):
         yield from both(figures, metric)
 
@@ -95,8 +100,6 @@ def both(figures: dict[str, Any], metric: str, with_difference: bool = True) -> 
     if with_difference:
         yield interval_text(figures["difference"][metric])
 
-
-OF_USE = {"search": of_search, "transfer": of_transfer}
 
 if __name__ == "__main__":
     main()

@@ -80,7 +80,11 @@ def test_the_table_of_a_use_has_a_line_for_each_method_or_task(here: None) -> No
     both["difference"] = {metric: gain for metric in figures}
     timed = {"base": {"evaluations": 300.0, "top_1": 0.5}, "tuned": {"evaluations": 200.0, "top_1": 0.25}}
     searched = both | {"at_equal_seconds": timed | {"difference": gain | {"estimate": -0.25}}}
-    for use, metrics in {"search": {"eoh": searched}, "transfer": {"tsp_construct": both}}.items():
+    for use, metrics in {
+        "search": {"eoh": searched},
+        "transfer": {"tsp_construct": both},
+        "cooler": {"cvrp_construct": both},
+    }.items():
         results = {"": {**cell._asdict(), "use": use, "metrics": metrics}, "other": {"use": "none"}}
         titles, _, line = uses.lines(plan, use, results)
         assert titles.count("|") == line.count("|")
