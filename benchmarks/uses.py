@@ -22,6 +22,7 @@ from real import SPLIT, Cell, Plan, command_line, is_made
 from dartune.evaluation.statistics import MODELS, interval_text
 from dartune.files import atomic
 
+KEY = "at_equal_seconds"
 PAIR = "base | tuned | tuned - base"  # the columns of a metric
 SEARCHED = (
     f"method | searches | valid: base | tuned | top 1: {PAIR} | top 10: {PAIR} "
@@ -33,7 +34,7 @@ SAMPLED = f"judged on | valid: {PAIR} | mean: {PAIR} | best of 100: {PAIR}"
 def main() -> None:
     """Run what is asked for and not there, and print the table of its use."""
     plan, parser = command_line(__doc__)
-    parser.add_argument("use", choices=[*plan.content["uses"]])
+    parser.add_argument("use", choices=[*plan.content.get("uses", {})])
     asked = parser.parse_args()
     output = plan.output.with_name(f"{plan.name}_uses.json")
     results = json.loads(output.read_text()) if output.exists() else {}
@@ -53,12 +54,17 @@ def main() -> None:
 def measured(plan: Plan, use: str, task: str, name: str) -> dict[str, Any]:
     """Return the metrics of an experiment, by method or by the task that was written for."""
     folder = plan.content["uses"][use]["metrics"]
-    metrics = json.loads(dvc.api.read(f"metrics/{folder}/{task}.json", rev=name))
+    metrics: dict[str, Any] = json.loads(dvc.api.read(f"metrics/{folder}/{task}.json", rev=name))
     if folder == "search":
-        timed = json.loads((RESOURCES / name / f"metrics/resources/search/{task}.json").read_text())["at_equal_seconds"]
-        return {method: figures | {"at_equal_seconds": timed[method]} for method, figures in metrics.items()}
+        return {method: figures | equal_seconds(name, task, method) for method, figures in metrics.items()}
     by_task = {task: metrics} if folder == "evaluate" else metrics
     return {other: of_splits[SPLIT] for other, of_splits in by_task.items()}
+
+
+def equal_seconds(name: str, task: str, method: str) -> dict[str, Any]:
+    """Return {"at_equal_seconds": of a method}; or {} where DVC took the search from its cache: it was not timed."""
+    timed = RESOURCES / name / f"metrics/resources/search/{task}.json"
+    return {KEY: json.loads(timed.read_text())[KEY][method]} if timed.exists() else {}
 
 
 def lines(plan: Plan, use: str, results: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -83,7 +89,9 @@ def of_search(figures: dict[str, Any]) -> Iterator[str]:
     yield from both(figures, "validity", with_difference=False)
     for metric in ("top_1", "top_10"):
         yield from both(figures, metric)
-    timed = figures["at_equal_seconds"]
+    if (timed := figures.get(KEY)) is None:
+        yield from [""] * 5
+        return
     yield from (f"{timed[model]['evaluations']:.0f}" for model in MODELS)
     yield from both(timed | {"difference": {"top_1": timed["difference"]}}, "top_1")
 

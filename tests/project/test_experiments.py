@@ -92,3 +92,5 @@ def test_the_table_of_a_use_has_a_line_for_each_method_or_task(here: None) -> No
         assert line.endswith(f"| `{plan.command(cell, use)}` |")
         assert f"-n {plan.name_of(cell)}-{use} " in line
     assert "| 300 | 200 | 0.500 | 0.250 | -0.250 [+0.000, +0.500]" in " | ".join(uses.of_search(searched))
+    untimed = list(uses.of_search(both))
+    assert len(untimed) == len(list(uses.of_search(searched))) and untimed[-5:] == [""] * 5
