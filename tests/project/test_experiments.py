@@ -91,6 +91,7 @@ def test_the_table_of_a_use_has_a_line_for_each_method_or_task(here: None) -> No
         assert f"| 1 | {next(iter(metrics))} | " in line and "| 0.500 | 0.750 | +0.250 [+0.000, +0.500] |" in line
         assert line.endswith(f"| `{plan.command(cell, use)}` |")
         assert f"-n {plan.name_of(cell)}-{use} " in line
+        assert f" {'search' if use == 'search' else 'evaluate'}@cvrp_construct`" in line
     assert "| 300 | 200 | 0.500 | 0.250 | -0.250 [+0.000, +0.500]" in " | ".join(uses.of_search(searched))
     untimed = list(uses.of_search(both))
     assert len(untimed) == len(list(uses.of_search(searched))) and untimed[-5:] == [""] * 5
