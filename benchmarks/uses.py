@@ -1,4 +1,4 @@
-"""What the tuned models of a plan do elsewhere: inside searches, on tasks they were not tuned on, less at random.
+"""What the tuned models of a plan do elsewhere: inside searches, on other tasks, at a lower temperature.
 
 python benchmarks/uses.py search --students smollm2-135m --tasks cvrp_construct --trainings sft-dpo --seeds 1, or
 another of the plan's uses: `transfer`, or `cooler`, at temperature 0.6. Each is a DVC experiment that takes the tuned
