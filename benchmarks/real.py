@@ -39,7 +39,7 @@ from dartune.evaluation.statistics import MODELS, difference, interval_text, t_i
 from dartune.files import atomic, parquet
 from dartune.pool.ask_tell import INDEPENDENT
 from dartune.programs.features import text_fingerprint
-from dartune.report.plots import drawing
+from dartune.report.plots import WIDTH, drawing
 
 SPLIT = "test"
 CELLS = Path(".work/cells").absolute()  # unfinished work
@@ -142,7 +142,8 @@ def main() -> None:
     if asked.draw:
         rows = dict(dots(plan, asked.tasks[0], results))
         panels = {title: {label: of[metric] for label, of in rows.items()} for metric, title in DRAWN.items()}
-        asked.draw.write_text(drawing(f"{plan.name}: {asked.tasks[0]}", dot_panel, panels), encoding="utf-8")
+        size = (WIDTH, 0.75 + 0.28 * len(rows))  # inches: room for a label above each dot
+        asked.draw.write_text(drawing(f"{plan.name}: {asked.tasks[0]}", dot_panel, panels, size=size), encoding="utf-8")
     if failed:
         raise SystemExit(f"failed, see above: {', '.join(map(plan.name_of, failed))}")
 
