@@ -151,11 +151,12 @@ def test_activations_are_kept_where_they_fit_and_else_computed_again(
     rows = rows_of(write_some_pairs(deep, corpus(TASK, 12, 3)))
     this = trainer(deep, rows)
     batch, generator = longest_batch(this, inputs(deep, rows)), torch.get_rng_state()
+    host.release_memory()  # a step in memory that was freed and is still held would not grow
     step = memory.step_bytes(this, batch, 2**33)
     assert step and step > 2**24
     assert torch.equal(torch.get_rng_state(), generator) and all(w.grad is None for w in this.model.parameters())
     rest = 2 * n_bytes(this.model.parameters()) + memory.LIBRARIES  # the moments, and what libraries keep
-    for share, is_again in ((1.3, False), (0.6, True)):
+    for share, is_again in ((1.3, False), (0.75, True)):  # computed again, it takes .57 to .63
         monkeypatch.setattr(memory, "free_bytes", lambda launch, share=share: share * step + rest)
         fit_activations(this, inputs(deep, rows))
         assert this.args.activation_checkpointing == this.model.is_activation_checkpointing == is_again
