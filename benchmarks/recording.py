@@ -4,7 +4,7 @@
 
 FOLDER/<task>.parquet gets the rows of all the pools of a task, by method in their order, and FOLDER/README.md says
 whose they are and what is in them. It is written anew each time: to add to it, name FOLDER/*.parquet first. Prints the
-card's table.
+card's tables.
 """
 
 import argparse
@@ -17,10 +17,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from judged import judged
 
+from dartune.evaluation.search import best_so_far
 from dartune.files import parquet
 from dartune.models.fetch import KNOWN
+from dartune.pool.ask_tell import INDEPENDENT
 from dartune.pool.pool import POOL_SCHEMA, SPLIT
 from dartune.pool.search_loop import TEMPLATE_ID
+from dartune.referee.referee import MAX_SLOWDOWN, MEMORY_MIB, Referee
+from dartune.tasks.task import Task
 
 Row = dict[str, Any]
 GROUP = ("task", "method", "temperature", "top_p", "max_new_tokens")
@@ -34,6 +38,9 @@ POOL_HEAD = (
 )
 CHILD_HEAD = ("task", "method", "operation", "children", "valid", "behave like no parent", "better than every parent")
 CHILDREN = "What the prompts of searches brought, as shares of all children that had parents of the pool:\n"
+SEARCH_HEAD = ("task", "method", "completions", "valid", "written as number", "quality")
+HELD_OUT = "test"
+SEARCHES = f"The best program that each search found by the split {SPLIT}, judged on the split {HELD_OUT}:\n"
 CARD = """# Recorded completions of {name}
 
 Written by [{hub}](https://huggingface.co/{hub}), {licence}; its weights quantised to four bits, a GGUF file with the
@@ -59,7 +66,7 @@ def main() -> None:
         write = {"compression": "zstd", "compression_level": 19}
         pq.write_table(pa.concat_tables(tables), arguments.folder / f"{task}.parquet", **write)
     pools = [(table.to_pylist(), *judged(task, SPLIT, table)) for task, tables in by_task.items() for table in tables]
-    text = "\n".join([*pool_lines(pools), "", CHILDREN, *child_lines(pools)])
+    text = "\n".join([*pool_lines(pools), "", CHILDREN, *child_lines(pools), "", SEARCHES, *search_lines(pools)])
     (arguments.folder / "README.md").write_text(card_head(by_task, arguments.folder) + text + "\n")
     print(text)
 
@@ -130,6 +137,29 @@ def child_shares(families: list[tuple[Row, list[Row]]]) -> list[float]:
     n_new = sum(child["behaviour"] not in {one["behaviour"] for one in parents} for child, parents in valid)
     n_better = sum(child["score"] > max(one["score"] for one in parents) for child, parents in valid)
     return [round(n / len(families), 3) for n in (len(valid), n_new, n_better)]
+
+
+def search_lines(pools: list[tuple[list[Row], list[Row], Row]]) -> Iterator[str]:
+    """Yield a table of the searches in pools as of pool_lines, which may be none."""
+    yield from head(SEARCH_HEAD)
+    for rows, verdicts, _ in pools:
+        searches: dict[int, list[Row]] = {}
+        for row, verdict in zip(rows, verdicts, strict=True):
+            searches.setdefault(row["seed"], []).append(verdict)
+        for search in searches.values() if rows[0]["method"] != INDEPENDENT else []:
+            n_valid = sum(verdict["score"] is not None for verdict in search)
+            shown = [len(search), f"{n_valid / len(search):.3f}", *found(rows[0]["task"], search)]
+            yield "| " + " | ".join(map(str, [rows[0]["task"], rows[0]["method"], *shown])) + " |"
+
+
+def found(task: str, search: list[Row]) -> list[str]:
+    """Return the number of the completion with a search's best program, and its quality. search: verdicts on SPLIT."""
+    best = best_so_far(search)[-1]
+    if best is None:
+        return ["", "none"]
+    with Referee(Task(task), HELD_OUT, max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB) as referee:
+        (verdict,) = referee.judge([search[best]["program"]])
+        return [str(best + 1), f"{referee.task.quality(verdict.score, HELD_OUT):.3f}"]
 
 
 def head(names: tuple[str, ...]) -> list[str]:
