@@ -3,9 +3,10 @@
 `make real`, or a part: python benchmarks/real.py --students smollm2-135m --tasks admissible_set --seeds 1. --plan: a
 file of experiments/, real.yaml by default. One cell at a time, since its model uses all cores. A killed cell goes on
 where it was, and a cell takes its first training from the one before it, both by .work/cells, which a cell's command
-alone does not use. What each came to stands in metrics/<plan>.json, which is in git: what stands there is not run
-again. Prints the table, each row with the command that makes it; --table runs nothing. A cell that fails, because its
-pool teaches nothing for example, does not stop the others.
+alone does not use. The cells of a seed follow each other, imitation first, since the others are compared with it. What
+each came to stands in metrics/<plan>.json, which is in git: what stands there is not run again. Prints the table, each
+row with the command that makes it; --table runs nothing. A cell that fails, because its pool teaches nothing for
+example, does not stop the others.
 
 On the test split, all answers counted. Rows without a training are the untuned student, and the untuned writer of the
 recorded pool, whose answers in data/recorded/<writer>-untuned are judged there. Training `more-sampling` is none: the
@@ -93,8 +94,11 @@ class Plan:
         self.output = Path("metrics") / f"{file.stem}.json"
 
     def cells(self, asked: dict[str, list[Any]]) -> Iterator[Cell]:
-        """Yield the cells. asked: the values of each field of a cell."""
-        for cell in map(Cell._make, product(*(asked[f"{name}s"] for name in Cell._fields))):
+        """Yield the cells, those of a seed one after the other, imitation first. asked: the values of each field."""
+        trainings = sorted(asked["trainings"], key=lambda training: training != IMITATION)
+        places = product(asked["students"], asked["tasks"], asked["pools"], asked["seeds"])
+        for (student, task, pool, seed), training in product(places, trainings):
+            cell = Cell(student, task, pool, training, seed)
             if cell.training != MORE_SAMPLING or (cell.pool == OWN and cell.student in self.content[MORE]):
                 yield cell
 
