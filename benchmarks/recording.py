@@ -38,8 +38,9 @@ POOL_HEAD = (
 )
 CHILD_HEAD = ("task", "method", "operation", "children", "valid", "behave like no parent", "better than every parent")
 CHILDREN = "What the prompts of searches brought, as shares of all children that had parents of the pool:\n"
-SEARCH_HEAD = ("task", "method", "completions", "valid", "written as number", "quality")
+SEARCH_HEAD = ("task", "method", "completions", "valid", "found as number", "its quality")
 HELD_OUT = "test"
+N_HEAD = 3  # lines of a part without a row: its title and the head of its table
 SEARCHES = f"The best program that each search found by the split {SPLIT}, judged on the split {HELD_OUT}:\n"
 CARD = """# Recorded completions of {name}
 
@@ -66,7 +67,8 @@ def main() -> None:
         write = {"compression": "zstd", "compression_level": 19}
         pq.write_table(pa.concat_tables(tables), arguments.folder / f"{task}.parquet", **write)
     pools = [(table.to_pylist(), *judged(task, SPLIT, table)) for task, tables in by_task.items() for table in tables]
-    text = "\n".join([*pool_lines(pools), "", CHILDREN, *child_lines(pools), "", SEARCHES, *search_lines(pools)])
+    parts = [["", *pool_lines(pools)], [CHILDREN, *child_lines(pools)], [SEARCHES, *search_lines(pools)]]
+    text = "\n\n".join("\n".join(part) for part in parts if len(part) > N_HEAD).strip()
     (arguments.folder / "README.md").write_text(card_head(by_task, arguments.folder) + text + "\n")
     print(text)
 
