@@ -135,13 +135,13 @@ def test_only_online_training_with_a_penalty_holds_a_reference(base: Path) -> No
 
 @pytest.fixture
 def deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A base model of 16 layers, whose activations take most of a step."""
+    """A base model of 32 layers, whose activations take most of a step."""
     from dartune.base_model.embedded import new_network
     from dartune.models.checkpoint import open_tokenizer
 
     monkeypatch.chdir(tmp_path)
     base = point_to_base(write_llama(Path("llama")))
-    new_network(open_tokenizer(base), 64, 16, 0).save_pretrained("llama")
+    new_network(open_tokenizer(base), 64, 32, 0).save_pretrained("llama")
     return base
 
 
@@ -156,7 +156,7 @@ def test_activations_are_kept_where_they_fit_and_else_computed_again(
     assert step and step > 2**24
     assert torch.equal(torch.get_rng_state(), generator) and all(w.grad is None for w in this.model.parameters())
     rest = 2 * n_bytes(this.model.parameters()) + memory.LIBRARIES  # the moments, and what libraries keep
-    for share, is_again in ((1.3, False), (0.75, True)):  # computed again, it takes .57 to .63
+    for share, is_again in ((1.3, False), (0.6, True)):
         monkeypatch.setattr(memory, "free_bytes", lambda launch, share=share: share * step + rest)
         fit_activations(this, inputs(deep, rows))
         assert this.args.activation_checkpointing == this.model.is_activation_checkpointing == is_again
