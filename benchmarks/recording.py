@@ -37,11 +37,10 @@ POOL_HEAD = (
     "better than it",
 )
 CHILD_HEAD = ("task", "method", "operation", "children", "valid", "behave like no parent", "better than every parent")
-CHILDREN = "What the prompts of searches brought, as shares of all children that had parents of the pool:\n"
+CHILDREN = "What the prompts of searches brought, as shares of all children that had parents of the pool:"
 SEARCH_HEAD = ("task", "method", "completions", "valid", "found as number", "its quality")
 HELD_OUT = "test"
-N_HEAD = 3  # lines of a part without a row: its title and the head of its table
-SEARCHES = f"The best program that each search found by the split {SPLIT}, judged on the split {HELD_OUT}:\n"
+SEARCHES = f"The best program that each search found by the split {SPLIT}, judged on the split {HELD_OUT}:"
 CARD = """# Recorded completions of {name}
 
 Written by [{hub}](https://huggingface.co/{hub}), {licence}; its weights quantised to four bits, a GGUF file with the
@@ -67,8 +66,8 @@ def main() -> None:
         write = {"compression": "zstd", "compression_level": 19}
         pq.write_table(pa.concat_tables(tables), arguments.folder / f"{task}.parquet", **write)
     pools = [(table.to_pylist(), *judged(task, SPLIT, table)) for task, tables in by_task.items() for table in tables]
-    parts = [["", *pool_lines(pools)], [CHILDREN, *child_lines(pools)], [SEARCHES, *search_lines(pools)]]
-    text = "\n\n".join("\n".join(part) for part in parts if len(part) > N_HEAD).strip()
+    parts = [*pool_lines(pools)], [*child_lines(pools)], [*search_lines(pools)]
+    text = "\n".join([*parts[0], *titled(CHILDREN, parts[1]), *titled(SEARCHES, parts[2])])
     (arguments.folder / "README.md").write_text(card_head(by_task, arguments.folder) + text + "\n")
     print(text)
 
@@ -142,26 +141,33 @@ def child_shares(families: list[tuple[Row, list[Row]]]) -> list[float]:
 
 
 def search_lines(pools: list[tuple[list[Row], list[Row], Row]]) -> Iterator[str]:
-    """Yield a table of the searches in pools as of pool_lines, which may be none."""
+    """Yield a table of the searches in pools as of pool_lines, one a seed."""
     yield from head(SEARCH_HEAD)
     for rows, verdicts, _ in pools:
-        searches: dict[int, list[Row]] = {}
-        for row, verdict in zip(rows, verdicts, strict=True):
-            searches.setdefault(row["seed"], []).append(verdict)
-        for search in searches.values() if rows[0]["method"] != INDEPENDENT else []:
-            n_valid = sum(verdict["score"] is not None for verdict in search)
-            shown = [len(search), f"{n_valid / len(search):.3f}", *found(rows[0]["task"], search)]
-            yield "| " + " | ".join(map(str, [rows[0]["task"], rows[0]["method"], *shown])) + " |"
+        task, method = rows[0]["task"], rows[0]["method"]
+        if method != INDEPENDENT:
+            searches: dict[int, list[Row]] = {}
+            for row, verdict in zip(rows, verdicts, strict=True):
+                searches.setdefault(row["seed"], []).append(verdict)
+            with Referee(Task(task), HELD_OUT, max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB) as referee:
+                for search in searches.values():
+                    yield "| " + " | ".join([task, method, *outcome(search, referee)]) + " |"
 
 
-def found(task: str, search: list[Row]) -> list[str]:
-    """Return the number of the completion with a search's best program, and its quality. search: verdicts on SPLIT."""
+def outcome(search: list[Row], referee: Referee) -> Iterator[str]:
+    """Yield a search's columns. search: its verdicts on SPLIT. referee: judges its best program on HELD_OUT."""
+    yield from (str(len(search)), f"{sum(verdict['score'] is not None for verdict in search) / len(search):.3f}")
     best = best_so_far(search)[-1]
     if best is None:
-        return ["", "none"]
-    with Referee(Task(task), HELD_OUT, max_slowdown=MAX_SLOWDOWN, memory_mib=MEMORY_MIB) as referee:
+        yield from ("", "none")
+    else:
         (verdict,) = referee.judge([search[best]["program"]])
-        return [str(best + 1), f"{referee.task.quality(verdict.score, HELD_OUT):.3f}"]
+        yield from (str(best + 1), f"{referee.task.quality(verdict.score, HELD_OUT):.3f}")
+
+
+def titled(title: str, table: list[str]) -> list[str]:
+    """Return a table with a title, or nothing where it has a head alone."""
+    return ["", title, "", *table] if len(table) > 2 else []
 
 
 def head(names: tuple[str, ...]) -> list[str]:

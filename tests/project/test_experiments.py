@@ -50,6 +50,12 @@ def test_the_cells_of_a_plan_have_different_commands_and_names(here: None, name:
     assert words[:3] == ["dvc", "exp", "run"] and words[-1] == f"evaluate@{all_cells[0].task}"
 
 
+def test_a_seeds_cells_follow_each_other_and_imitation_is_the_first(here: None) -> None:
+    asked = {"students": ["a"], "tasks": ["t"], "pools": ["recorded"], "trainings": ["dpo", "sft"], "seeds": [1, 2]}
+    cells = [(cell.seed, cell.training) for cell in Plan(Path("experiments/real.yaml")).cells(asked)]
+    assert cells == [(1, "sft"), (1, "dpo"), (2, "sft"), (2, "dpo")]
+
+
 def test_the_table_has_means_over_seeds_and_the_gain_over_the_untuned(here: None) -> None:
     plan = Plan(Path("experiments/real.yaml"))
     results: dict[str, dict[str, Any]] = {}
