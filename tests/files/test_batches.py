@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -48,6 +49,12 @@ def test_a_killed_and_repeated_run_writes_the_bytes_of_an_undisturbed_one() -> N
     batches.run("pool t", "key", 10, 3, batch_maker([]), Path("killed.parquet"))
     batches.run("pool t", "key", 10, 3, batch_maker([]), Path("whole.parquet"))
     assert Path("killed.parquet").read_bytes() == Path("whole.parquet").read_bytes()
+
+
+@pytest.mark.parametrize(("rate", "shown"), [(0.851, "0.85/s, 1175 s left"), (1234.5, "1234/s, 1 s left")])
+def test_a_slow_rate_is_shown_with_decimals(rate: float, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    batches.print_progress("pool t", 0, 1000, rate, Counter({"ok": 3}))
+    assert capsys.readouterr().err == f"pool t: 0 of 1000, {shown}, 3 ok\n"
 
 
 def test_the_folder_of_unfinished_work_can_be_chosen(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from dartune.base_model.embedded import new_network, plain, train_tokenizer
 from dartune.errors import UserError
-from dartune.models import transformers_backend
+from dartune.models import progress, transformers_backend
 from dartune.models.backend import Completion, Decoding
 from dartune.models.host import PLAIN, write_run
 from dartune.models.transformers_backend import TransformersBackend, generate
@@ -245,6 +245,18 @@ def test_a_slot_is_filled_again_while_others_are_still_written(
     n_tokens = sum(map(len, found))
     assert len(passes.steps) < sum(max(map(len, found[i : i + 4])) for i in range(0, 40, 4))
     assert sum(passes.steps) == n_tokens - 40  # no pass writes a token that nobody gets
+
+
+def test_a_batch_that_takes_long_says_how_far_it_is(
+    backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ending_at(backend.model, [])
+    backend.complete(["def f"] * 3, seed=0, decoding=Decoding(1.0, 1.0, 5))
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "EVERY", 0)
+    backend.complete(["def f"] * 3, seed=0, decoding=Decoding(1.0, 1.0, 5))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" answers")[0] for line in lines] == ["model: 0 of 3"] * 4 + ["model: 3 of 3"]
 
 
 # ---- other models

@@ -70,8 +70,9 @@ def run(
 def print_progress(stage: str, done: int, total: int, rate: float, counts: Counter[str]) -> None:
     """Print rows done, rows per second, seconds left and the counts, the highest first, as one line on stderr."""
     left = (total - done) / max(rate, 1e-9)
+    digits = 0 if rate >= 10 else 2  # a real model on a CPU has .85 answers a second
     tally = "".join(f", {n} {value}" for value, n in counts.most_common())
-    print(f"{stage}: {done} of {total}, {rate:.0f}/s, {left:.0f} s left{tally}", file=sys.stderr, flush=True)
+    print(f"{stage}: {done} of {total}, {rate:.{digits}f}/s, {left:.0f} s left{tally}", file=sys.stderr, flush=True)
 
 
 def last_checkpoint(work: Path) -> str | None:

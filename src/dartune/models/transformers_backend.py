@@ -23,6 +23,7 @@ from dartune.models.host import PLAIN, n_rows, row_bytes, run_settings
 from dartune.models.nucleus import draw_tokens
 from dartune.models.prefix import Prefix, shared, shared_tokens
 from dartune.models.program_end import has_program
+from dartune.models.progress import Progress
 
 N_SLOTS = 256  # rows generated at once, at most
 N_READ = 16  # prompts read at once
@@ -172,7 +173,7 @@ def write(
 ) -> None:
     """Append the tokens of all answers to `written`. waiting: the prompts' numbers in the order of their turn."""
     ends = torch.tensor(ends_of_turn(slots.model), dtype=torch.long, device=slots.model.device)
-    logits = slots.admit(ids, waiting)
+    logits, progress = slots.admit(ids, waiting), Progress()
     while slots.rows:
         places = torch.tensor([len(written[row]) for row in slots.rows], device=ends.device)
         tokens = draw_tokens(logits, uniforms[slots.rows, places], decoding)
@@ -184,6 +185,7 @@ def write(
         logits = slots.step(slots.keep(is_going, tokens), logits)
         if waiting and slots.n_free >= min(MIN_FREE, slots.n, len(waiting)):
             logits = torch.cat([logits, slots.admit(ids, waiting)])
+        progress.show(written, len(waiting) + len(slots.rows))
 
 
 class Slots:
