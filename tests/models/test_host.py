@@ -1,6 +1,7 @@
 """How a model runs here: cores shared by stages, a number format the processor has, rows that fit into memory."""
 
 import os
+import resource
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,3 +84,21 @@ def test_freed_memory_between_what_is_kept_goes_back_to_the_system() -> None:
     del blocks
     host.release_memory()
     assert len(kept) == 100 and before - psutil.Process().memory_info().rss > 200e6
+
+
+def page_faults_of_large_blocks() -> int:
+    """How many pages the kernel maps while ten blocks of 64 MiB are filled and freed, one after the other."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(not os.confstr("CS_GNU_LIBC_VERSION"), reason="of glibc")
+def test_large_blocks_are_mapped_once_in_a_block_that_keeps_memory_and_given_back_after_it() -> None:
+    before, anew = psutil.Process().memory_info().rss, page_faults_of_large_blocks()
+    with host.kept_memory():
+        page_faults_of_large_blocks()  # each place that is free in the heap is mapped once
+        assert page_faults_of_large_blocks() < 0.1 * anew
+        assert psutil.Process().memory_info().rss - before > 50e6
+    assert psutil.Process().memory_info().rss - before < 10e6

@@ -19,7 +19,7 @@ from dartune.errors import UserError
 from dartune.files.fingerprint import fingerprint
 from dartune.models.backend import Completion, Decoding
 from dartune.models.checkpoint import open_model, open_tokenizer, prompt_ids, revision
-from dartune.models.host import PLAIN, n_rows, row_bytes, run_settings
+from dartune.models.host import PLAIN, kept_memory, n_rows, row_bytes, run_settings
 from dartune.models.nucleus import draw_tokens
 from dartune.models.prefix import Prefix, shared, shared_tokens
 from dartune.models.program_end import has_program
@@ -157,7 +157,7 @@ def generate(
     waiting = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), ids[i], i))  # longest first, equal prompts together
     length, n_shared = max(map(len, ids)) + decoding.max_new_tokens, shared_tokens(model, ids)
     slots = Slots(model, n_rows(model, length, min(len(ids), N_SLOTS)), length, n_shared)
-    with shared(model, n_shared):
+    with shared(model, n_shared), kept_memory():
         write(slots, ids, waiting, written, uniforms, decoding, are_whole)
     return written
 
