@@ -43,6 +43,7 @@ from dartune.programs.features import text_fingerprint
 from dartune.report.plots import WIDTH, drawing
 
 SPLIT = "test"
+RECORDED = Path("data/recorded")
 CELLS = Path(".work/cells").absolute()  # unfinished work
 MORE_SAMPLING, OWN = "more-sampling", "own"  # a training that is none, and its pool
 MORE = "more_sampling"  # of a plan: answers by student
@@ -90,7 +91,7 @@ class Plan:
 
     def __init__(self, file: Path) -> None:
         self.name, self.content = file.stem, params.read(file)
-        self.untuned = Path("data/recorded") / f"{self.content['writer']}-untuned"
+        self.untuned = RECORDED / f"{self.content['writer']}-untuned"
         self.output = Path("metrics") / f"{file.stem}.json"
 
     def cells(self, asked: dict[str, list[Any]]) -> Iterator[Cell]:
@@ -99,8 +100,14 @@ class Plan:
         places = product(asked["students"], asked["tasks"], asked["pools"], asked["seeds"])
         for (student, task, pool, seed), training in product(places, trainings):
             cell = Cell(student, task, pool, training, seed)
-            if cell.training != MORE_SAMPLING or (cell.pool == OWN and cell.student in self.content[MORE]):
+            is_meant = cell.training != MORE_SAMPLING or (cell.pool == OWN and cell.student in self.content[MORE])
+            if is_meant and self.has_pool(pool, task):
                 yield cell
+
+    def has_pool(self, pool: str, task: str) -> bool:
+        """Return whether a task has that pool: not every recording is of every task."""
+        source = Path(self.content["pools"][pool]["pool.source"])
+        return not source.is_relative_to(RECORDED) or (source / f"{task}.parquet").exists()
 
     def name_of(self, cell: Cell, use: str = "") -> str:
         """Return the name of a cell's experiment. use: of its tuned model, one of `uses`; "" for the cell alone."""
@@ -285,13 +292,17 @@ def row_of(
 
 
 def dots(plan: Plan, task: str, results: dict[str, Any]) -> Iterator[tuple[str, dict[str, list[dict[str, float]]]]]:
-    """Yield the rows of a drawing: label, and the intervals of each seed by metric."""
+    """Yield the rows of a drawing: label, and the intervals of each seed by metric.
+
+    The plan's first pool is not named.
+    """
+    first = next(iter(plan.content["pools"]))
     for student in plan.content["students"]:
         cells = [row for row in results.values() if is_of(row, task, student)]
         untuned = {row["seed"]: row["base"] for row in cells if "base" in row}
         named = [(f"{student}, untuned", list(untuned.values()))]
         named += [
-            (f"{student}, {training}{', own pool' * (pool == OWN)}", of_cells(cells, pool, training))
+            (f"{student}, {training}{f', pool: {pool}' * (pool != first)}", of_cells(cells, pool, training))
             for pool, training in product(plan.content["pools"], [MORE_SAMPLING, *plan.content["trainings"]])
         ]
         for label, figures in named:

@@ -51,9 +51,20 @@ def test_the_cells_of_a_plan_have_different_commands_and_names(here: None, name:
 
 
 def test_a_seeds_cells_follow_each_other_and_imitation_is_the_first(here: None) -> None:
-    asked = {"students": ["a"], "tasks": ["t"], "pools": ["recorded"], "trainings": ["dpo", "sft"], "seeds": [1, 2]}
+    tasks, trainings = ["cvrp_construct"], ["dpo", "sft"]
+    asked = {"students": ["a"], "tasks": tasks, "pools": ["recorded"], "trainings": trainings, "seeds": [1, 2]}
     cells = [(cell.seed, cell.training) for cell in Plan(Path("experiments/real.yaml")).cells(asked)]
     assert cells == [(1, "sft"), (1, "dpo"), (2, "sft"), (2, "dpo")]
+
+
+def test_a_recording_is_a_pool_only_of_the_tasks_that_it_has(here: None) -> None:
+    asked = {"students": ["a"], "tasks": ["cvrp_construct", "job_shop"], "trainings": ["sft"], "seeds": [1]}
+    found = Plan(Path("experiments/real.yaml")).cells({**asked, "pools": ["recorded", "own"]})
+    assert [(cell.task, cell.pool) for cell in found] == [
+        ("cvrp_construct", "recorded"),
+        ("cvrp_construct", "own"),
+        ("job_shop", "own"),
+    ]
 
 
 def test_the_table_has_means_over_seeds_and_the_gain_over_the_untuned(here: None) -> None:
