@@ -113,7 +113,7 @@ def kept_memory() -> Iterator[None]:
     """A block in which glibc keeps what is freed for what is allocated next; nothing with another C library.
 
     By default it has the kernel map every block of more than 32 MiB anew, page by page. Writing takes such blocks in
-    every step: attention of 256 rows of 400 tokens took four times as long. They go back to the system at the end.
+    every step: attention of 256 rows of 400 tokens took three times as long. They go back to the system at the end.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
     set_option(M_MMAP_MAX, 0)
