@@ -95,7 +95,7 @@ def page_faults_of_large_blocks() -> int:
 
 
 @pytest.mark.skipif(not os.confstr("CS_GNU_LIBC_VERSION"), reason="of glibc")
-def test_large_blocks_are_mapped_once_in_a_block_that_keeps_memory_and_given_back_after_it() -> None:
+def test_large_blocks_are_mapped_once_where_memory_is_kept() -> None:
     before, anew = psutil.Process().memory_info().rss, page_faults_of_large_blocks()
     with host.kept_memory():
         page_faults_of_large_blocks()  # each place that is free in the heap is mapped once
