@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--draw", type=Path, metavar="FILE", help="an SVG of the first task that is asked for")
     asked = parser.parse_args()
     results = json.loads(plan.output.read_text()) if plan.output.exists() else {}
-    cells = [] if asked.table else list(plan.cells(vars(asked)))
+    cells = asked_cells(plan, parser, asked)
     failed = [cell for cell in cells if not is_there(plan, cell, results)]
     print(*lines(plan, results), sep="\n")
     if asked.draw:
@@ -173,6 +173,14 @@ def command_line(description: str | None) -> tuple[Plan, argparse.ArgumentParser
         parser.add_argument(f"--{name}s", nargs="+", type=type(options[0]), choices=options, default=options)
     parser.add_argument("--table", action="store_true", help="run nothing")
     return plan, parser
+
+
+def asked_cells(plan: Plan, parser: argparse.ArgumentParser, asked: argparse.Namespace) -> list[Cell]:
+    """Return the cells to run: none where the table alone is asked for. An error where the plan has none of them."""
+    cells = [] if asked.table else list(plan.cells(vars(asked)))
+    if not (cells or asked.table):
+        parser.error("the plan has no such cell: a recorded pool of another task, or more-sampling of a recorded pool")
+    return cells
 
 
 def environment() -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import dvc.api
 from experiments import RESOURCES
-from real import MORE_SAMPLING, SPLIT, Cell, Plan, command_line, is_made
+from real import MORE_SAMPLING, SPLIT, Cell, Plan, asked_cells, command_line, is_made
 
 from dartune.evaluation.statistics import MODELS, interval_text
 from dartune.files import atomic
@@ -38,7 +38,7 @@ def main() -> None:
     asked = parser.parse_args()
     output = plan.output.with_name(f"{plan.name}_uses.json")
     results = json.loads(output.read_text()) if output.exists() else {}
-    cells = [] if asked.table else [cell for cell in plan.cells(vars(asked)) if cell.training != MORE_SAMPLING]
+    cells = [cell for cell in asked_cells(plan, parser, asked) if cell.training != MORE_SAMPLING]
     failed = []
     for cell in cells:
         name, command = plan.name_of(cell, asked.use), plan.command(cell, asked.use)

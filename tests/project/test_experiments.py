@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import uses
-from real import Cell, Plan, lines
+from real import Cell, Plan, lines, main
 
 from dartune import params
 from dartune.presets import dotted
@@ -65,6 +65,16 @@ def test_a_recording_is_a_pool_only_of_the_tasks_that_it_has(here: None) -> None
         ("cvrp_construct", "own"),
         ("job_shop", "own"),
     ]
+
+
+def test_asking_for_no_cell_of_the_plan_is_an_error(
+    here: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["real.py", "--tasks", "tsp_construct", "--pools", "recorded", "--trainings", "more-sampling"]
+    monkeypatch.setattr("sys.argv", asked)
+    with pytest.raises(SystemExit):
+        main()
+    assert "the plan has no such cell" in capsys.readouterr().err
 
 
 def test_the_table_has_means_over_seeds_and_the_gain_over_the_untuned(here: None) -> None:
