@@ -10,6 +10,8 @@ limit of LIMIT tokens: to its end, or to the end of its program. The order of th
     generate_batch transformers' continuous batching, the same
     openvino       OpenVINO GenAI's continuous batching of the GGUF file, where requirements-bench.in is installed and
                    it opens the file: SmolLM2's, but not those of Qwen
+    llama.cpp      llama.cpp's server, in this process, with the GGUF file, where requirements-bench.in is installed;
+                   all answers are of one request, so its prompt is read once
 """
 
 import statistics
@@ -33,6 +35,7 @@ from dartune.tasks.task import Task
 TASK = "tsp_construct"
 N_ROWS, N_TOKENS, LIMIT, N_ROUNDS = 64, 64, 320, 3
 SHORT = Decoding(temperature=1.0, top_p=0.95, max_new_tokens=N_TOKENS)
+MOST_PROMPT = 1024  # tokens
 WHOLE = 2**20  # tokens to sort: more than any vocabulary has
 
 
@@ -55,8 +58,11 @@ def main() -> None:
         "generate": lambda seed: generated(ours, task, seed),
         "generate_batch": lambda seed: batched(ours, task, seed),
     }
-    if pipeline := opened_by_openvino(Path(record(section["model"])["model"])):
+    file = Path(record(section["model"])["model"])
+    if pipeline := opened_by_openvino(file):
         lengths["openvino"], ways["openvino"] = whole, lambda seed: openvino(ours, pipeline, task, seed)
+    if server := opened_by_llama_cpp(file, ours.run_settings["threads"]):
+        lengths["llama.cpp"], ways["llama.cpp"] = whole, lambda seed: llama_cpp(ours, server, task, seed)
     rates: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(N_ROUNDS):
         for way, write in (list(ways.items()), list(reversed(ways.items())))[number % 2]:
@@ -150,10 +156,41 @@ def openvino(ours: TransformersBackend, pipeline: Any, task: Task, seed: int) ->
     config = GenerationConfig()
     config.do_sample, config.temperature, config.top_p, config.rng_seed = True, 1.0, 0.95, seed
     config.max_new_tokens = N_TOKENS
+    results = pipeline.generate([prompt(ours, task)] * N_ROWS, [config] * N_ROWS)
+    return n_tokens_of(ours, [text for result in results for text in result.m_generation_ids])
+
+
+def opened_by_llama_cpp(file: Path, threads: int) -> Any:
+    """Return llama.cpp's server for a GGUF file; None, and a line that says why, where there is none."""
+    try:
+        from xllamacpp import CommonParams, Server, get_system_info
+    except ImportError as error:
+        print(f"llama.cpp is left out: {error}")
+        return None
+    print(get_system_info())  # the instructions that it was built for; those of its wheel are few
+    wanted = CommonParams()
+    wanted.model.path, wanted.n_parallel, wanted.kv_unified, wanted.verbosity = str(file), N_ROWS, True, 1
+    wanted.n_ctx = MOST_PROMPT + N_ROWS * N_TOKENS
+    wanted.cpuparams.n_threads = wanted.cpuparams_batch.n_threads = threads
+    return Server(wanted)
+
+
+def llama_cpp(ours: TransformersBackend, server: Any, task: Task, seed: int) -> int:
+    """Return the tokens that llama.cpp's server writes, counted in its texts by our tokenizer."""
+    wanted = {"prompt": prompt(ours, task), "n": N_ROWS, "seed": seed, "n_predict": N_TOKENS}
+    answer = server.handle_completions(wanted | {"temperature": 1.0, "top_p": 0.95, "top_k": 0, "min_p": 0.0})
+    return n_tokens_of(ours, [choice["text"] for choice in answer["choices"]])
+
+
+def prompt(ours: TransformersBackend, task: Task) -> str:
+    """Return the task's prompt as the model's chat template has it."""
     turns = [{"role": "user", "content": task.prompt}]
-    prompt = ours.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    results = pipeline.generate([prompt] * N_ROWS, [config] * N_ROWS)
-    return sum(len(ours.tokenizer(text)["input_ids"]) for result in results for text in result.m_generation_ids)
+    return str(ours.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+
+
+def n_tokens_of(ours: TransformersBackend, texts: list[str]) -> int:
+    """Return the tokens of texts."""
+    return sum(len(ours.tokenizer(text)["input_ids"]) for text in texts)
 
 
 if __name__ == "__main__":
