@@ -75,7 +75,6 @@ def rate_of(preset: str, way: str, seed: int) -> float | None:
     command = [sys.executable, __file__, preset, way, str(seed)]
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if finished.returncode:
-        print(f"{way} is left out, see above", flush=True)
         return None
     *_, last = finished.stdout.splitlines()
     return float(last)
@@ -84,7 +83,10 @@ def rate_of(preset: str, way: str, seed: int) -> float | None:
 def print_rate(preset: str, way: str, seed: int) -> None:
     """Print what is known of a way and, in the last line, its tokens a second."""
     ours, task, file = opened(preset)
-    write = WAYS[way](ours, file)
+    try:
+        write = WAYS[way](ours, file)
+    except (ImportError, RuntimeError) as error:
+        raise SystemExit(f"{way} is left out: {str(error).splitlines()[0]}") from None
     write(Task(OTHER_TASK, task.form).prompt, N_TOKENS, seed)
     start = time.perf_counter()
     n_tokens = write(task.prompt, N_TOKENS, seed)
