@@ -11,8 +11,8 @@ round.
     generate       transformers' own, same numbers and threads, whole answers
     generate_batch transformers' continuous batching, the same
     openvino       OpenVINO GenAI's continuous batching of the GGUF file, where requirements-bench.in is installed and
-                   it opens the file: SmolLM2's, but not those of Qwen. A short answer comes first, so that the prompt is
-                   in its cache: it would read it for each of the others. It quantises activations to eight bits, too
+                   it opens the file: SmolLM2's, not that of Qwen2.5-Coder-0.5B. A short answer comes first, so that its
+                   cache has the prompt. It quantises activations to eight bits, too
     llama.cpp      llama.cpp's server with the GGUF file, where requirements-bench.in is installed; all answers are of
                    one request, so its prompt is read once
 """
