@@ -39,9 +39,10 @@ from dartune.tasks.task import Task
 BASE = Path(".work/generation/base")
 TASK, OTHER_TASK = "tsp_construct", "cvrp_construct"
 N_ROWS, N_TOKENS, LIMIT, N_ROUNDS = 64, 64, 320, 3
+SHORT = Decoding(temperature=1.0, top_p=0.95, max_new_tokens=N_TOKENS)
 MOST_PROMPT = 1024  # tokens
 WHOLE = 2**20  # tokens to sort: more than any vocabulary has
-Write = Callable[[str, int, int], int]  # prompt, tokens of an answer, seed -> tokens written
+Write = Callable[[str, int], int]  # prompt, seed -> tokens written
 
 
 def main() -> None:
@@ -62,7 +63,9 @@ def print_table(preset: str) -> None:
                 del rates[way]
             else:
                 rates[way].append(rate)
-    lengths = answer_lengths(preset)
+    ours, task, _ = opened(preset)
+    lengths = answer_lengths(ours, task)
+    print(f"{preset}, {ours.model.dtype}, {ours.run_settings['threads']} threads")
     print("| way | tokens/s | tokens an answer | programs/s | tokens/s of it, ours = 1 |\n|---|---|---|---|---|")
     for way, values in rates.items():
         rate, n_tokens = statistics.median(values), lengths.get(way, lengths["generate"])
@@ -74,23 +77,21 @@ def print_table(preset: str) -> None:
 def rate_of(preset: str, way: str, seed: int) -> float | None:
     """Return the tokens a second of a way, measured in a process of its own; None where it cannot be had."""
     command = [sys.executable, __file__, preset, way, str(seed)]
-    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if finished.returncode:
-        return None
-    *_, last = finished.stdout.splitlines()
-    return float(last)
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    return float(printed[-1]) if printed else None
 
 
 def print_rate(preset: str, way: str, seed: int) -> None:
-    """Print what is known of a way and, in the last line, its tokens a second."""
+    """Print a way's tokens a second, on stderr why it is left out where it cannot be opened."""
     ours, task, file = opened(preset)
     try:
         write = WAYS[way](ours, file)
     except (ImportError, RuntimeError) as error:
-        raise SystemExit(f"{way} is left out: {str(error).splitlines()[0]}") from None
-    write(Task(OTHER_TASK, task.form).prompt, N_TOKENS, seed)
+        print(f"{way} is left out: {str(error).splitlines()[0]}", file=sys.stderr)
+        return
+    write(Task(OTHER_TASK, task.form).prompt, seed)
     start = time.perf_counter()
-    n_tokens = write(task.prompt, N_TOKENS, seed)
+    n_tokens = write(task.prompt, seed)
     print(n_tokens / (time.perf_counter() - start))
 
 
@@ -102,9 +103,8 @@ def opened(preset: str) -> tuple[TransformersBackend, Task, Path]:
     return TransformersBackend(BASE, function=task.function), task, Path(record(section["model"])["model"])
 
 
-def answer_lengths(preset: str) -> dict[str, float]:
+def answer_lengths(ours: TransformersBackend, task: Task) -> dict[str, float]:
     """Return the mean number of tokens of an answer by way; that of `generate` is the others', too."""
-    ours, task, _ = opened(preset)
     return {
         "as it was": tokens_of_an_answer(ours, Task(TASK), is_whole=True),
         "ours": tokens_of_an_answer(ours, task, is_whole=False),
@@ -123,9 +123,8 @@ def tokens_of_an_answer(ours: TransformersBackend, task: Task, is_whole: bool) -
 def written(ours: TransformersBackend, file: Path) -> Write:
     """Return what writes by our back end."""
 
-    def write(prompt: str, n_tokens: int, seed: int) -> int:
-        decoding = Decoding(temperature=1.0, top_p=0.95, max_new_tokens=n_tokens)
-        return sum(answer.n_tokens for answer in ours.complete([prompt] * N_ROWS, seed=seed, decoding=decoding))
+    def write(prompt: str, seed: int) -> int:
+        return sum(answer.n_tokens for answer in ours.complete([prompt] * N_ROWS, seed=seed, decoding=SHORT))
 
     return write
 
@@ -137,9 +136,9 @@ def as_it_was(ours: TransformersBackend, file: Path) -> Write:
     return written(ours, file)
 
 
-def settings(n_tokens: int) -> dict[str, Any]:
-    """Return the arguments of transformers' generation."""
-    return {"do_sample": True, "temperature": 1.0, "top_p": 0.95, "top_k": 0, "max_new_tokens": n_tokens}
+def settings() -> dict[str, Any]:
+    """Return the arguments of transformers' generation that match SHORT."""
+    return {"do_sample": True, "temperature": 1.0, "top_p": 0.95, "top_k": 0, "max_new_tokens": N_TOKENS}
 
 
 def generated(ours: TransformersBackend, file: Path) -> Write:
@@ -148,11 +147,11 @@ def generated(ours: TransformersBackend, file: Path) -> Write:
     pad = ours.tokenizer.pad_token_id
 
     @torch.inference_mode()
-    def write(prompt: str, n_tokens: int, seed: int) -> int:
+    def write(prompt: str, seed: int) -> int:
         torch.manual_seed(seed)
-        ids = torch.tensor([ours._ids(prompt, n_tokens)] * N_ROWS)
+        ids = torch.tensor([ours._ids(prompt, N_TOKENS)] * N_ROWS)
         more = {"attention_mask": torch.ones_like(ids), "pad_token_id": pad}
-        out = ours.model.generate(input_ids=ids, **more, **settings(n_tokens))
+        out = ours.model.generate(input_ids=ids, **more, **settings())
         return int((out[:, ids.shape[1] :] != pad).sum())
 
     return write
@@ -165,10 +164,10 @@ def batched(ours: TransformersBackend, file: Path) -> Write:
     torch.set_num_threads(ours.run_settings["threads"])
     marks = {"eos_token_id": ours.model.generation_config.eos_token_id, "pad_token_id": ours.tokenizer.pad_token_id}
 
-    def write(prompt: str, n_tokens: int, seed: int) -> int:
+    def write(prompt: str, seed: int) -> int:
         torch.manual_seed(seed)
-        config = GenerationConfig(**settings(n_tokens), **marks)
-        prompts = [ours._ids(prompt, n_tokens)] * N_ROWS
+        config = GenerationConfig(**settings(), **marks)
+        prompts = [ours._ids(prompt, N_TOKENS)] * N_ROWS
         found = ours.model.generate_batch(inputs=prompts, generation_config=config, progress_bar=False)
         return sum(len(one.generated_tokens) for one in found.values())
 
@@ -184,12 +183,12 @@ def openvino(ours: TransformersBackend, file: Path) -> Write:
     threads = {"INFERENCE_NUM_THREADS": ours.run_settings["threads"]}
     pipeline = ContinuousBatchingPipeline(str(file), scheduler, "CPU", threads)
 
-    def write(prompt: str, n_tokens: int, seed: int) -> int:
+    def write(prompt: str, seed: int) -> int:
         config = GenerationConfig()
         config.do_sample, config.temperature, config.top_p, config.rng_seed = True, 1.0, 0.95, seed
         config.max_new_tokens = 1
         pipeline.generate([as_chat(ours, prompt)], [config])
-        config.max_new_tokens = n_tokens
+        config.max_new_tokens = N_TOKENS
         results = pipeline.generate([as_chat(ours, prompt)] * N_ROWS, [config] * N_ROWS)
         return n_tokens_of(ours, [text for result in results for text in result.m_generation_ids])
 
@@ -207,8 +206,8 @@ def llama_cpp(ours: TransformersBackend, file: Path) -> Write:
     wanted.cpuparams.n_threads = wanted.cpuparams_batch.n_threads = ours.run_settings["threads"]
     server = Server(wanted)
 
-    def write(prompt: str, n_tokens: int, seed: int) -> int:
-        asked = {"prompt": as_chat(ours, prompt), "n": N_ROWS, "seed": seed, "n_predict": n_tokens}
+    def write(prompt: str, seed: int) -> int:
+        asked = {"prompt": as_chat(ours, prompt), "n": N_ROWS, "seed": seed, "n_predict": N_TOKENS}
         answer = server.handle_completions(asked | {"temperature": 1.0, "top_p": 0.95, "top_k": 0, "min_p": 0.0})
         return n_tokens_of(ours, [choice["text"] for choice in answer["choices"]])
 
